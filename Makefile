@@ -1,0 +1,84 @@
+# Everything a user or developer types. Each target sets up what it needs; nothing else has to be installed but
+# Python 3.11 or newer.
+
+PYTHON ?= python3
+SECONDS ?= 0
+DATA ?= data
+DEVICES ?= 44
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEV := $(VENV)/.ready-dev
+BENCH := $(VENV)/.ready-bench
+RUNS ?= 3
+ONLY ?=
+LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q --upgrade
+
+.PHONY: demo test chaos sink-chaos alarms-day s3-test bench bench-plots check format contract lock setup clean help
+
+help: ## Say what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(READY) ## Run the whole pipeline against simulated vendors (SECONDS=60 DATA=dir DEVICES=44)
+	@$(BIN)/fleetlake demo --seconds $(SECONDS) --devices $(DEVICES) --data "$(DATA)"
+
+test: $(DEV) ## Pass the tests
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+chaos: $(DEV) ## Kill every process of a running pipeline in turn, then count
+	@$(BIN)/python -m pytest -m chaos
+
+alarms-day: $(DEV) ## A scripted day of 200 devices under kills: do the alarms equal the truth? (some minutes)
+	@$(BIN)/python -m pytest -m alarms_day
+
+sink-chaos: $(DEV) ## Kill Delta sinks fifty times, then recount the lake against Kafka
+	@$(BIN)/python -m pytest -m chaos tests/sinks
+
+s3-test: $(DEV) ## Test the lake in an S3 bucket, on moto's S3 server
+	@test -x $(VENV)-s3/bin/moto_server || { $(PYTHON) -m venv $(VENV)-s3 && $(VENV)-s3/bin/python -m pip install --quiet --disable-pip-version-check "moto[s3,server]>=5.2,<6"; }
+	@FLEETLAKE_S3_SERVER=$(VENV)-s3/bin/moto_server $(BIN)/python -m pytest -m s3 tests/sinks
+
+bench: $(BENCH) ## Measure fleetlake and its peers (ONLY=normalise for one part, RUNS=3)
+	@$(BIN)/python -m bench --runs $(RUNS) $(if $(ONLY),--only $(ONLY))
+
+bench-plots: $(BENCH) ## Draw the plots of docs/performance.md from bench/results.json
+	@$(BIN)/python -m bench.plots
+
+check: $(DEV) ## Format, lint, types and import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV) ## Put the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+contract: $(DEV) ## Write the JSON Schemas and the AsyncAPI document anew
+	$(BIN)/python -m schemas.contract
+
+lock: ## Resolve the dependencies anew (needs uv)
+	uv pip compile pyproject.toml --group build $(LOCK) -o requirements.lock
+	uv pip compile --group pyproject.toml:dev $(LOCK) -c requirements.lock -o requirements-dev.lock
+	uv pip compile --group pyproject.toml:bench $(LOCK) -c requirements.lock -o requirements-bench.lock
+
+setup: $(READY) ## Make the virtual environment
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "fleetlake needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	@echo "Setting up $(VENV) (once; a few minutes at most) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+$(DEV): $(READY) requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $(DEV)
+
+$(BENCH): $(READY) requirements-bench.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $(BENCH)
+
+clean: ## Remove the virtual environment and caches (data stays)
+	rm -rf $(VENV) $(VENV)-s3 .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,113 @@
+"""The service's life: the store, what feeds it, the server that answers from it, and who is notified."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from aiohttp import web
+
+from alarms.api import Api
+from alarms.errors import AlarmServiceError
+from alarms.feed import Feed
+from alarms.notify.dispatcher import Dispatcher
+from alarms.notify.http import NotifyApi
+from alarms.notify.outbox import Outbox
+from alarms.notify.policies import Memberships
+from alarms.notify.settings import NotifySettings
+from alarms.publisher import Publisher
+from alarms.settings import AlarmsSettings
+from alarms.store import Store, open_store
+from runtime.health import Health
+from runtime.kafka import KafkaSettings, client_options
+from schemas.topics import ALARMS, RULES
+
+_log = logging.getLogger(__name__)
+
+DATABASE = Path("state") / "alarms.db"
+"""Where the database is in the data folder, unless `database_url` names another."""
+_FORGET_SECONDS = 3600.0
+
+
+async def run_alarms(
+    settings: AlarmsSettings,
+    kafka: KafkaSettings,
+    data: Path,
+    stop: asyncio.Event,
+    health: Health,
+    notify: NotifySettings | None = None,
+    members: Memberships | None = None,
+) -> None:
+    """Serve, and notify, until `stop`. The topics must exist.
+
+    AlarmServiceError where the port is taken, the database cannot be used, or Kafka's log does not go with it.
+    Whatever else fails ends the process; the next one goes on where the store is.
+    """
+    client, notify = client_options(kafka), notify or NotifySettings()
+    store = await asyncio.to_thread(store_of, settings, data)
+    try:
+        async with Publisher(client, settings.action_seconds) as publisher:
+            outbox = outbox_of(store, notify, members)
+            dispatcher = Dispatcher(outbox, notify)
+            feed = Feed(client, store)
+            health.ready.append(feed.problem)
+            partitions = {topic: await publisher.partitions(topic) for topic in (ALARMS, RULES)}
+            app = Api(settings, store, feed, publisher, NotifyApi(notify, outbox).handlers()).app()
+            async with _serving(app, settings.host, settings.port) as port, asyncio.TaskGroup() as group:
+                _log.info("alarms: http://%s:%d/v1/iot/alarms", settings.host, port)
+                tasks = [
+                    group.create_task(feed.run(partitions)),
+                    group.create_task(dispatcher.run()),
+                    group.create_task(_wake(feed, dispatcher)),
+                    group.create_task(_forget(store, timedelta(days=settings.keep_days))),
+                ]
+                await stop.wait()
+                for task in tasks:
+                    task.cancel()
+    finally:
+        store.close()
+
+
+def store_of(settings: AlarmsSettings, data: Path) -> Store:
+    """The store as configured. AlarmServiceError where it cannot be opened."""
+    url = settings.database_url
+    return open_store(url.get_secret_value() if url is not None else None, data / DATABASE)
+
+
+def outbox_of(store: Store, notify: NotifySettings, members: Memberships | None = None) -> Outbox:
+    """The outbox beside the store's alarms, which from now on fills it."""
+    outbox = Outbox(store.engine, notify, members or Memberships(), lambda: datetime.now(UTC))
+    store.on_events = outbox.add
+    return outbox
+
+
+async def _wake(feed: Feed, dispatcher: Dispatcher) -> None:
+    while True:
+        await feed.wait_for_news(60)
+        dispatcher.wake()
+
+
+async def _forget(store: Store, keep: timedelta) -> None:
+    while True:
+        count = await asyncio.to_thread(store.forget_resolved, datetime.now(UTC) - keep)
+        if count:
+            _log.info("alarms: %d alarms resolved more than %d days ago are forgotten", count, keep.days)
+        await asyncio.sleep(_FORGET_SECONDS)
+
+
+@asynccontextmanager
+async def _serving(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise AlarmServiceError(f"alarms: cannot listen on {host}:{port}: {error.strerror or error}") from error
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,26 @@
+"""Section `[alarms]` of the configuration."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+
+class AlarmsSettings(BaseModel):
+    """The alarm service: alarms and rules over HTTP."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    enabled: bool = Field(default=False, description="Whether `fleetlake up` runs the service.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on; put a TLS proxy before any other.")
+    port: int = Field(default=8093, ge=0, le=65535, description="Port of the API; 0 picks a free one.")
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="Database, as SQLAlchemy names it; default: SQLite, in the data folder.",
+    )
+    action_seconds: float = Field(
+        default=5, gt=0, le=60, description="So long an answer waits for the engine to carry an action out."
+    )
+    keep_days: float = Field(
+        default=365, ge=31, description="Resolved alarms are forgotten after so long (the lake keeps their events)."
+    )
+    max_body_bytes: int = Field(default=65_536, ge=1024, description="Longer requests are refused.")

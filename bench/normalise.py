@@ -1,0 +1,157 @@
+"""The job against the peers: a preloaded raw topic of two partitions in, normalised records on another topic out.
+
+One process of each system, each in its turn, run after run, on one broker. Times are the broker's: output topics bear
+LogAppendTime. From the first stamp to the last (fleetlake: until its commit is seen), counted are the records after the
+first stamp, so that start-up is nobody's burden and a large first batch nobody's gain. CPU seconds are taken over the
+same stretch, of the process and its children.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.job import Job, Output, envelopes, verify
+from bench.kafka import APPEND_TIME, Kafka, broker, fill, raw_record, read_all
+from bench.part import Bench, progress
+from bench.process import Process, until
+from bench.results import OURS, Samples
+from bench.systems import SYSTEMS, Place, System
+from schemas.topics import raw_topic
+
+NAME = "normalise"
+MESSAGES = 300_000
+MACHINES = 1_000
+PARTITIONS = 2
+INPUT = raw_topic("karcher")
+_POLL_SECONDS = 0.05
+_START_TIMEOUT = 60.0
+_STALL_TIMEOUT = 60.0
+_COMMIT_TIMEOUT = 30.0
+
+
+class WrongResult(RuntimeError):
+    """A system's output is not what is due."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What was seen from outside: output records and CPU seconds when the first came and when all were there."""
+
+    first_records: int
+    first_cpu: float
+    last_cpu: float
+    done_ms: float
+    """When the last was seen to be there, epoch milliseconds."""
+
+
+async def run(bench: Bench, samples: Samples) -> None:
+    """Measure every system that can be installed."""
+    systems = list(_installed(samples))
+    job = Job(bench.scaled(MESSAGES), MACHINES, int(time.time() * 1000))
+    async with broker(bench.folder) as kafka:
+        await kafka.declare_pipeline(PARTITIONS)
+        await fill(kafka, map(raw_record, envelopes(job)), PARTITIONS)
+        for number in range(bench.runs):
+            for system in systems:
+                await _measure(kafka, bench.folder, system, job, number, samples)
+
+
+def _installed(samples: Samples) -> Iterator[System]:
+    for system in SYSTEMS:
+        try:
+            system.install()
+        except Exception as error:
+            samples.failed(NAME, system.name, error)
+        else:
+            yield system
+
+
+async def _measure(kafka: Kafka, folder: Path, system: System, job: Job, number: int, samples: Samples) -> None:
+    """One run of one system; what fails is noted, and the others go on."""
+    name = f"{system.name}-{number}"
+    place = Place(kafka.bootstrap, name, INPUT, system.output or f"bench.out.{name}", PARTITIONS, folder / name)
+    place.folder.mkdir()
+    try:
+        metrics = await _run_once(kafka, system, place, job)
+    except Exception as error:
+        samples.failed(NAME, system.name, error)
+        progress(f"{NAME}: {name} failed: {error}")
+    else:
+        samples.add(NAME, system.name, **metrics)
+        progress(f"{NAME}: {name} " + ", ".join(f"{metric} {value:,.0f}" for metric, value in metrics.items()))
+    finally:
+        if system.output is None:
+            await kafka.delete([place.output])
+        shutil.rmtree(place.folder, ignore_errors=True)
+
+
+async def _run_once(kafka: Kafka, system: System, place: Place, job: Job) -> dict[str, float]:
+    if system.output is None:
+        await kafka.create(place.output, PARTITIONS, APPEND_TIME)
+    else:
+        await kafka.declare_pipeline(PARTITIONS, keep=[INPUT])
+    start = system.start(place)
+    with Process(start.command, place.folder / "log", start.env, start.cwd) as process:
+        window = await _watch(kafka, system, place, job, process)
+        if system.commits_to_kafka:
+            await _commits(kafka, place, job)
+        process.check()
+    found, stamps = await _outputs(system, place)
+    if not (verdict := verify(job, found)):
+        raise WrongResult(str(verdict))
+    return {
+        "records_per_second": _rate(stamps, window.done_ms if system.name == OURS else 0.0),
+        "records_per_cpu_second": (job.messages - window.first_records) / (window.last_cpu - window.first_cpu),
+        "peak_rss_bytes": process.peak_rss,
+    }
+
+
+async def _watch(kafka: Kafka, system: System, place: Place, job: Job, process: Process) -> Window:
+    """Look at the output topic until all is there, the process's CPU seconds beside it."""
+    first: tuple[int, float] | None = None
+    before, deadline = 0, time.monotonic() + _START_TIMEOUT
+    while True:
+        process.check()
+        records, cpu = await kafka.ends(place.output, PARTITIONS), process.sample()
+        if records and first is None:
+            first = records, cpu
+        if first and await _all_there(kafka, system, place, job, records):
+            return Window(*first, process.sample(), time.time() * 1000)
+        if records > before:
+            before, deadline = records, time.monotonic() + _STALL_TIMEOUT
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"stands at {records} of {job.messages} records")
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _all_there(kafka: Kafka, system: System, place: Place, job: Job, records: int) -> bool:
+    """All outputs can be read: fleetlake commits its input offsets with them, others are counted."""
+    if records < job.messages:
+        return False
+    return system.name != OURS or await kafka.group_position(place.group, place.input) == job.messages
+
+
+async def _commits(kafka: Kafka, place: Place, job: Job) -> None:
+    async def committed() -> bool:
+        return await kafka.group_position(place.group, place.input) >= job.messages
+
+    await until(committed, _COMMIT_TIMEOUT, "input offsets committed")
+
+
+async def _outputs(system: System, place: Place) -> tuple[list[Output], list[int]]:
+    found, stamps = [], []
+    async for record in read_all(place.bootstrap, place.output, PARTITIONS):
+        found.append(system.decode(record.key, record.value or b""))
+        stamps.append(record.timestamp)
+    return found, stamps
+
+
+def _rate(stamps: list[int], done_ms: float) -> float:
+    """Records after the first stamp, a second."""
+    first, last = min(stamps), max(max(stamps), done_ms)
+    return (len(stamps) - stamps.count(first)) / (last - first) * 1000

@@ -1,0 +1,33 @@
+"""What a part is told, and how it speaks while it works."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+_STARTED = time.monotonic()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One invocation of one part."""
+
+    runs: int
+    folder: Path
+    """Empty, removed afterwards."""
+    scale: float = 1.0
+
+    def scaled(self, number: int) -> int:
+        """A number of records, smaller in a trial."""
+        return max(1000, int(number * self.scale))
+
+    def seconds(self, seconds: float) -> float:
+        """How long to go on, shorter in a trial."""
+        return max(2.0, seconds * self.scale)
+
+
+def progress(line: str) -> None:
+    """One line to standard error, with the seconds since the start."""
+    print(f"[{time.monotonic() - _STARTED:6.1f}] {line}", file=sys.stderr, flush=True)

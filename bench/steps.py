@@ -1,0 +1,127 @@
+"""Where a record's time goes in a stream worker: each step of the way by itself, CPU microseconds a record."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+
+from bench.job import Job, envelopes
+from bench.part import Bench, progress
+from bench.results import Samples
+from schemas import wire
+from schemas.envelope import read_envelope
+from schemas.topics import raw_topic
+from streams.fetching import FetchedRecord, memory_bytes
+from streams.normalise import normalise
+from streams.normalise.message import Options
+from streams.step import Output
+from streams.steps import NormaliseStep, RepeatFilter
+
+NAME = "steps"
+MESSAGES = 40_000
+MACHINES = 1_000
+_BATCH_RECORDS = 5_000
+_LZ4 = 3  # Kafka's number of the codec that connectors use
+_INPUT = raw_topic("karcher")
+
+
+async def run(bench: Bench, samples: Samples) -> None:
+    """All steps in turn, again and again; nothing but this process is needed."""
+    job = Job(bench.scaled(MESSAGES), MACHINES, int(time.time() * 1000))
+    fetched = _fetched(job)
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)  # as the worker does
+    try:
+        _repeat(fetched, job, bench.runs, samples)
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+def _repeat(fetched: list[bytes], job: Job, runs: int, samples: Samples) -> None:
+    for _ in range(runs):
+        for system, microseconds in _measure(fetched, job.messages).items():
+            samples.add(NAME, system, cpu_us_per_record=microseconds)
+            progress(f"{NAME}: {system}: {microseconds:.2f} µs")
+
+
+def _measure(fetched: list[bytes], messages: int) -> dict[str, float]:
+    costs: dict[str, float] = {}
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        begun = time.process_time()
+        result = work()
+        costs[name] = 1e6 * (time.process_time() - begun) / messages
+        return result
+
+    options, origin = Options(), wire.Origin(_INPUT, 0, 0)
+    parsed = timed("aiokafka: parse the batch", lambda: _parse(fetched))
+    records = timed("transport: make records", lambda: list(map(_record, parsed)))
+    timed("transport: estimate memory", lambda: memory_bytes(records))
+    found = timed("step: read envelopes", lambda: [read_envelope(r.value, r.headers) for r in records])
+    repeats = RepeatFilter(250_000)
+    timed("step: look for repeats", lambda: [repeats.is_repeat(envelope) for envelope in found])
+    made = timed("step: normalise", lambda: [normalise(envelope, origin, options).observation for envelope in found])
+    timed("step: encode", lambda: list(map(wire.encode, made)))
+    outputs = timed("step, as a whole", lambda: _step(records, options))
+    timed("transaction: build batches", lambda: _build(outputs))
+    return costs
+
+
+def _fetched(job: Job) -> list[bytes]:
+    """The job's raw topic as the broker hands it over."""
+    done, builder, offset = [], _builder(), 0
+    for envelope in envelopes(job):
+        if builder.append(offset, 0, envelope.key, envelope.data, envelope.headers()) is None:
+            done.append(bytes(builder.build()))
+            builder, offset = _builder(), 0
+            builder.append(offset, 0, envelope.key, envelope.data, envelope.headers())
+        offset += 1
+    return [*done, bytes(builder.build())]
+
+
+def _builder() -> Any:
+    return DefaultRecordBatchBuilder(
+        magic=2,
+        compression_type=_LZ4,
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=-1,
+        batch_size=1 << 20,
+    )
+
+
+def _parse(fetched: list[bytes]) -> list[Any]:
+    parsed: list[Any] = []
+    for data in fetched:
+        batches = MemoryRecords(data)
+        while batches.has_next():
+            parsed.extend(batches.next_batch())
+    return parsed
+
+
+def _record(r: Any) -> FetchedRecord:
+    return FetchedRecord(_INPUT, 0, r.offset, r.timestamp, r.key, r.value, r.headers)
+
+
+def _step(records: Sequence[Any], options: Options) -> list[Output]:
+    step, outputs = NormaliseStep(_INPUT, options), []
+    for start in range(0, len(records), _BATCH_RECORDS):
+        outputs += step.process(records[start : start + _BATCH_RECORDS], 0)
+    return outputs
+
+
+def _build(outputs: Sequence[Output]) -> None:
+    builder = BatchBuilder(512 << 10, 0, is_transactional=True)
+    for _, key, value, headers in outputs:
+        if builder.append(key=key, value=value, timestamp=0, headers=list(headers)) is None:
+            builder = BatchBuilder(512 << 10, 0, is_transactional=True)
+            builder.append(key=key, value=value, timestamp=0, headers=list(headers))

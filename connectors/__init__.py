@@ -1,0 +1,1 @@
+"""Vendors in: one folder a vendor (pure protocol beside its transports), and what they share. Out: the raw topics."""

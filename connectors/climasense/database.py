@@ -1,0 +1,49 @@
+"""The store, called from the event loop: in threads, so that a slow disk holds up nobody but who waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from connectors.climasense.store import Store
+from runtime.sql import reason
+
+_log = logging.getLogger(__name__)
+_THREADS = 4
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Database:
+    """Runs the store's methods in a few threads, and says once when the database goes away or comes back."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.problem: str | None = None
+        self._threads = ThreadPoolExecutor(_THREADS, "climasense-db")
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `call` answers. SQLAlchemyError where the database is away; other errors as the method says."""
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
+        except SQLAlchemyError as error:
+            if self.problem is None:
+                _log.warning("climasense: the database is away (%s); devices are told to come again", reason(error))
+            self.problem = f"climasense: the database is away: {reason(error)}"
+            raise
+        if self.problem is not None:
+            _log.info("climasense: the database is back")
+            self.problem = None
+        return result
+
+    def close(self) -> None:
+        """Wait for what is under way and close the connections."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self.store.close()

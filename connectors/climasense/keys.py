@@ -1,0 +1,76 @@
+"""The API keys in force, kept at hand: a request costs no look into the database."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from connectors.climasense.protocol import Identity, hash_key, read_keys
+from connectors.climasense.store import Store
+from runtime.sql import reason
+
+_log = logging.getLogger(__name__)
+
+_NOBODY = Identity(hash_key(""), "nobody", "device")
+
+
+@dataclass
+class KeyRing:
+    """Whom a key belongs to. A file or database that cannot be read leaves the keys as they were; logged once."""
+
+    store: Store
+    keys_file: Path | None
+    _identities: Mapping[str, Identity] = field(default_factory=dict, repr=False)
+    _version: int = -1
+    _file_version: tuple[int, int] | None = None
+    problem: str | None = None
+
+    def identity(self, key: str | None) -> Identity | None:
+        """Who the key belongs to; None for an unknown one.
+
+        Looked up by digest, and the digest compared in constant time: how long it takes tells nothing of keys.
+        """
+        if not key:
+            return None
+        found = self._identities.get(hash_key(key), _NOBODY)
+        return found if found.has(key) and found is not _NOBODY else None
+
+    def refresh(self, now: datetime) -> bool:
+        """Read the file if it changed, and the keys if they did (blocks); whether there was anything new."""
+        try:
+            problem = self._import(now)
+            version = self.store.version()
+            changed = version != self._version
+            if changed:
+                self._identities = self.store.identities()
+                self._version = version
+        except SQLAlchemyError as error:
+            problem, changed = f"the database is away: {reason(error)}", False
+        if problem and problem != self.problem:
+            _log.warning("climasense: %s; %d keys stay in force", problem, len(self._identities))
+        elif self.problem and not problem:
+            _log.info("climasense: the keys can be read again")
+        self.problem = problem
+        return changed
+
+    def _import(self, now: datetime) -> str | None:
+        """What is wrong with the file, if anything."""
+        if self.keys_file is None:
+            return None
+        try:
+            state = self.keys_file.stat()
+            version = (state.st_mtime_ns, state.st_size)
+            if version != self._file_version:
+                text = self.keys_file.read_text(encoding="utf-8")
+                self.store.import_keys(read_keys(text, self.keys_file.suffix == ".toml"), now)
+                self._file_version = version
+        except OSError as error:
+            return f"keys file {self.keys_file}: {error.strerror}"
+        except ValueError as error:
+            return f"keys file {self.keys_file}: {error}"
+        return None

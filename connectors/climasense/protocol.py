@@ -1,0 +1,328 @@
+"""ClimaSense's messages: request bodies in, envelopes out. Pure. Source: climasense.txt."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar, cast
+from uuid import UUID, uuid5
+
+import msgspec
+from pydantic import BaseModel, ValidationError
+
+from schemas.climasense import MAX_READINGS, SENSOR_TYPES, Role, SensorPaired
+from schemas.device import device_id
+from schemas.envelope import Envelope, message_id
+from schemas.redact import NotJson, redact, redact_value
+from schemas.timestamps import format_iso, parse_moment
+from schemas.wire import Device
+
+VENDOR = "climasense"
+SOURCE = "climasense/http"
+TELEMETRY = "climasense.telemetry"
+COMMAND_RESULT = "climasense.command-result.event"
+OTA_STATUS = "climasense.ota-status.event"
+SENSOR_PAIRED = "climasense.sensor-paired.event"
+SETTINGS = "climasense.settings"
+
+B = TypeVar("B", bound=BaseModel)
+
+_SENSORS = UUID("0b0c6a53-3a0a-5c7e-9d55-6f2a0f6f8a41")
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+_LONGEST_NUMBER, _LONGEST_NAME = 400, 200
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+class InvalidRequest(ValueError):
+    """A body that cannot be taken; the text names the field: `readings: must not be empty`.
+
+    `status` and `code` are those of the answer, `reason` is that of the dead letter.
+    """
+
+    def __init__(self, path: str, reason: str, detail: str, status: int = 400, code: str = "invalid_request") -> None:
+        super().__init__(f"{path}: {detail}" if path else detail)
+        self.path = path
+        self.reason = reason
+        self.status = status
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """A body that can be taken: the envelope, and how many of its readings are good."""
+
+    envelope: Envelope
+    accepted: int
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whom a key belongs to. `device` is the native id."""
+
+    digest: str
+    device: str
+    role: Role
+    batch: str | None = None
+
+    @property
+    def device_id(self) -> str:
+        """The `DeviceId`."""
+        return device_id(VENDOR, self.device)
+
+    def has(self, key: str) -> bool:
+        """Whether the key is the one; takes as long for any other."""
+        return hmac.compare_digest(self.digest, hash_key(key))
+
+
+@dataclass(frozen=True)
+class Provisioned:
+    """A device and one of its keys, as they are provisioned. What is None is not said."""
+
+    device: str
+    digest: str
+    role: Role | None = None
+    batch: str | None = None
+    serial_number: str | None = None
+
+
+def hash_key(key: str) -> str:
+    """What is stored of an API key: its SHA-256 in hexadecimal. Keys are random and long, so no salt is needed."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def read_keys(text: str, toml: bool) -> list[Provisioned]:
+    """The entries of a keys file. ValueError says which one is wrong; never shows a digest."""
+    content = tomllib.loads(text) if toml else json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError("the keys file must map device ids to digests")
+    entries = [_provisioned(native_id, value) for native_id, value in content.items()]
+    digests: set[str] = set()
+    for entry in entries:
+        if entry.digest in digests:
+            raise ValueError(f"device {entry.device!r}: another device has the same key")
+        digests.add(entry.digest)
+    return entries
+
+
+def _provisioned(native_id: str, value: Any) -> Provisioned:
+    found = value if isinstance(value, dict) else {"sha256": value}
+    unknown = set(found) - {"sha256", "role", "batch", "serial_number"}
+    digest, role = found.get("sha256"), found.get("role")
+    if not native_id:
+        raise ValueError("a device needs a name")
+    if not isinstance(digest, str) or not _SHA256.fullmatch(digest.lower()):
+        raise ValueError(f"device {native_id!r}: not a SHA-256 in hexadecimal")
+    if unknown:
+        raise ValueError(f"device {native_id!r}: unknown member {min(unknown)!r}")
+    if role not in (None, "device", "hub", "sensor"):
+        raise ValueError(f"device {native_id!r}: role must be device, hub or sensor")
+    batch, serial_number = found.get("batch"), found.get("serial_number")
+    if not all(text is None or isinstance(text, str) for text in (batch, serial_number)):
+        raise ValueError(f"device {native_id!r}: batch and serial_number must be texts")
+    return Provisioned(native_id, digest.lower(), cast(Role | None, role), batch, serial_number)
+
+
+def bearer(header: str | None) -> str | None:
+    """The key of `Authorization: Bearer <key>`; None where there is none."""
+    scheme, _, key = (header or "").strip().partition(" ")
+    return key.strip() or None if scheme.lower() == "bearer" else None
+
+
+def telemetry(body: bytes, device: str, received_at: datetime, sequence: int) -> Telemetry:
+    """A `POST /v1/telemetry`. The body goes on as it is: a bad reading in it is the normaliser's dead letter.
+
+    InvalidRequest where the body as a whole cannot be taken. A body whose readings have times is the same message when
+    posted again; `sequence` tells apart those that have none.
+    """
+    try:
+        clean = redact(body)
+    except NotJson as error:
+        raise InvalidRequest("", error.reason, f"the body is not JSON in UTF-8 ({error})") from error
+    fields = msgspec.json.decode(clean)
+    readings = _readings(fields)
+    _check_bounds(fields, "latitude", 90)
+    _check_bounds(fields, "longitude", 180)
+    parts: list[str | bytes] = [TELEMETRY, device, clean]
+    times = [t for r in readings if (t := _time(r)) is not None]
+    if not times:
+        parts += [format_iso(received_at), str(sequence)]
+    time = max(times, default=None)
+    envelope = Envelope(message_id(parts), TELEMETRY, SOURCE, device, received_at, clean, time)
+    return Telemetry(envelope, sum(is_good(r) for r in readings))
+
+
+def parse(body: bytes, model: type[B]) -> B:
+    """A body by its model. InvalidRequest names the first field that is wrong: `location.latitude: …`."""
+    try:
+        redact(body)  # reads it as strictly as everywhere: no NaN, nothing behind the end, no bottomless nesting
+    except NotJson as error:
+        raise InvalidRequest("", error.reason, f"the body is not JSON in UTF-8 ({error})") from error
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        path = ".".join(str(part) for part in first["loc"])
+        detail = "is required" if first["type"] == "missing" else _sentence(first["msg"])
+        raise InvalidRequest(path, _REASONS.get(first["type"], "wrong_type"), detail) from error
+
+
+_REASONS = {"missing": "missing", "greater_than_equal": "out_of_range", "less_than_equal": "out_of_range"}
+
+
+def _sentence(text: str) -> str:
+    text = text.removeprefix("Value error, ").removeprefix("Input ")
+    return text[:1].lower() + text[1:]
+
+
+def command_result(body: bytes, device: str, command_id: str, command_type: str, received_at: datetime) -> Envelope:
+    """A reported result. Told again with the same words it is the same message."""
+    clean = redact(body)
+    identity = message_id([COMMAND_RESULT, device, command_id, clean])
+    return Envelope(
+        identity, COMMAND_RESULT, SOURCE, device, received_at, clean, attributes={"commandtype": command_type}
+    )
+
+
+def ota_status(body: bytes, device: str, attempt: int, received_at: datetime) -> Envelope:
+    """A report of an update. Told again with the same words in the same attempt it is the same message."""
+    clean = redact(body)
+    identity = message_id([OTA_STATUS, device, str(attempt), clean])
+    return Envelope(identity, OTA_STATUS, SOURCE, device, received_at, clean, attributes={"attempt": str(attempt)})
+
+
+def sensor_paired(
+    body: bytes, hub: str, sensor: str, answer: SensorPaired, received_at: datetime, sequence: str
+) -> Envelope:
+    """A hub's registration of a sensor: the redacted body, and who the sensor is, since its key is not for the topic.
+
+    `sequence` tells one pairing of the two from a later one.
+    """
+    told = {"sensor_device_id": sensor, "sensor_id": answer.sensor_id, "serial_number": answer.serial_number}
+    data = msgspec.json.encode({**msgspec.json.decode(redact(body)), **told})
+    identity = message_id([SENSOR_PAIRED, hub, sensor, sequence])
+    return Envelope(identity, SENSOR_PAIRED, SOURCE, hub, received_at, data)
+
+
+def sensor_id_of(native_id: str) -> str:
+    """The `sensor_id` that a hub is told: a UUID, always the same for a sensor."""
+    return str(uuid5(_SENSORS, native_id))
+
+
+def device_record(
+    native_id: str,
+    role: str,
+    batch: str | None,
+    serial_number: str | None,
+    firmware_version: str | None,
+    hub: str | None,
+    settings: Mapping[str, Any],
+    updated_at: datetime,
+) -> Device:
+    """What the registry says of a device: of its settings the documented ones, without what must not be told."""
+    named = ("reporting_interval_seconds", "enabled_sensors", "location", "timezone")
+    told = {name: redact_value(settings[name], name) for name in named if settings.get(name) is not None}
+    attributes = {"role": role, "batch": batch, "hub": device_id(VENDOR, hub) if hub else None, **told}
+    return Device(
+        device_id=device_id(VENDOR, native_id),
+        vendor=VENDOR,
+        updated_at=updated_at,
+        serial_number=serial_number or native_id,
+        firmware_version=firmware_version,
+        attributes={name: value for name, value in attributes.items() if value is not None},
+    )
+
+
+_VERSION = re.compile(r"v?(\d+(?:\.\d+)*)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?", re.ASCII)
+
+VersionKey = tuple[tuple[int, ...], bool, tuple[tuple[bool, int, str], ...]]
+
+
+def version_key(version: str) -> VersionKey | None:
+    """What versions are ordered by (Semantic Versioning 2.0.0, 11, with any count of numbers); None for no version."""
+    match = _VERSION.fullmatch(version.strip())
+    if match is None or len(version) > 100:
+        return None
+    numbers = [int(part) for part in match[1].split(".")]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    labels = match[2].split(".") if match[2] else []
+    marks = tuple((not label.isdigit(), int(label) if label.isdigit() else 0, label) for label in labels)
+    return tuple(numbers), not labels, marks
+
+
+def is_newer(version: str, current: str) -> bool:
+    """Whether a release is to be offered to a device that runs `current`. Of a version we cannot read: any other."""
+    new, old = version_key(version), version_key(current)
+    return version != current if new is None or old is None else new > old
+
+
+def is_good(reading: Any) -> bool:
+    """Whether a reading counts as accepted, which is whether the normaliser makes one of it (a test holds them equal).
+
+    It needs a sensor type, a value, and a time that can be read, if any. The documented types have numbers,
+    `power_availability` is «boolean as 0/1»; sensor types are open-ended, and others may have any value.
+    """
+    if not isinstance(reading, dict):
+        return False
+    kind, value, told = reading.get("sensor_type"), reading.get("value"), reading.get("timestamp")
+    if not isinstance(kind, str) or not kind.strip() or value is None or (told is not None and _time(reading) is None):
+        return False
+    if kind == "power_availability":
+        return _is_switch(value)
+    if kind in SENSOR_TYPES:
+        return not isinstance(value, bool) and _is_number(value)
+    return len(kind) <= _LONGEST_NAME and (not isinstance(value, (int, float)) or _is_number(value))
+
+
+def _is_switch(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.strip().lower() in ("true", "false", "1", "0")
+    return isinstance(value, (int, float)) and value in (0, 1)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number, or spells one, within the range of a double."""
+    if isinstance(value, str) and not (len(value) <= _LONGEST_NUMBER and _NUMBER.fullmatch(value)):
+        return False
+    try:
+        return isinstance(value, (int, float, str)) and math.isfinite(float(value))
+    except OverflowError:
+        return False
+
+
+def _readings(fields: Any) -> list[Any]:
+    if not isinstance(fields, dict):
+        raise InvalidRequest("", "wrong_type", "the body must be an object")
+    if "readings" not in fields:
+        raise InvalidRequest("readings", "missing", "is required")
+    readings = fields["readings"]
+    if not isinstance(readings, list):
+        raise InvalidRequest("readings", "wrong_type", "must be an array")
+    if not 1 <= len(readings) <= MAX_READINGS:
+        raise InvalidRequest("readings", "out_of_range", f"must hold 1 to {MAX_READINGS} readings, not {len(readings)}")
+    return readings
+
+
+def _check_bounds(fields: dict[str, Any], name: str, bound: int) -> None:
+    value = fields.get(name)
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidRequest(name, "wrong_type", "must be a number")
+    if not -bound <= value <= bound:
+        raise InvalidRequest(name, "out_of_range", f"must be between -{bound} and {bound}")
+
+
+def _time(reading: Any) -> datetime | None:
+    told = reading.get("timestamp") if isinstance(reading, dict) else None
+    try:
+        return None if told is None else parse_moment(told)
+    except (ValueError, OverflowError):
+        return None

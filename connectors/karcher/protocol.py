@@ -1,0 +1,381 @@
+"""Kärcher's messages: bytes in, envelopes out. Pure. Source: karcher.txt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from connectors.deadletter import dead_letter, unparsable
+from connectors.decoded import Decoded
+from schemas.device import device_id, karcher_native_id
+from schemas.envelope import Envelope, message_id
+from schemas.redact import NotJson, redact, redact_value
+from schemas.timestamps import format_iso, from_millis, parse_iso
+from schemas.wire import Device
+
+VENDOR = "karcher"
+DATAPOINTS = "karcher.datapoints"
+STATUS = "karcher.status"
+NOTIFICATION = "karcher.notification"
+REPORT = "karcher.cleaning.report"
+COMMAND = "karcher.command"
+
+MACHINES_A_REQUEST = 10
+"""«machineIds: <= 10 items» (statuses)."""
+
+_FINISHED = frozenset(
+    {"SUCCEEDED", "FAILED", "CANCELLED", "REJECTED", "TIMED_OUT", "TIMEOUT", "EXPIRED", "REMOVED", "DELETED"}
+)
+"""Statuses after which nothing more comes. The document names SUCCEEDED and CANCELLED (also spelt CANCELED)."""
+
+_IDENTITY = ("machineId", "materialNumber", "serialNumber")
+
+
+class AnswerError(ValueError):
+    """A REST answer that is not what the document shows."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine of the registry (`GET /machines/specifications`)."""
+
+    machine_id: str
+    material_number: str
+    serial_number: str
+    device: Device
+
+    @property
+    def device_id(self) -> str:
+        """`karcher:<material>/<serial>`."""
+        return self.device.device_id
+
+
+@dataclass
+class Page:
+    """One page of a paged answer: its elements as they stand in the answer, byte for byte."""
+
+    items: list[bytes]
+    errors: list[tuple[str, str]] = field(default_factory=list)
+    """Machine id and message, of `errors` (statuses)."""
+    next_cursor: str | None = None
+
+
+def socket_url(base: str, material_number: str, serial_number: str, token: str) -> str:
+    """The WebSocket's URL. It holds the token: never to be logged."""
+    query = {"materialNumber": material_number, "serialNumber": serial_number, "accessToken": token}
+    return f"{base}?{urlencode(query)}"
+
+
+class _PageInfo(msgspec.Struct):
+    hasNextPage: bool = False
+    endCursor: str | None = None
+
+
+class _Answer(msgspec.Struct):
+    data: list[msgspec.Raw] | None = None
+    errors: list[dict[str, Any]] | None = None
+    pageInfo: _PageInfo | None = None
+
+
+def read_page(body: bytes) -> Page:
+    """A list answer: `{"data": […], "errors": […], "pageInfo": {…}}`, or a bare array. AnswerError otherwise."""
+    try:
+        if body.lstrip()[:1] == b"[":
+            return Page([bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])])
+        answer = msgspec.json.decode(body, type=_Answer)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise AnswerError(str(error)) from error
+    more = answer.pageInfo is not None and answer.pageInfo.hasNextPage
+    return Page(
+        [bytes(raw) for raw in answer.data or []],
+        [(str(e.get("machineId", "")), str(e.get("message", ""))) for e in answer.errors or []],
+        answer.pageInfo.endCursor if more and answer.pageInfo else None,
+    )
+
+
+def read_machine(item: bytes, now: datetime) -> Machine:
+    """A machine of the specifications. AnswerError where it cannot be named.
+
+    The owner's asset id is its name; `serial` («material;serial») stands in for missing numbers.
+    """
+    fields = _object(item)
+    generic = fields.get("generic")
+    generic = generic if isinstance(generic, dict) else {}
+    material, _, serial = str(generic.get("serial") or "").partition(";")
+    material = str(generic.get("materialNumber") or material)
+    serial = str(generic.get("serialNumber") or serial)
+    machine_id = str(fields.get("machineId") or "")
+    if not (machine_id and material and serial):
+        raise AnswerError("a machine needs machineId, materialNumber and serialNumber")
+    known = ("model", "serialNumber", "resourceOwnerAssetId")
+    attributes = {name: value for name, value in generic.items() if name not in known and value is not None}
+    device = Device(
+        device_id=device_id(VENDOR, karcher_native_id(material, serial)),
+        vendor=VENDOR,
+        updated_at=now,
+        name=_text(generic.get("resourceOwnerAssetId")),
+        model=_text(generic.get("model")),
+        serial_number=serial,
+        attributes=redact_value({**attributes, "machineId": machine_id}),
+    )
+    return Machine(machine_id, material, serial, device)
+
+
+def unregistered(machine: Machine, now: datetime) -> Device:
+    """What to say of a machine that the registry has no more."""
+    return msgspec.structs.replace(machine.device, registered=False, updated_at=now)
+
+
+def received_time(item: bytes) -> datetime | None:
+    """`receivedAt` of a notification, by which the list of them is sorted."""
+    return _time((_object_or_none(item) or {}).get("receivedAt"))
+
+
+def socket_message(payload: bytes, device: str, received_at: datetime, sequence: int) -> Decoded:
+    """A message of a machine's WebSocket. `sequence` numbers the messages that came in the same microsecond or later.
+
+    A cleaning report inside is an envelope of its own, since REST tells the same one: both have the same id. The rest
+    goes as it came.
+    """
+    try:
+        clean = redact(payload)
+    except NotJson as error:
+        letter = unparsable(
+            payload, error, vendor=VENDOR, message_type=DATAPOINTS, received_at=received_at, device_id=device
+        )
+        return Decoded(dead_letters=[letter])
+    report, rest = _take_report(clean)
+    envelopes = [] if report is None else [_report(report, device, received_at, "karcher/websocket")]
+    if rest is not None:
+        envelopes.append(_datapoints(rest, device, received_at, sequence))
+    return Decoded(envelopes)
+
+
+def status(item: bytes, devices: Mapping[str, str], received_at: datetime) -> Decoded:
+    """One machine's element of the statuses; `devices` joins `machineId` to device id."""
+    found = _of_machine(item, STATUS, devices, received_at)
+    if isinstance(found, Decoded):
+        return found
+    device, clean, fields = found
+    # All of its times are the vendor's, so a status that has not changed is the same message.
+    identity = message_id([STATUS, device, clean])
+    time = _time(fields.get("lastContact"))
+    return Decoded([Envelope(identity, STATUS, "karcher/rest", device, received_at, clean, time)])
+
+
+def notification(item: bytes, devices: Mapping[str, str], received_at: datetime) -> Decoded:
+    """One customer notification. It has no id: device, category, code, type and `recordedAt` make it, and its
+    `status` a version of it (contract.md, «Alarms»).
+    """
+    found = _of_machine(item, NOTIFICATION, devices, received_at)
+    if isinstance(found, Decoded):
+        return found
+    device, clean, fields = found
+    parts = [str(fields.get(name)) for name in ("category", "code", "type", "recordedAt", "status", "severity")]
+    time = _time(fields.get("recordedAt"))
+    identity = message_id([NOTIFICATION, device, *parts])
+    return Decoded([Envelope(identity, NOTIFICATION, "karcher/rest", device, received_at, clean, time)])
+
+
+def cleaning_report(item: bytes, devices: Mapping[str, str], received_at: datetime) -> Decoded:
+    """One cleaning report of REST. It names the machine by material and serial number, too."""
+    fields = _object_or_none(item)
+    if fields and fields.get("materialNumber") and fields.get("serialNumber"):
+        native = karcher_native_id(str(fields["materialNumber"]), str(fields["serialNumber"]))
+        # the machine's id, where the registry knows it, rules: a report may name the family's first material number
+        devices = {str(fields.get("machineId")): device_id(VENDOR, native), **devices}
+    found = _of_machine(item, REPORT, devices, received_at)
+    if isinstance(found, Decoded):
+        return found
+    device, clean, _ = found
+    return Decoded([_report(clean, device, received_at, "karcher/rest")])
+
+
+@dataclass(frozen=True)
+class Execution:
+    """A command that was sent to a machine, as its history lists it."""
+
+    execution_id: str
+    created_at: datetime | None
+    item: bytes
+
+
+def read_execution(item: bytes) -> Execution:
+    """An element of a machine's history of commands. AnswerError where it cannot be named."""
+    fields = _object(item)
+    execution_id = fields.get("executionId")
+    if not isinstance(execution_id, str) or not execution_id:
+        raise AnswerError("an execution needs an executionId")
+    return Execution(execution_id, _time(fields.get("createdAt")), item)
+
+
+@dataclass
+class ExecutionNews:
+    """What an execution's details come to: an envelope for each of its events, oldest first."""
+
+    decoded: Decoded
+    finished: bool
+
+
+def execution(details: bytes, device: str, received_at: datetime) -> ExecutionNews:
+    """An execution's details, with or without `data` around them (the document shows both); or its element of the
+    history, which has no events: that is one envelope.
+
+    The same event has the same id, however its status is spelt and whichever answer tells it.
+    """
+    try:
+        clean = redact(details)
+    except NotJson as error:
+        letter = unparsable(
+            details, error, vendor=VENDOR, message_type=COMMAND, received_at=received_at, device_id=device
+        )
+        return ExecutionNews(Decoded(dead_letters=[letter]), finished=False)
+    fields = _object_or_none(clean) or {}
+    data = fields.get("data")
+    fields = data if isinstance(data, dict) and "executionId" in data else fields
+    execution_id = fields.get("executionId")
+    if not isinstance(execution_id, str):
+        letter = dead_letter(
+            clean,
+            vendor=VENDOR,
+            message_type=COMMAND,
+            received_at=received_at,
+            reason="missing",
+            detail="no executionId",
+            path="executionId",
+            device_id=device,
+        )
+        return ExecutionNews(Decoded(dead_letters=[letter]), finished=False)
+    found = fields.get("executionEvents")
+    events: list[Any] = found[::-1] if isinstance(found, list) else [None]
+    envelopes = [_execution_event(fields, event, execution_id, device, received_at) for event in events]
+    return ExecutionNews(Decoded(envelopes), any(_status_of(event) in _FINISHED for event in events))
+
+
+def _execution_event(
+    fields: dict[str, Any], event: Any, execution_id: str, device: str, received_at: datetime
+) -> Envelope:
+    at = event.get("updatedAt") if isinstance(event, dict) else fields.get("createdAt")
+    body = {**fields, "executionEvents": [] if event is None else [event]}
+    what = _status_of(event) or ("" if event is None else json.dumps(event, sort_keys=True))
+    identity = message_id([COMMAND, device, execution_id, what, str(at)])
+    return Envelope(identity, COMMAND, "karcher/rest", device, received_at, msgspec.json.encode(body), _time(at))
+
+
+def _status_of(event: Any) -> str:
+    """An event's status with one spelling for «cancelled» (karcher.txt shows both)."""
+    status = str(event.get("status") or "").upper() if isinstance(event, dict) else ""
+    return "CANCELLED" if status == "CANCELED" else status
+
+
+def chunks(machine_ids: list[str]) -> Iterator[list[str]]:
+    """At most ten machines a request."""
+    for start in range(0, len(machine_ids), MACHINES_A_REQUEST):
+        yield machine_ids[start : start + MACHINES_A_REQUEST]
+
+
+def _of_machine(
+    item: bytes, message_type: str, devices: Mapping[str, str], received_at: datetime
+) -> Decoded | tuple[str, bytes, dict[str, Any]]:
+    """The device, redacted bytes and fields of an element that names its `machineId`; else what to do with it."""
+    try:
+        clean = redact(item)
+    except NotJson as error:
+        letter = unparsable(item, error, vendor=VENDOR, message_type=message_type, received_at=received_at)
+        return Decoded(dead_letters=[letter])
+    fields = _object_or_none(clean)
+    machine_id = fields.get("machineId") if fields else None
+    device = devices.get(machine_id) if isinstance(machine_id, str) else None
+    if fields is not None and device is not None:
+        return device, clean, fields
+    reason, detail = (
+        ("unknown_machine", "the registry does not know this machineId")
+        if isinstance(machine_id, str)
+        else ("missing", "no machineId")
+    )
+    letter = dead_letter(
+        clean,
+        vendor=VENDOR,
+        message_type=message_type,
+        received_at=received_at,
+        reason=reason,
+        detail=detail,
+        path="machineId",
+    )
+    letter.payload = clean.decode()  # redacted by field, so it can be kept whole and replayed
+    return Decoded(dead_letters=[letter])
+
+
+def _take_report(payload: bytes) -> tuple[bytes | None, bytes | None]:
+    """The cleaning report of a socket message, and what is left of the message; byte for byte where there is none."""
+    if b'"cleaningReport"' not in payload:
+        return None, payload
+    try:
+        message = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
+        data = msgspec.json.decode(message["data"], type=dict[str, msgspec.Raw])
+        report = bytes(data.pop("cleaningReport"))
+        if not json.loads(report).get("reportId"):
+            return None, payload
+    except (msgspec.MsgspecError, KeyError, AttributeError):  # not shaped as documented: the normaliser says so
+        return None, payload
+    if not data:
+        return report, None
+    return report, msgspec.json.encode({**message, "data": data})
+
+
+def _report(report: bytes, device: str, received_at: datetime, source: str) -> Envelope:
+    """The report's id is the vendor's and its content, whichever way it came: a changed report is a new version."""
+    fields = _object(report)
+    content = {name: value for name, value in fields.items() if name not in _IDENTITY}
+    canonical = json.dumps(content, sort_keys=True, default=str)
+    identity = message_id([REPORT, device, str(fields.get("reportId")), canonical])
+    return Envelope(identity, REPORT, source, device, received_at, report, _time(fields.get("finishedAt")))
+
+
+def _datapoints(payload: bytes, device: str, received_at: datetime, sequence: int) -> Envelope:
+    stamp = (_object_or_none(payload) or {}).get("timestamp")
+    time = _epoch(stamp)
+    parts: list[str | bytes] = [DATAPOINTS, device, payload]
+    if time is None:  # equal payloads without a time are not repeats
+        parts += [format_iso(received_at), str(sequence)]
+    return Envelope(message_id(parts), DATAPOINTS, "karcher/websocket", device, received_at, payload, time)
+
+
+def _object(item: bytes) -> dict[str, Any]:
+    fields = _object_or_none(item)
+    if fields is None:
+        raise AnswerError("not a JSON object")
+    return fields
+
+
+def _object_or_none(item: bytes) -> dict[str, Any] | None:
+    try:
+        fields = msgspec.json.decode(item)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _time(value: object) -> datetime | None:
+    try:
+        return parse_iso(value) if isinstance(value, str) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _epoch(value: object) -> datetime | None:
+    """Epoch milliseconds as number or string."""
+    try:
+        return from_millis(float(value)) if isinstance(value, (int, float, str)) and value is not True else None
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,246 @@
+"""Ogmen's alerts and the answers of its REST API: bytes in, envelopes out. Pure. Source: ogmen.txt."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from connectors.decoded import Decoded
+from connectors.ogmen.account import clean, unparsable
+from connectors.ogmen.endpoints import Endpoint
+from connectors.ogmen.privacy import PrivacyGate
+from schemas.device import device_id, quote_id
+from schemas.envelope import Envelope, message_id
+from schemas.redact import NotJson
+from schemas.timestamps import format_iso, parse_iso
+from schemas.wire import Device
+
+VENDOR = "ogmen"
+ALERT = "ogmen.alert"
+
+_ALERT_FIELDS = ("timestamp", "uuid", "source", "severity", "header", "body", "action_required")
+_ALERT_LINKS = ("link_for_favicon", "link_for_large_image")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+
+
+class InvalidAlert(ValueError):
+    """An alert that is not what the document asks for; the text names the field."""
+
+    def __init__(self, path: str, reason: str, detail: str) -> None:
+        super().__init__(f"{path}: {detail}" if path else detail)
+        self.path = path
+        self.reason = reason
+
+
+def fill(template: str, **ids: str) -> str:
+    """A URL or path template with ids (`device_id`, `dog_id`, `account_id`), percent-encoded."""
+    for name, value in ids.items():
+        template = template.replace(f"{{{name}}}", quote_id(value))
+    return template
+
+
+# -- the alert webhook
+
+
+def alert(body: bytes, native_id: str, received_at: datetime, private: bool = False) -> Envelope:
+    """An alert as documented; InvalidAlert otherwise. Its `uuid`, in any case of letters, makes its id.
+
+    While the robot's privacy mode is on (`private`), the link to the large image is not taken.
+    """
+    try:
+        cleaned = clean(body)
+    except NotJson as error:
+        raise InvalidAlert("", error.reason, f"the body is not JSON in UTF-8 ({error})") from error
+    fields = msgspec.json.decode(cleaned)
+    if not isinstance(fields, dict):
+        raise InvalidAlert("", "wrong_type", "the body must be an object")
+    time = _check_alert(fields)
+    if private and fields.pop("link_for_large_image", None) is not None:
+        cleaned = msgspec.json.encode(fields)
+    device = device_id(VENDOR, native_id)
+    identity = message_id([ALERT, device, fields["uuid"].lower()])
+    return Envelope(identity, ALERT, "ogmen/webhook", device, received_at, cleaned, time)
+
+
+def _check_alert(fields: dict[str, Any]) -> datetime:
+    for name in _ALERT_FIELDS:
+        if fields.get(name) is None:
+            raise InvalidAlert(name, "missing", "is required")
+    for name in (*_ALERT_FIELDS, *_ALERT_LINKS):
+        if name != "severity" and not isinstance(fields.get(name, ""), (str, type(None))):
+            raise InvalidAlert(name, "wrong_type", "must be a string")
+    severity = fields["severity"]
+    if isinstance(severity, bool) or not isinstance(severity, int):
+        raise InvalidAlert("severity", "wrong_type", "must be an integer")
+    if not 1 <= severity <= 5:
+        raise InvalidAlert("severity", "out_of_range", "must be 1 to 5")
+    if not _UUID.fullmatch(fields["uuid"]):
+        raise InvalidAlert("uuid", "wrong_type", "must be a UUID")
+    try:
+        return parse_iso(fields["timestamp"])
+    except (ValueError, OverflowError) as error:
+        raise InvalidAlert("timestamp", "wrong_type", "must be an ISO 8601 date-time") from error
+
+
+# -- REST
+
+_ENTRY_TIMES = ("recorded_at", "timestamp", "last_robot_synced_time")
+_NOTHING = (b"null", b'"null"', b'""', b"{}")
+_GOOD = {"success", "ok", "started"}
+
+
+class AnswerError(ValueError):
+    """An answer that cannot be used, although its HTTP status says that it can."""
+
+
+def entries(body: bytes) -> list[bytes]:
+    """The entries of an answer, byte for byte.
+
+    They come bare, in the envelope `{code, status, message, data}`, or as an array of either; `data` may also be JSON
+    in a string. None for `"data": "null"` and its like. AnswerError where the answer is no JSON, where an entry is no
+    object, or where the envelope tells of an error.
+    """
+    try:
+        return _entries(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise AnswerError(str(error)) from error
+
+
+def _entries(raw: bytes) -> list[bytes]:
+    text = raw.strip()
+    if text in _NOTHING:
+        return []
+    if text[:1] == b"[":
+        return [entry for item in msgspec.json.decode(raw, type=list[msgspec.Raw]) for entry in _entries(bytes(item))]
+    if text[:1] == b'"':
+        inner = msgspec.json.decode(raw, type=str).strip()
+        if inner[:1] in ("{", "["):
+            return _entries(inner.encode())
+    if text[:1] != b"{":
+        raise AnswerError("an entry is no object")
+    members = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    if "data" not in members or not members.keys() & {"code", "status", "message"}:
+        return [raw]
+    _check_success(members)
+    return _entries(bytes(members["data"]))
+
+
+def _check_success(members: dict[str, msgspec.Raw]) -> None:
+    """An envelope may bring an error with HTTP 200."""
+    code, status = (msgspec.json.decode(bytes(members.get(name) or b"null")) for name in ("code", "status"))
+    number = str(code) if isinstance(code, int | str) and not isinstance(code, bool) else ""
+    if number.isdigit() and not 200 <= int(number) < 300:
+        raise AnswerError(f"the answer says code {int(number)}")
+    if not number and isinstance(status, str) and status.lower() not in _GOOD:
+        raise AnswerError("the answer says that it is no success")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a log, or one state."""
+
+    decoded: Decoded
+    version: str = ""
+    """What makes it this version of the entry; empty for a state without a time, which is news whenever it is read."""
+    stable: str = ""
+    """The same without the fields that only tell how the entry was copied."""
+    time: datetime | None = None
+
+
+def read_entry(endpoint: Endpoint, entry: bytes, device: str, received_at: datetime, gate: PrivacyGate) -> Entry:
+    """One entry as an envelope.
+
+    A changed entry (`resolved`, `is_synced`) is a new version. A state without a time (battery) is news each time.
+    `left_out` is `privacy` for what must not be taken.
+    """
+    try:
+        cleaned = clean(entry)
+        fields = msgspec.json.decode(cleaned)
+    except NotJson as error:
+        letter = unparsable(
+            entry, error, message_type=endpoint.type, received_at=received_at, device_id=device, hidden=gate.hides()
+        )
+        return Entry(Decoded(dead_letters=[letter]))
+    time = next((t for field in _ENTRY_TIMES if (t := parsed_time(fields.get(field))) is not None), None)
+    if gate.was_on(time) and endpoint.private_fields & fields.keys():
+        fields = {name: value for name, value in fields.items() if name not in endpoint.private_fields}
+        cleaned = msgspec.json.encode(fields)
+    version = message_id([endpoint.type, device, cleaned])
+    if endpoint.private and gate.hides(time):  # what was hidden for good need not be judged again
+        return Entry(Decoded(left_out="privacy"), version if gate.on is False else "", time=time)
+    told_again = time is None and not endpoint.is_log
+    identity = message_id([endpoint.type, device, cleaned, format_iso(received_at)]) if told_again else version
+    envelope = Envelope(identity, endpoint.type, "ogmen/rest", device, received_at, cleaned, time)
+    if told_again:
+        return Entry(Decoded([envelope]))
+    if not endpoint.bookkeeping:
+        return Entry(Decoded([envelope]), version, time=time)
+    rest = {name: value for name, value in fields.items() if name not in endpoint.bookkeeping}
+    stable = message_id([endpoint.type, device, "stable", msgspec.json.encode(rest)])
+    return Entry(Decoded([envelope]), version, stable, time)
+
+
+def device_record(entry: bytes, native_id: str, now: datetime) -> Device:
+    """What is told of a robot, for the registry: what it is, and nothing about whose it is."""
+    fields = msgspec.json.decode(clean(entry))
+    named = {
+        name: str(fields[name])
+        for name in ("model", "serial_number", "os_version", "manufacturer")
+        if isinstance(fields.get(name), str | int | float)
+    }
+    attributes: dict[str, Any] = {"manufacturer": named["manufacturer"]} if "manufacturer" in named else {}
+    if isinstance(fields.get("storage_capacity_gb"), int | float):
+        attributes["storage_capacity_gb"] = fields["storage_capacity_gb"]
+    return Device(
+        device_id=device_id(VENDOR, native_id),
+        vendor=VENDOR,
+        updated_at=now,
+        model=named.get("model"),
+        serial_number=named.get("serial_number"),
+        firmware_version=named.get("os_version"),
+        attributes=attributes,
+    )
+
+
+def native_id_of(entry: bytes) -> str | None:
+    """The robot an entry of an account's devices is about; ids are not always UUIDs."""
+    found = msgspec.json.decode(entry).get("device_id")
+    return str(found) if isinstance(found, str | int) and not isinstance(found, bool) and str(found) else None
+
+
+@dataclass(frozen=True)
+class PrivacyStatus:
+    """What an answer says of the privacy mode."""
+
+    enabled: bool
+    enabled_at: datetime | None = None
+    disabled_at: datetime | None = None
+
+
+def privacy_status(entry: bytes) -> PrivacyStatus | None:
+    """The privacy mode by its own answer or by that of the device settings; None where it does not say."""
+    fields = msgspec.json.decode(entry)
+    for name in ("privacy_mode_enabled", "privacy_status"):
+        enabled = _boolean(fields.get(name))
+        if enabled is not None:
+            times = (parsed_time(fields.get(f"privacy_mode_{which}_at")) for which in ("enabled", "disabled"))
+            return PrivacyStatus(enabled, *times)
+    return None
+
+
+def _boolean(value: object) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "1": True, "false": False, "0": False}.get(str(value).strip().lower())
+
+
+def parsed_time(value: object) -> datetime | None:
+    """A time of the vendor's; None where there is none or it cannot be read."""
+    try:
+        return parse_iso(value) if isinstance(value, str) else None
+    except (ValueError, OverflowError):
+        return None

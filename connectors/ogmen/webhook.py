@@ -1,0 +1,114 @@
+"""The webhook that robots post their alerts to."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from connectors.context import Context, utc_now
+from connectors.limits import RateWindow
+from connectors.ogmen.account import unparsable
+from connectors.ogmen.protocol import ALERT, VENDOR, InvalidAlert, alert
+from connectors.ogmen.settings import OgmenSettings
+from connectors.publisher import STAGE
+from connectors.server import Body, read_body, seconds, settled
+from runtime.metrics import LEFT_OUT, RECORDS_IN
+from schemas.device import device_id
+from schemas.redact import NotJson
+
+
+class AlertWebhook:
+    """`POST /alerts/{device_id}` (ogmen.txt, «This webhook is triggered when a robot generates an alert»).
+
+    Delivery: acknowledged as documented only after Kafka has the alert. A redelivery is acknowledged again and has the
+    same envelope id. 401 without the shared secret or with a wrong or old signature (of both, what is configured must
+    be right; with neither every alert is refused), 413 and 429 beyond the bounds, 400 naming the field, 503 while
+    Kafka is away. `is_private` tells whether a robot's privacy mode is on.
+    """
+
+    def __init__(self, settings: OgmenSettings, context: Context, is_private: Callable[[str], bool]) -> None:
+        self._settings = settings
+        self._is_private = is_private
+        self._signature = settings.signature
+        self._publisher = context.publisher
+        self._limit = RateWindow(settings.alerts_per_minute, 60.0)
+        self._secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
+
+    def app(self) -> web.Application:
+        """The web application."""
+        app = web.Application()
+        app.add_routes([web.post(self._settings.webhook_path, self._alert), web.get("/livez", self._livez)])
+        return app
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _alert(self, request: web.Request) -> web.Response:
+        if not self._knows_secret(request):
+            return _unauthorized("Invalid or missing secret")
+        native_id = request.match_info["device_id"]
+        body = await read_body(request, self._settings.max_alert_bytes)
+        if self._signature is not None:
+            if body.too_large:  # only its beginning is here, so that nobody can tell whose it is
+                LEFT_OUT.labels(STAGE, VENDOR, "too_large").inc()
+                return _error(
+                    413, "too_large", f"the body must not be longer than {self._settings.max_alert_bytes} bytes"
+                )
+            if problem := self._signature.problem(request.headers, body.data, time.time()):
+                return _unauthorized(f"The signature is {problem}")
+        wait = self._limit.check(native_id, time.monotonic())
+        if wait:
+            LEFT_OUT.labels(STAGE, VENDOR, "rate_limited").inc()
+            return _error(429, "rate_limited", "Too many alerts", seconds(wait))
+        RECORDS_IN.labels(STAGE, VENDOR).inc()
+        try:
+            if body.too_large:
+                limit = f"the body must not be longer than {self._settings.max_alert_bytes} bytes"
+                raise InvalidAlert("", "too_large", limit)
+            envelope = alert(body.data, native_id, utc_now(), self._is_private(native_id))
+        except InvalidAlert as error:
+            return await self._refuse(body, native_id, error)
+        if not await settled(self._publisher, envelope, self._settings.ack_timeout_seconds):
+            return _unavailable()
+        return web.json_response({"message": "Alert sent successfully.", "acknowledged": True})
+
+    def _knows_secret(self, request: web.Request) -> bool:
+        """Whether the shared secret is right, or none is configured but a signature is."""
+        if not self._secret:
+            return self._signature is not None
+        given = request.headers.get(self._settings.webhook_header, "")
+        return hmac.compare_digest(given.encode(errors="surrogateescape"), self._secret.encode())
+
+    async def _refuse(self, body: Body, native_id: str, error: InvalidAlert) -> web.Response:
+        """The robot may give the alert up, so it must be kept before it is told."""
+        letter = unparsable(
+            body.data,
+            NotJson(error.reason, str(error)),
+            message_type=ALERT,
+            received_at=utc_now(),
+            device_id=device_id(VENDOR, native_id),
+            path=error.path,
+            length=body.length,
+            sha256=body.sha256,
+        )
+        if not await settled(self._publisher, letter, self._settings.ack_timeout_seconds):
+            return _unavailable()
+        return _error(413 if body.too_large else 400, error.reason, str(error))
+
+
+def _error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    content: dict[str, Any] = {"error": code, "message": message, "acknowledged": False}
+    return web.json_response(content, status=status, headers=headers)
+
+
+def _unauthorized(message: str) -> web.Response:
+    LEFT_OUT.labels(STAGE, VENDOR, "unauthorized").inc()
+    return _error(401, "unauthorized", message)
+
+
+def _unavailable() -> web.Response:
+    return _error(503, "unavailable", "Try again later", seconds(5))

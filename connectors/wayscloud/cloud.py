@@ -1,0 +1,57 @@
+"""WAYSCloud's REST API: requests within our limit, and lists read to their end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from connectors.http import RestClient
+from connectors.limits import shared_limiter
+from connectors.wayscloud import objects
+from connectors.wayscloud.settings import WayscloudSettings
+from schemas.device import quote_id
+
+_BASE = "/v1/iot"
+_LONGEST_LIST = 10_000
+"""Pages; a list that is longer has no end."""
+
+
+class Cloud:
+    """The account's API. VendorError where a request fails for good, ValueError where the answer is another one."""
+
+    def __init__(self, settings: WayscloudSettings, http: aiohttp.ClientSession, state_dir: Path) -> None:
+        key = settings.api_key.get_secret_value() if settings.api_key else ""
+        limiter = shared_limiter(state_dir, "wayscloud-rest", settings.requests_per_second, 1.0)
+        self._page_size = settings.page_size
+
+        async def authorization() -> dict[str, str]:
+            return {"X-API-Key": key}
+
+        self.rest = RestClient(
+            http, settings.api_url.rstrip("/"), authorization, refused=lambda _: None, limiter=lambda _: limiter
+        )
+
+    async def get(self, *path: str, **params: str) -> bytes:
+        """The answer of an endpoint, e.g. `get("devices", "sensor-001", "health")`."""
+        name = "/".join([path[0], *path[2:]])
+        return await self.rest.get("/".join([_BASE, *map(quote_id, path)]), params or None, endpoint=name)
+
+    async def read(self, *path: str) -> dict[str, Any]:
+        """An object."""
+        return objects.read_object(await self.get(*path))
+
+    async def items(self, name: str, identity: str = "id", **params: str) -> list[dict[str, Any]]:
+        """All items of a list, whatever its pages say of themselves, each once."""
+        found: dict[str, dict[str, Any]] = {}
+        for number in range(1, _LONGEST_LIST):
+            page = objects.read_page(
+                await self.get(name, page=str(number), page_size=str(self._page_size), **params), name
+            )
+            fresh = {str(item[identity]): item for item in page.items if item.get(identity)}
+            more = page.may_go_on and not fresh.keys() <= found.keys()
+            found |= fresh
+            if not more:
+                break
+        return list(found.values())

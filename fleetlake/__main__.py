@@ -1,0 +1,5 @@
+"""The command under `python -m fleetlake`: how the supervisor starts its stages, whatever the PATH."""
+
+from fleetlake.cli import main
+
+main()

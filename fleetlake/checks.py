@@ -1,0 +1,109 @@
+"""`fleetlake check`: configuration and connections, each with a word why it does not work."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+from pathlib import Path
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fleetlake.config import Settings
+from fleetlake.errors import UserError
+from fleetlake.stages import resolve_kafka
+from runtime.checks import CheckResult
+from runtime.kafka import client_options
+from schemas.topics import VENDORS, topic_specs
+
+_TIMEOUT = 20.0
+
+
+async def run_checks(settings: Settings, vendors: list[str]) -> bool:
+    """Check everything side by side, print a table, and say whether all is well."""
+    names = vendors or list(settings.pipeline.vendors)
+    unknown = [name for name in names if name not in VENDORS]
+    if unknown:
+        raise UserError(f"unknown vendor {unknown[0]!r}; known are {', '.join(VENDORS)}")
+    groups = await asyncio.gather(
+        _check_data(settings.pipeline.data),
+        _check_rules(settings),
+        _check_kafka(settings),
+        *(_check_vendor(name, settings) for name in names),
+    )
+    results = [result for group in groups for result in group]
+    if not names:
+        results.append(CheckResult("vendors", False, "none chosen: set vendors in [pipeline]"))
+    _print(results)
+    return all(result.ok for result in results)
+
+
+def _print(results: list[CheckResult]) -> None:
+    table = Table("", "what", "detail", header_style="bold")
+    for result in results:
+        mark = Text("ok", "green") if result.ok else Text("FAILED", "red")
+        table.add_row(mark, Text(result.name), Text(result.detail))  # as Text: `[ogmen]` is no markup
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table)
+
+
+async def _check_data(data: Path) -> list[CheckResult]:
+    folder = data if data.exists() else next(p for p in [*data.absolute().parents] if p.exists())
+    if os.access(folder, os.W_OK):
+        return [CheckResult("data folder", True, f"{data} is writable" if data.exists() else f"{data} can be made")]
+    return [CheckResult("data folder", False, f"{folder} is not writable")]
+
+
+async def _check_rules(settings: Settings) -> list[CheckResult]:
+    from streams.rules import load_rules_file
+
+    path = settings.stream.rules_file
+    if path is None:
+        return [CheckResult("alarm rules", True, "no rules_file in [stream]: no alarm is detected")]
+    try:
+        rules, refused = load_rules_file(path)
+    except (OSError, ValueError) as error:
+        return [CheckResult("alarm rules", False, f"{path}: {error}")]
+    if refused:
+        return [CheckResult("alarm rules", False, "; ".join(str(r) for r in refused))]
+    return [CheckResult("alarm rules", True, f"{path}: {len(rules)} rules")]
+
+
+async def _check_kafka(settings: Settings) -> list[CheckResult]:
+    try:
+        kafka = resolve_kafka(settings)
+    except UserError as error:
+        return [CheckResult("Kafka", False, str(error))]
+    admin = AIOKafkaAdminClient(**client_options(kafka), request_timeout_ms=5000)
+    try:
+        await asyncio.wait_for(admin.start(), _TIMEOUT)
+        existing = set(await admin.list_topics())
+    except (KafkaError, OSError, TimeoutError) as error:
+        return [
+            CheckResult("Kafka", False, f"{kafka.bootstrap_servers} does not answer: {error or type(error).__name__}")
+        ]
+    finally:
+        await admin.close()
+    missing = [spec.name for spec in topic_specs() if spec.name not in existing]
+    if missing:
+        what = f"{len(missing)} topics are missing, {missing[0]} first: run `fleetlake topics`"
+        return [CheckResult("Kafka", True, f"{kafka.bootstrap_servers} answers"), CheckResult("topics", False, what)]
+    return [CheckResult("Kafka", True, f"{kafka.bootstrap_servers} answers, all topics are there")]
+
+
+async def _check_vendor(name: str, settings: Settings) -> list[CheckResult]:
+    module = importlib.import_module(f"connectors.{name}")
+    # Kärcher's limits hold for a whole host: what we ask for counts with what the connector of this folder asked for.
+    # ClimaSense's keys are in the folder.
+    more = {"state_dir": settings.pipeline.data / "state"} if name in ("karcher", "climasense") else {}
+    try:
+        results: list[CheckResult] = await asyncio.wait_for(module.check(getattr(settings, name), **more), _TIMEOUT)
+    except TimeoutError:
+        return [CheckResult(name, False, f"no answer within {_TIMEOUT:.0f} s")]
+    return results

@@ -1,0 +1,317 @@
+"""The configuration: one TOML file, every key overridable by environment, secrets also by file.
+
+Key `partitions` of section `[kafka]` is `FLEETLAKE_KAFKA__PARTITIONS` in the environment. A secret `client_secret` can
+also be given as `client_secret_file` (or `FLEETLAKE_KARCHER__CLIENT_SECRET_FILE`), the path of a file that holds it.
+Errors name the key and, for the file, the line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from alarms.notify.settings import NotifySettings
+from alarms.settings import AlarmsSettings
+from connectors.climasense.settings import ClimasenseSettings
+from connectors.karcher.settings import KarcherSettings
+from connectors.ogmen.settings import OgmenSettings
+from connectors.wayscloud.settings import WayscloudSettings
+from fleetlake.errors import UserError
+from runtime.kafka import KafkaSettings
+from schemas.topics import VENDORS
+from simulators.settings import SimulatorSettings
+from sinks.settings import DeltaSettings, DuckdbSettings
+from streams.settings import StreamSettings
+
+DEFAULT_FILE = Path("fleetlake.toml")
+ENV_PREFIX = "FLEETLAKE_"
+NESTED = "__"
+
+VendorName = Literal["karcher", "ogmen", "wayscloud", "climasense"]
+
+
+class PipelineSettings(BaseModel):
+    """Section `[pipeline]`: what all stages share."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: Path = Field(
+        default=Path("data"), description="Data folder: embedded Kafka, lake, fleet.duckdb, logs, state."
+    )
+    vendors: list[VendorName] = Field(
+        default_factory=list, description="Vendors to connect to; none until you name them."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    health_host: str = Field(default="127.0.0.1", description="Address that /livez, /readyz and /metrics listen on.")
+    health_port: int = Field(
+        default=-1,
+        ge=-1,
+        le=65535,
+        description="Port of a stage's /livez, /readyz and /metrics; 0 picks one, -1 serves none.",
+    )
+
+
+class BrokerSettings(BaseModel):
+    """Section `[broker]`: the embedded Kafka broker, used when `kafka.bootstrap_servers` is empty."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    port: int = Field(default=0, ge=0, le=65535, description="Port on 127.0.0.1; 0 picks a free one.")
+    heap_megabytes: int = Field(default=384, ge=128, description="Java heap of the broker.")
+
+
+class SinkSettings(BaseModel):
+    """Section `[sink]`, with `[sink.delta]` and `[sink.duckdb]`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    delta: DeltaSettings = Field(default_factory=DeltaSettings)
+    duckdb: DuckdbSettings = Field(default_factory=DuckdbSettings)
+
+
+class Settings(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter=NESTED)
+
+    pipeline: PipelineSettings = Field(default_factory=PipelineSettings)
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    broker: BrokerSettings = Field(default_factory=BrokerSettings)
+    karcher: KarcherSettings = Field(default_factory=KarcherSettings)
+    ogmen: OgmenSettings = Field(default_factory=OgmenSettings)
+    wayscloud: WayscloudSettings = Field(default_factory=WayscloudSettings)
+    climasense: ClimasenseSettings = Field(default_factory=ClimasenseSettings)
+    stream: StreamSettings = Field(default_factory=StreamSettings)
+    sink: SinkSettings = Field(default_factory=SinkSettings)
+    alarms: AlarmsSettings = Field(default_factory=AlarmsSettings)
+    notify: NotifySettings = Field(default_factory=NotifySettings)
+    simulate: SimulatorSettings = Field(default_factory=SimulatorSettings)
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment beats the file (which comes as keyword arguments)."""
+        return (_Environment(settings_cls), init_settings)
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, with secrets from files where `…_FILE` names one."""
+
+    def __call__(self) -> dict[str, Any]:
+        return _with_secret_files(super().__call__(), Settings)
+
+
+def load_settings(path: Path | None, **overrides: dict[str, Any]) -> Settings:
+    """The configuration of `path` (default `fleetlake.toml`, if there), the environment, and `overrides` by section.
+
+    UserError names each wrong key, with the line of the file or the environment variable it came from.
+    """
+    text, name = _read(path)
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{name}: not valid TOML: {error}") from error
+    try:
+        return _override(Settings(**_with_secret_files(data, Settings)), overrides)
+    except ValidationError as error:
+        raise UserError("\n".join(_explain(error, name, text))) from error
+
+
+def _read(path: Path | None) -> tuple[str, str]:
+    chosen = path or (Path(os.environ["FLEETLAKE_CONFIG"]) if os.environ.get("FLEETLAKE_CONFIG") else None)
+    if chosen is None and not DEFAULT_FILE.exists():
+        return "", str(DEFAULT_FILE)
+    chosen = chosen or DEFAULT_FILE
+    try:
+        return chosen.read_text(encoding="utf-8"), str(chosen)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"configuration file {chosen} not found; `fleetlake config --example` prints one to start from"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read configuration file {chosen}: {error}") from error
+
+
+def _override(settings: Settings, overrides: dict[str, dict[str, Any]]) -> Settings:
+    """What the command line says beats file and environment."""
+    sections: dict[str, BaseModel] = {}
+    for name, values in overrides.items():
+        section: BaseModel = getattr(settings, name)
+        sections[name] = type(section).model_validate(
+            {**{f: getattr(section, f) for f in section.model_fields_set}, **values}
+        )
+    return settings.model_copy(update=sections)
+
+
+def _with_secret_files(data: dict[str, Any], *models: type[BaseModel]) -> dict[str, Any]:
+    """Replace `<secret>_file = path` by the secret that the file holds, at every level.
+
+    `models` are what the data may be: several where a field decides which it is.
+    """
+    out: dict[str, Any] = {}
+    for key, value in data.items():
+        secret = key.removesuffix("_file")
+        fields = _fields_of(models, key)
+        if not fields and any(_is_secret(field) for field in _fields_of(models, secret)):
+            out[secret] = _read_secret(key, Path(str(value)))
+        else:
+            out[key] = _with_secret_files_in(value, [field.annotation for field in fields])
+    return out
+
+
+def _with_secret_files_in(value: Any, annotations: Iterable[Any]) -> Any:
+    found = [one for annotation in annotations for one in _alternatives(annotation)]
+    if isinstance(value, list):
+        return [_with_secret_files_in(each, [get_args(a)[0] for a in found if get_origin(a) is list]) for each in value]
+    if not isinstance(value, dict):
+        return value
+    models = [one for one in found if isinstance(one, type) and issubclass(one, BaseModel)]
+    if models:
+        return _with_secret_files(value, *models)
+    inner = [get_args(a)[1] for a in found if get_origin(a) is dict]
+    return {key: _with_secret_files_in(each, inner) for key, each in value.items()}
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The members of a union, without what is annotated to them."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [one for each in get_args(annotation) for one in _alternatives(each)]
+    return [annotation]
+
+
+def _fields_of(models: Iterable[type[BaseModel]], key: str) -> list[FieldInfo]:
+    return [model.model_fields[key] for model in models if key in model.model_fields]
+
+
+def _read_secret(key: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise UserError(f"{key}: cannot read the secret's file {path}: {error.strerror}") from error
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return "SecretStr" in str(field.annotation)
+
+
+def _explain(error: ValidationError, name: str, text: str) -> Iterator[str]:
+    for problem in error.errors():
+        path = [str(part) for part in problem["loc"]]
+        variable = ENV_PREFIX + NESTED.join(path).upper()
+        line = _line_of(text, path)
+        where = (
+            f"environment variable {variable}" if variable in os.environ else f"{name}, line {line}" if line else name
+        )
+        key = f"[{'.'.join(path[:-1])}] {path[-1]}" if len(path) > 1 else path[0]
+        reason = "no such key" if problem["type"] == "extra_forbidden" else problem["msg"]
+        yield f"{where}: {key}: {reason}"
+
+
+_HEADER = re.compile(r"\s*\[+\s*([^\]]+?)\s*\]+")
+_KEY = re.compile(r"\s*([A-Za-z0-9_.\"'-]+)\s*=")
+
+
+def _line_of(text: str, path: list[str]) -> int | None:
+    """The line on which the key stands, or its table where the key itself is missing."""
+    table: list[str] = []
+    best: int | None = None
+    names = [part for part in path if not part.isdigit()]
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            table = header[1].replace('"', "").split(".")
+            if table == names[: len(table)]:
+                best = best or number
+        elif key := _KEY.match(line):
+            full = table + key[1].replace('"', "").split(".")
+            if full == names[: len(full)]:
+                return number
+    return best
+
+
+def effective_toml(settings: Settings, *, masked: bool = True) -> str:
+    """The configuration in force as TOML; secrets as `********` unless told otherwise."""
+    return "\n".join(_tables(settings, [], masked=masked, describe=False))
+
+
+def example_toml() -> str:
+    """A configuration file with every key at its default, each explained by a comment."""
+    head = [
+        "# fleetlake configuration. Every key is shown at its default; remove the # in front to change it.",
+        "# In the environment, key `partitions` of [kafka] is FLEETLAKE_KAFKA__PARTITIONS.",
+        '# Secrets may also be given as a file: client_secret_file = "/run/secrets/karcher".',
+    ]
+    return "\n".join([*head, *_tables(Settings.model_construct(**_defaults()), [], masked=False, describe=True)])
+
+
+def _defaults() -> dict[str, Any]:
+    return {name: field.get_default(call_default_factory=True) for name, field in Settings.model_fields.items()}
+
+
+def _tables(model: BaseModel, path: list[str], *, masked: bool, describe: bool) -> Iterator[str]:
+    inner: list[tuple[str, BaseModel]] = []
+    lines: list[str] = []
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            inner.append((name, value))
+            continue
+        if describe and field.description:
+            lines.append(f"# {field.description}")
+        text = _toml_value(value, masked=masked)
+        lines.append(f"# {name} =" if text is None and describe else f"{'# ' if describe else ''}{name} = {text}")
+    if path and (lines or not inner):
+        yield ""
+        if describe and type(model).__doc__:
+            yield f"# {cast(str, type(model).__doc__).strip().splitlines()[0]}"
+        yield f"[{'.'.join(path)}]"
+        yield from (line for line in lines if not line.endswith("= None"))
+    for name, value in inner:
+        yield from _tables(value, [*path, name], masked=masked, describe=describe)
+
+
+def _toml_value(value: Any, *, masked: bool) -> str | None:
+    match value:
+        case None:
+            return None
+        case SecretStr():
+            plain = value.get_secret_value()
+            return json.dumps("********" if masked and plain else plain)
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return str(value)
+        case dict():
+            return (
+                "{ " + ", ".join(f"{json.dumps(k)} = {_toml_value(v, masked=masked)}" for k, v in value.items()) + " }"
+            )
+        case list() | tuple() | set() | frozenset():
+            return "[" + ", ".join(filter(None, (_toml_value(v, masked=masked) for v in value))) + "]"
+        case BaseModel():
+            dumped = {n: getattr(value, n) for n in type(value).model_fields if getattr(value, n) is not None}
+            return _toml_value(dumped, masked=masked)
+        case _:
+            return json.dumps(str(value), ensure_ascii=False)
+
+
+def chosen_vendors(settings: Settings, names: list[str]) -> list[str]:
+    """The vendors named on the command line, else those of `[pipeline] vendors`; UserError where there are none."""
+    unknown = [name for name in names if name not in VENDORS]
+    if unknown:
+        raise UserError(f"unknown vendor {unknown[0]!r}; known are {', '.join(VENDORS)}")
+    chosen = list(names) or list(settings.pipeline.vendors)
+    if not chosen:
+        raise UserError("no vendor to connect to: name one on the command line, or set vendors in [pipeline]")
+    return chosen

@@ -1,0 +1,430 @@
+"""Commands for whoever looks after the lake: `fleetlake lake …`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fleetlake.errors import UserError
+
+if TYPE_CHECKING:
+    from fleetlake.config import Settings
+    from fleetlake.dead_letters import Letter, Wanted
+    from sinks.location import LakeLocation
+
+lake = typer.Typer(
+    help="The lake: merge files, delete unneeded ones, count, compare.", no_args_is_help=True, rich_markup_mode=None
+)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Configuration file; default fleetlake.toml or $FLEETLAKE_CONFIG.")
+]
+DataOption = Annotated[Path | None, typer.Option("--data", "-d", help="Data folder; default [pipeline] data.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+TablesArgument = Annotated[list[str] | None, typer.Argument(help="Tables; default all.")]
+
+
+@lake.command()
+def compact(
+    tables: TablesArgument = None, as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None
+) -> None:
+    """Merge small files now, whatever the schedule, and let rows go that are too old.
+
+    A running sink is not disturbed, and does the same on its own.
+    """
+    from sinks.upkeep import Contended, tidy
+
+    settings, location = _lake(config, data)
+    eager = settings.sink.delta.model_copy(update={"compact_files": 2})
+    found = []
+    for name in _existing(location, tables):
+        try:
+            done = tidy(location, name, eager, vacuum=False)
+        except Contended as error:
+            raise UserError(f"{name}: {error}; try again") from error
+        found.append({"table": name, "files merged": done.merged, "into": done.into, "expired": done.expired})
+    _print(found, as_json)
+
+
+@lake.command()
+def vacuum(
+    tables: TablesArgument = None,
+    hours: Annotated[
+        int | None, typer.Option(min=0, help="Keep what was replaced since; default [sink.delta] retention_hours.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Delete files that no version of the last hours needs.
+
+    A query that has run for longer fails, and so does a copy of fleet.duckdb that is older.
+    """
+    from sinks.upkeep import vacuum_table
+
+    settings, location = _lake(config, data)
+    keep = settings.sink.delta.retention_hours if hours is None else hours
+    found = [
+        {
+            "table": name,
+            "files deleted" if not dry_run else "files to delete": len(
+                vacuum_table(location.open(name), keep, dry_run)
+            ),
+        }
+        for name in _existing(location, tables)
+    ]
+    _print(found, as_json)
+
+
+@lake.command()
+def stats(
+    tables: TablesArgument = None, as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None
+) -> None:
+    """Show the size of each table: rows, files, bytes, days."""
+    from sinks.upkeep import live_files
+
+    _, location = _lake(config, data)
+    found = []
+    for name in _existing(location, tables):
+        delta = location.open(name)
+        files = live_files(delta)
+        rows, size = sum(file.rows for file in files), sum(file.bytes for file in files)
+        days = sorted({file.day for file in files})
+        found.append(
+            {
+                "table": name,
+                "version": delta.version(),
+                "rows": rows,
+                "files": len(files),
+                "bytes": size,
+                "bytes a row": round(size / rows, 2) if rows else None,
+                "first day": days[0] if days else None,
+                "last day": days[-1] if days else None,
+            }
+        )
+    _print(found, as_json)
+
+
+@lake.command()
+def verify(
+    tables: TablesArgument = None, as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None
+) -> None:
+    """Recount the lake against Kafka. Status 1 if anything is missing, double or damaged.
+
+    Every record that Kafka still holds and the lake has passed must have its rows once. Reads both from end to end.
+    """
+    from aiokafka.errors import KafkaError
+
+    from fleetlake.stages import resolve_kafka
+    from sinks.tables import TABLES, raw_tables
+    from sinks.verify import verify as recount
+
+    settings, location = _lake(config, data)
+    every = [*TABLES, *(raw_tables() if settings.sink.delta.raw else ())]
+    chosen = [table for table in every if not tables or table.name in tables]
+    try:
+        counted, problems = asyncio.run(recount(location, resolve_kafka(settings), chosen, _expiry(settings)))
+    except (KafkaError, RuntimeError) as error:
+        raise UserError(f"cannot compare with Kafka: {error or type(error).__name__}") from error
+    summary = [{k: v for k, v in asdict(one).items() if k != "problems"} for one in counted]
+    wrong = [asdict(problem) for problem in problems]
+    if as_json:
+        print(json.dumps({"counted": summary, "problems": wrong}, indent=1))
+    else:
+        _print(summary, False)
+        _print(wrong, False)
+        print(f"{len(wrong)} problem(s)" if wrong else "no hole, no double")
+    raise typer.Exit(1 if wrong else 0)
+
+
+@lake.command("diff")
+def diff_lakes(
+    first: Annotated[Path, typer.Argument(help="Data folder of the one lake, e.g. data.")],
+    second: Annotated[Path, typer.Argument(help="Data folder of the other, e.g. what `fleetlake replay` made.")],
+    tables: Annotated[list[str] | None, typer.Option("--table", help="readings, events, dead_letters.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--from", help="Only what was received since: a time, or 24h, 7d.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Only what was received before.")] = None,
+    vendor: Annotated[str | None, typer.Option(help="Only this vendor's.")] = None,
+    common: Annotated[
+        bool, typer.Option("--common", help="Only the stretch of raw records that both lakes have.")
+    ] = False,
+    examples: Annotated[int, typer.Option(min=0, help="Show so many rows.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two lakes, row by row. Status 1 if they differ.
+
+    Missing is what only the first has, extra what only the second has; what differs tells another value of the same
+    reading (device, metric, time and raw record) or event.
+    """
+    from deltalake.exceptions import TableNotFoundError
+
+    from sinks.diff import KEYS, Scope, diff
+    from sinks.location import LakeLocation
+
+    scope = Scope(moment(since), moment(until), vendor, common)
+    one, other = (LakeLocation(str(folder.resolve() / "lake")) for folder in (first, second))
+    found = []
+    for table in tables or ["readings", "events"]:
+        if table not in KEYS:
+            raise UserError(f"cannot compare {table!r}: {', '.join(KEYS)} can be")
+        try:
+            found.append(diff(one, other, table, scope, examples))
+        except TableNotFoundError as error:
+            raise UserError(f"no table {table!r}: {error}") from error
+    if as_json:
+        print(json.dumps([asdict(each) for each in found], indent=1, default=str))
+    else:
+        _print([{k: v for k, v in asdict(each).items() if k != "examples"} for each in found], False)
+        for each in found:
+            _print(each.examples, False)
+    raise typer.Exit(0 if all(each.alike for each in found) else 1)
+
+
+def replay(
+    since: Annotated[
+        str, typer.Option("--from", help="Raw records since: a time (UTC if it says no zone), or 24h, 7d.")
+    ],
+    into: Annotated[Path, typer.Option("--into", help="Data folder for the new lake; it must hold none.")],
+    vendors: Annotated[list[str] | None, typer.Option("--vendor", help="Only these vendors; default all.")] = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Make readings, events and dead letters anew from the raw records, in another lake.
+
+    With today's normalising; nothing that runs is disturbed. Then `fleetlake lake diff data NEW --common` compares.
+    """
+    from aiokafka.errors import KafkaError
+
+    from fleetlake.replay import Replay
+    from fleetlake.stages import resolve_kafka
+    from runtime.log import configure_logging
+    from schemas.topics import VENDORS
+
+    settings, location = _lake(config, data)
+    configure_logging(settings.pipeline.log_level)
+    unknown = [vendor for vendor in vendors or [] if vendor not in VENDORS]
+    if unknown:
+        raise UserError(f"unknown vendor {unknown[0]!r}; known are {', '.join(VENDORS)}")
+    begin = moment(since)
+    assert begin is not None
+    rebuilding = Replay(resolve_kafka(settings), settings.stream, location, into, begin)
+    try:
+        found = asyncio.run(rebuilding.run(vendors or list(VENDORS), lambda said: print(said, file=sys.stderr)))
+    except (KafkaError, OSError) as error:
+        raise UserError(f"replay stopped: {error or type(error).__name__}") from error
+    _print([asdict(one) for one in found], False)
+
+
+def erase(
+    device: Annotated[str, typer.Argument(help="The device, vendor:native-id.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    wait: Annotated[int, typer.Option(min=0, help="Wait so many seconds for fleet.duckdb to follow.")] = 60,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Delete what a device told from all tables, for good.
+
+    Disconnect it first: what comes later is written as ever. Kafka's topics keep their records until retention ends.
+    """
+    from aiokafka.errors import KafkaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from alarms.errors import AlarmServiceError
+    from fleetlake.erase import delete_files, erase_alarms, erase_rows, forget_registry_entry, wait_for_published
+    from fleetlake.stages import resolve_kafka
+    from sinks.upkeep import Contended
+
+    settings, location = _lake(config, data)
+    _existing(location, None)
+    if not yes:
+        typer.confirm(f"Delete all rows of {device} from {location.root}? They cannot be brought back", abort=True)
+    try:
+        asyncio.run(forget_registry_entry(resolve_kafka(settings), device))
+        alarms = erase_alarms(settings.alarms, settings.pipeline.data, device)
+        done = erase_rows(location, device)
+    except (KafkaError, Contended, AlarmServiceError, SQLAlchemyError) as error:
+        raise UserError(f"not erased, run it again: {error or type(error).__name__}") from error
+    rows = {**done.rows} if alarms is None else {**done.rows, "(alarm service)": alarms}
+    _print([{"table": name, "rows deleted": count} for name, count in rows.items()], False)
+    published = settings.sink.delta.url or wait_for_published(settings.pipeline.data, done, wait)
+    if not published:
+        raise UserError(
+            "the rows are deleted from the lake, but fleet.duckdb does not follow: is `fleetlake sink duckdb` running? "
+            "Start it and run this again, so that the files go too"
+        )
+    delete_files(location, done)
+    print("deleted, files and all; Kafka keeps its records until retention ends: raw and readings 7 days, alarms 30")
+
+
+dead_letters = typer.Typer(
+    help="What could not be used: look at it, put it back.", no_args_is_help=True, rich_markup_mode=None
+)
+VendorOption = Annotated[str | None, typer.Option(help="Only this vendor's.")]
+StageOption = Annotated[str | None, typer.Option(help="Only of this stage: connector, normalise, sink.")]
+ReasonOption = Annotated[str | None, typer.Option(help="Only with this reason among the problems.")]
+FromOption = Annotated[str | None, typer.Option("--from", help="Only received since: a time, or 24h, 7d.")]
+
+
+@dead_letters.command("list")
+def list_dead_letters(
+    vendor: VendorOption = None,
+    stage: StageOption = None,
+    reason: ReasonOption = None,
+    since: FromOption = None,
+    each: Annotated[bool, typer.Option("--each", help="One row a letter, instead of counts.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="With --each: at most so many, the newest.")] = 50,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Show the dead letters: how many of what, or each."""
+    from fleetlake.dead_letters import Wanted, summary
+
+    _, _, found = _letters(config, data, Wanted(vendor, stage, reason, moment(since)))
+    if as_json and each:
+        print(json.dumps([asdict(letter) for letter in found[-limit:]], indent=1, default=str))
+    elif not each:
+        _print(list(summary(found)), as_json)
+    else:
+        _print(
+            [
+                {
+                    "received": letter.received_at.strftime("%Y-%m-%d %H:%M:%SZ"),
+                    "message": letter.message_id,
+                    "device": letter.device_id,
+                    "stage": letter.stage,
+                    "type": letter.message_type,
+                    "problems": "; ".join(f"{p.get('path')} {p.get('reason')}".strip() for p in letter.problems),
+                    "goes back": "yes" if letter.kept_back is None else f"no: {letter.kept_back}",
+                }
+                for letter in found[-limit:]
+            ],
+            False,
+        )
+
+
+@dead_letters.command("replay")
+def replay_dead_letters(
+    messages: Annotated[
+        list[str] | None, typer.Argument(help="Ids of messages; default all that are selected.")
+    ] = None,
+    vendor: VendorOption = None,
+    reason: ReasonOption = None,
+    since: FromOption = None,
+    attempt: Annotated[
+        str,
+        typer.Option(help="Name of this attempt: with the same name again, nothing is told twice. Default: the time."),
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go back.")] = False,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Put messages back on their raw topics, to be normalised again: after an update, or a change of settings.
+
+    Only messages of which nothing was used: of one with a single bad field, the rest would be told twice.
+    """
+    from collections import Counter
+
+    from aiokafka.errors import KafkaError
+
+    from fleetlake.dead_letters import Wanted, put_back
+    from fleetlake.stages import resolve_kafka
+
+    wanted = Wanted(vendor, None, reason, moment(since), tuple(messages or ()))
+    settings, location, found = _letters(config, data, wanted)
+    if dry_run:
+        told = [(letter, letter.kept_back) for letter in found]
+    else:
+        name = attempt or datetime.now(UTC).isoformat(timespec="seconds")
+        try:
+            told = asyncio.run(put_back(resolve_kafka(settings), location, found, name))
+        except KafkaError as error:
+            raise UserError(f"not all were put back: {error or type(error).__name__}") from error
+    outcomes = Counter(why or ("would go back" if dry_run else "put back") for _, why in told)
+    _print([{"outcome": outcome, "letters": count} for outcome, count in outcomes.most_common()], False)
+
+
+def _letters(config: Path | None, data: Path | None, wanted: Wanted) -> tuple[Settings, LakeLocation, list[Letter]]:
+    from fleetlake.dead_letters import letters
+
+    settings, location = _lake(config, data)
+    _existing(location, ["dead_letters"])
+    return settings, location, letters(location, wanted)
+
+
+def moment(text: str | None) -> datetime | None:
+    """A time (UTC where it has no zone), or so long ago: `90m`, `24h`, `7d`. UserError for anything else."""
+    if text is None:
+        return None
+    if ago := re.fullmatch(r"(\d+)([mhd])", text):
+        unit = {"m": "minutes", "h": "hours", "d": "days"}[ago[2]]
+        return datetime.now(UTC) - timedelta(**{unit: int(ago[1])})
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UserError(f"{text!r} is no time: 2026-11-21T08:00Z, or 90m, 24h, 7d for so long ago") from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _lake(config: Path | None, data: Path | None) -> tuple[Settings, LakeLocation]:
+    from fleetlake.config import load_settings
+    from sinks.location import LakeLocation
+
+    settings = load_settings(config, **({"pipeline": {"data": data}} if data else {}))
+    return settings, LakeLocation.of(settings.pipeline.data, settings.sink.delta)
+
+
+def _expiry(settings: Settings) -> dict[str, int]:
+    return {str(name): days for name, days in settings.sink.delta.expire_days.items()}
+
+
+def _existing(location: LakeLocation, names: list[str] | None) -> list[str]:
+    """The tables asked for; UserError for one that is not there."""
+    from deltalake import DeltaTable
+
+    from sinks.tables import BY_NAME
+
+    options = dict(location.options) or None
+    there = [name for name in BY_NAME if DeltaTable.is_deltatable(location.uri(name), options)]
+    missing = [name for name in names or [] if name not in there]
+    if missing:
+        raise UserError(f"no table {missing[0]!r} in {location.root}; there are {', '.join(there) or 'none'}")
+    if not there:
+        raise UserError(f"no lake in {location.root} yet")
+    return names or there
+
+
+def _print(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        return
+    table = Table(*rows[0], header_style="bold")
+    for row in rows:
+        table.add_row(
+            *(
+                escape("" if cell is None else f"{cell:,}" if isinstance(cell, int) else str(cell))
+                for cell in row.values()
+            )
+        )
+    console = Console()
+    if not sys.stdout.isatty():
+        console.width = 200
+    console.print(table)

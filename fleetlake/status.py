@@ -1,0 +1,121 @@
+"""The live status: what the stages' metrics say, as a table or as one plain line. Pure but for the rendering."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from runtime.metrics import Sample
+
+STAGES = (("connect", "received"), ("normalise", "normalised"), ("delta", "in the lake"))
+"""The stages whose records are counted by vendor, with what the user reads above the column."""
+
+_RATE_WINDOW = 5.0
+
+Totals = dict[tuple[str, str, str], float]
+
+
+def _total(samples: Iterable[Sample], name: str) -> dict[tuple[str, str], float]:
+    sums: dict[tuple[str, str], float] = {}
+    for sample_name, labels, value in samples:
+        if sample_name == name:
+            key = (labels.get("stage", ""), labels.get("vendor", labels.get("topic", "")))
+            sums[key] = sums.get(key, 0.0) + value
+    return sums
+
+
+@dataclass
+class StatusModel:
+    """Turns successive metric samples into rates and totals."""
+
+    vendors: tuple[str, ...]
+    history: deque[tuple[float, dict[tuple[str, str], float]]] = field(default_factory=deque)
+    samples: list[Sample] = field(default_factory=list)
+
+    def update(self, now: float, samples: list[Sample]) -> None:
+        """Take the samples read at `now` (seconds on any steady clock)."""
+        self.samples = samples
+        self.history.append((now, _total(samples, "fleetlake_records_out_total")))
+        while len(self.history) > 2 and now - self.history[1][0] >= _RATE_WINDOW:
+            self.history.popleft()
+
+    def rate(self, stage: str, vendor: str) -> float:
+        """Records a second over the last few seconds; 0 until there are two samples."""
+        if len(self.history) < 2:
+            return 0.0
+        (then, before), (now, after) = self.history[0], self.history[-1]
+        gained = after.get((stage, vendor), 0.0) - before.get((stage, vendor), 0.0)
+        return max(0.0, gained) / (now - then) if now > then else 0.0  # a restarted stage counts from 0 again
+
+    def total(self, stage: str, vendor: str) -> int:
+        """Records since the pipeline started."""
+        return int(self.history[-1][1].get((stage, vendor), 0.0)) if self.history else 0
+
+    def readings(self, vendor: str) -> int:
+        """Rows written to the lake's `readings`."""
+        return int(_total(self.samples, "fleetlake_readings_out_total").get(("delta", vendor), 0.0))
+
+    def dead_letters(self, vendor: str) -> int:
+        """Dead letters of all stages."""
+        counts = _total(self.samples, "fleetlake_dead_letters_total")
+        return int(sum(value for (_, v), value in counts.items() if v == vendor))
+
+    def connections(self, vendor: str) -> int:
+        """Open connections, or devices seen lately."""
+        return int(
+            sum(v for n, labels, v in self.samples if n == "fleetlake_connections" and labels.get("vendor") == vendor)
+        )
+
+    def lag(self) -> dict[str, int]:
+        """Records waiting, by stage."""
+        waiting: dict[str, int] = {}
+        for (stage, _), value in _total(self.samples, "fleetlake_lag_records").items():
+            waiting[stage] = waiting.get(stage, 0) + int(value)
+        return waiting
+
+    def open_alarms(self) -> int:
+        """Alarms active or acknowledged, as published."""
+        return int(sum(_total(self.samples, "fleetlake_open_alarms").values()))
+
+
+def plain_line(model: StatusModel, elapsed: float, down: list[str]) -> str:
+    """The status as one line, for logs and pipes."""
+    vendors = " · ".join(
+        f"{v} {model.rate('connect', v):.0f}/s {model.total('connect', v)} in, {model.readings(v)} rows"
+        for v in model.vendors
+    )
+    lag = " ".join(f"{stage} {count}" for stage, count in sorted(model.lag().items())) or "–"
+    dead = sum(model.dead_letters(v) for v in model.vendors)
+    tail = f" | not ready: {', '.join(down)}" if down else ""
+    return f"{elapsed:5.0f} s | {vendors} | lag {lag} | open alarms {model.open_alarms()} | dead letters {dead}{tail}"
+
+
+def render(model: StatusModel, elapsed: float, down: list[str], title: str) -> Group:
+    """The status as a table for a terminal."""
+    table = Table(title=title, title_justify="left", header_style="bold", expand=False)
+    table.add_column("vendor")
+    table.add_column("connected", justify="right")
+    for _, label in STAGES:
+        table.add_column(f"{label} /s", justify="right")
+        table.add_column("total", justify="right")
+    table.add_column("lake rows", justify="right")
+    table.add_column("dead letters", justify="right")
+    for vendor in model.vendors:
+        cells = [vendor, str(model.connections(vendor))]
+        for stage, _ in STAGES:
+            cells += [f"{model.rate(stage, vendor):.0f}", f"{model.total(stage, vendor):,}"]
+        table.add_row(*cells, f"{model.readings(vendor):,}", str(model.dead_letters(vendor)))
+    lag = "   ".join(f"{stage} {count:,}" for stage, count in sorted(model.lag().items())) or "–"
+    lines = [
+        Text(f"lag (records): {lag}"),
+        Text(f"open alarms: {model.open_alarms()}", style="bold red" if model.open_alarms() else ""),
+        Text(f"running for {elapsed:.0f} s; Ctrl-C stops and keeps the data", style="dim"),
+    ]
+    if down:
+        lines.append(Text(f"not ready: {', '.join(down)}", style="yellow"))
+    return Group(table, *lines)

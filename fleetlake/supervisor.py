@@ -1,0 +1,211 @@
+"""Runs stages as child processes: starts them in order, restarts what fails, stops them in order.
+
+A stage that fails ends its process (design.md, decision 2); bringing it back is the job here. Children hold a pipe
+from us as standard input, so that they stop when we are gone, however that happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+from tenacity import RetryCallState, wait_random_exponential
+
+from runtime.metrics import Sample, parse_samples
+from runtime.process import SUPERVISED
+
+log = logging.getLogger(__name__)
+
+_Key = tuple[str, tuple[tuple[str, str], ...]]
+"""A metric's name and labels."""
+
+_RESTART_WAIT = wait_random_exponential(multiplier=0.5, max=10)
+_SETTLED_SECONDS = 60.0
+"""A child that lived for so long starts its restart back-off anew."""
+
+
+@dataclass
+class ChildSpec:
+    """A stage to run: its name, the `fleetlake` arguments, the port of its health server, further environment."""
+
+    name: str
+    arguments: Sequence[str]
+    health_port: int = -1
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+class Child:
+    """One supervised process."""
+
+    def __init__(self, spec: ChildSpec, log_file: Path | None) -> None:
+        self.spec = spec
+        self.restarts = 0
+        self._samples: dict[_Key, float] = {}
+        self._before: dict[_Key, float] = {}
+        """What the counters had come to when earlier processes of this stage ended."""
+        self.up = False
+        self._log_file = log_file
+        self._process: asyncio.subprocess.Process | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The stage's metrics; counters go on where an earlier process of it ended."""
+        keys = self._samples.keys() | self._before.keys()
+        return [(n, dict(ls), self._samples.get((n, ls), 0.0) + self._before.get((n, ls), 0.0)) for n, ls in keys]
+
+    def read(self, samples: list[Sample]) -> None:
+        """Take what the running process tells."""
+        self._samples = {(name, tuple(sorted(labels.items()))): value for name, labels, value in samples}
+
+    def _ended(self) -> None:
+        self.up = False
+        for key, value in self._samples.items():
+            if key[0].endswith("_total"):
+                self._before[key] = self._before.get(key, 0.0) + value
+        self._samples = {}
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    def start(self) -> None:
+        """Keep the process running from now on."""
+        self._task = asyncio.create_task(self._keep_running())
+
+    async def stop(self, timeout: float = 30.0) -> int | None:
+        """SIGTERM, then SIGKILL after `timeout` seconds; the exit status, None if it never ran."""
+        self._stopping = True
+        if self._process and self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(self._process.wait(), timeout)
+            except TimeoutError:
+                log.warning("%s did not stop within %.0f s: killing it", self.spec.name, timeout)
+                self._process.kill()
+                await self._process.wait()
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        return self._process.returncode if self._process else None
+
+    async def _keep_running(self) -> None:
+        failures = 0
+        while not self._stopping:
+            started = time.monotonic()
+            code = await self._run_once()
+            self._ended()
+            if self._stopping:
+                return
+            failures = 1 if time.monotonic() - started > _SETTLED_SECONDS else failures + 1
+            self.restarts += 1
+            pause = _restart_pause(failures)
+            log.warning(
+                "%s ended with status %s; starting it again in %.1f s%s", self.spec.name, code, pause, self._hint()
+            )
+            await asyncio.sleep(pause)
+
+    async def _run_once(self) -> int:
+        output = self._log_file.open("ab") if self._log_file else None
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "fleetlake",
+                *self.spec.arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env={
+                    **os.environ,
+                    SUPERVISED: "1",
+                    "FLEETLAKE_PIPELINE__HEALTH_PORT": str(self.spec.health_port),
+                    **self.spec.environment,
+                },
+                start_new_session=True,  # Ctrl-C reaches us alone; we stop the children in order
+            )
+            return await self._process.wait()
+        finally:
+            if output:
+                output.close()
+
+    def _hint(self) -> str:
+        return f" (see {self._log_file})" if self._log_file else ""
+
+
+def _restart_pause(failures: int) -> float:
+    state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
+    state.attempt_number = failures
+    return float(_RESTART_WAIT(state))
+
+
+class Supervisor:
+    """A set of children and what their health servers tell."""
+
+    def __init__(self, log_folder: Path | None) -> None:
+        self.children: dict[str, Child] = {}
+        self._log_folder = log_folder
+
+    def start(self, spec: ChildSpec) -> Child:
+        """Start one more child."""
+        log_file = None
+        if self._log_folder:
+            self._log_folder.mkdir(parents=True, exist_ok=True)
+            log_file = self._log_folder / f"{spec.name}.log"
+        child = Child(spec, log_file)
+        self.children[spec.name] = child
+        child.start()
+        return child
+
+    async def stop(self, *names: str, timeout: float = 30.0) -> None:
+        """Stop the named children side by side; names that never started are passed over."""
+        await asyncio.gather(*(self.children[name].stop(timeout) for name in names if name in self.children))
+
+    async def stop_all(self, order: Sequence[Sequence[str]]) -> None:
+        """Stop group after group, then whatever is left."""
+        for group in order:
+            await self.stop(*group)
+        await self.stop(*self.children)
+
+    async def poll(self) -> None:
+        """Read every child's metrics; a child that does not answer is down and keeps its last figures."""
+        timeout = aiohttp.ClientTimeout(total=2)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            await asyncio.gather(*(self._poll_child(session, child) for child in self.children.values()))
+
+    async def _poll_child(self, session: aiohttp.ClientSession, child: Child) -> None:
+        if child.spec.health_port <= 0:
+            child.up = child.pid is not None
+            return
+        base = f"http://127.0.0.1:{child.spec.health_port}"
+        try:
+            async with session.get(f"{base}/readyz") as answer:
+                child.up = answer.status == 200
+            async with session.get(f"{base}/metrics") as answer:
+                child.read(parse_samples(await answer.text()))
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            child.up = False
+
+    async def wait_until(self, done: Callable[[], bool], timeout: float, interval: float = 0.5) -> bool:
+        """Poll until `done()`; False when `timeout` seconds went by."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            await self.poll()
+            if done():
+                return True
+            await asyncio.sleep(interval)
+        return False
+
+    def samples(self) -> list[Sample]:
+        """The metrics of all children together."""
+        return [sample for child in self.children.values() for sample in child.samples]

@@ -1,0 +1,78 @@
+"""`/livez`, `/readyz` and `/metrics` of a stage, on a port of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+Probe = Callable[[], str | None]
+"""Says what is wrong, or None."""
+
+
+@dataclass
+class Health:
+    """What a stage tells of itself. Both probes answer at once; they never do I/O."""
+
+    stage: str
+    live: list[Probe] = field(default_factory=list)
+    ready: list[Probe] = field(default_factory=list)
+
+    def live_problems(self) -> list[str]:
+        """Why the process should be restarted; empty when it should not."""
+        return [problem for probe in self.live if (problem := probe())]
+
+    def ready_problems(self) -> list[str]:
+        """Why the stage does not do its work yet; empty when it does."""
+        return self.live_problems() + [problem for probe in self.ready if (problem := probe())]
+
+
+class HealthServer:
+    """Serves a stage's health on `host:port`; port 0 picks a free one, -1 serves nothing."""
+
+    def __init__(self, health: Health, host: str, port: int) -> None:
+        self._health = health
+        self._host = host
+        self._port = port
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it serves; empty when it does not."""
+        if self._runner is None:
+            return ""
+        host, port = self._runner.addresses[0][:2]
+        return f"http://{host}:{port}"
+
+    async def start(self) -> None:
+        """Bind and serve. OSError names the address when it is taken."""
+        if self._port < 0:
+            return
+        app = web.Application()
+        app.add_routes(
+            [web.get("/livez", self._livez), web.get("/readyz", self._readyz), web.get("/metrics", self._metrics)]
+        )
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._host, self._port).start()
+
+    async def stop(self) -> None:
+        """Stop serving; harmless when it never did."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        return _answer(self._health.live_problems())
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return _answer(self._health.ready_problems())
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _answer(problems: list[str]) -> web.Response:
+    return web.Response(text="\n".join(problems) + "\n", status=503) if problems else web.Response(text="ok\n")

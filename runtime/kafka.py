@@ -1,0 +1,156 @@
+"""Connecting to Kafka: the settings every stage shares, and the declaration of topics."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from schemas.topics import TopicSpec
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 1.0
+_SETTLE_SECONDS = 0.1
+_SETTLE_TRIES = 100
+
+
+class KafkaSettings(BaseModel):
+    """Section `[kafka]` of the configuration."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bootstrap_servers: str = Field(
+        default="",
+        description="host:port of one or more brokers, comma separated. Empty: the embedded broker of the data folder.",
+    )
+    application_id: str = Field(
+        default="fleetlake",
+        min_length=1,
+        description="Prefix of consumer groups and transactional ids; one a pipeline.",
+    )
+    partitions: int = Field(
+        default=4, ge=1, description="Partitions of every topic, when `fleetlake topics` declares them."
+    )
+    replication_factor: int = Field(
+        default=1, ge=1, description="Replicas of every topic when declared; 3 in production."
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_username: str = ""
+    sasl_password: SecretStr = SecretStr("")
+    ssl_ca_file: Path | None = Field(default=None, description="CA bundle; the system's when empty.")
+    ssl_certificate_file: Path | None = Field(default=None, description="Client certificate for mutual TLS.")
+    ssl_key_file: Path | None = Field(default=None, description="Key of the client certificate.")
+    session_timeout_seconds: float = Field(
+        default=10, gt=0, description="A stream worker or sink silent for so long loses its partitions."
+    )
+
+
+def client_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Keyword arguments that any aiokafka client takes: where the brokers are and how to be let in."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers,
+        "security_protocol": settings.security_protocol,
+    }
+    if "SSL" in settings.security_protocol:
+        context = ssl.create_default_context(cafile=str(settings.ssl_ca_file) if settings.ssl_ca_file else None)
+        if settings.ssl_certificate_file:
+            context.load_cert_chain(settings.ssl_certificate_file, settings.ssl_key_file)
+        options["ssl_context"] = context
+    if settings.security_protocol.startswith("SASL"):
+        options["sasl_mechanism"] = settings.sasl_mechanism
+        options["sasl_plain_username"] = settings.sasl_username
+        options["sasl_plain_password"] = settings.sasl_password.get_secret_value()
+    return options
+
+
+async def wait_for_kafka(client: Mapping[str, Any], stop: asyncio.Event) -> bool:
+    """Wait until a broker answers; False if `stop` came first. `client` is what `client_options` gives.
+
+    One log line when it has to wait and one when it is over, however long it takes.
+    """
+    told = False
+    while not stop.is_set():
+        probe = AIOKafkaClient(**client)
+        try:
+            await probe.bootstrap()
+            if told:
+                log.info("Kafka at %s answers", client["bootstrap_servers"])
+            return True
+        except KafkaError:
+            if not told:
+                log.warning("no Kafka broker answers at %s; waiting for one", client["bootstrap_servers"])
+                told = True
+        finally:
+            await probe.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _RETRY_SECONDS)
+    return False
+
+
+@dataclass(frozen=True)
+class TopicState:
+    """What a topic is in the cluster beside what it should be."""
+
+    spec: TopicSpec
+    created: bool
+    partitions: int
+
+
+async def declare_topics(settings: KafkaSettings, specs: list[TopicSpec]) -> list[TopicState]:
+    """Create the topics that are missing; existing ones are left as they are.
+
+    Raises RuntimeError where partition counts differ between topics: devices would have other partition numbers on
+    other topics, and order per device would be lost.
+    """
+    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=15000)
+    await admin.start()
+    try:
+        created = await _create_missing(admin, settings, specs)
+        counts = await _partition_counts(admin, [spec.name for spec in specs])
+    finally:
+        await admin.close()
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name} has {count}" for name, count in sorted(counts.items()))
+        raise RuntimeError(
+            f"all topics need the same number of partitions, but {listed}; add partitions to the smaller ones"
+        )
+    return [TopicState(spec, spec.name in created, counts[spec.name]) for spec in specs]
+
+
+async def _create_missing(admin: AIOKafkaAdminClient, settings: KafkaSettings, specs: list[TopicSpec]) -> set[str]:
+    existing = set(await admin.list_topics())
+    missing = [spec for spec in specs if spec.name not in existing]
+    if not missing:
+        return set()
+    there = await _partition_counts(admin, [spec.name for spec in specs if spec.name in existing])
+    count = next(iter(there.values()), settings.partitions)  # a topic of a newer version joins the ones there are
+    new = [NewTopic(spec.name, count, settings.replication_factor, topic_configs=spec.config) for spec in missing]
+    response = await admin.create_topics(new)
+    for topic, code, *_ in response.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:  # two stages that start at once both declare
+            raise RuntimeError(f"cannot create topic {topic}: {error.__name__}")
+    return {spec.name for spec in missing}
+
+
+async def _partition_counts(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
+    if not names:
+        return {}
+    for _ in range(_SETTLE_TRIES):
+        counts = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics(names)}
+        if all(counts.get(name) for name in names):
+            return counts
+        await asyncio.sleep(_SETTLE_SECONDS)  # a topic made just now has no partitions for a moment
+    raise RuntimeError(f"Kafka made the topics but does not say where they are: {', '.join(sorted(names))}")

@@ -1,0 +1,319 @@
+"""The HTTP API of alarms and rules: WAYSCloud's paths, parameters and answers (wayscloud.txt, «Alarms», «Rules»).
+
+Answers hold the documented fields; those that an alarm of ours has beyond them follow. Device ids are ours
+(`vendor:native-id`). What the document does not say is assumed: errors, `DELETE` (204), `snooze`, the bounds of a page.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
+
+from schemas import notify_api
+from schemas.records import AlarmEventType, AlarmRule, AlarmStatus, RuleType, Severity
+
+VERSION = "1.0.0"
+PAGE_SIZE, MAX_PAGE_SIZE = 50, 500
+MAX_NOTE_CHARS = 4000
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class Error(_Body):
+    """Why it is refused."""
+
+    error: str = Field(description="A code.", examples=["not_found"])
+    message: str
+
+
+class AlarmListed(_Body):
+    """An alarm as the list tells it."""
+
+    id: str
+    device_id: str
+    severity: Severity
+    title: str
+    status: AlarmStatus
+    triggered_at: datetime
+    occurrence_count: int
+    vendor: str
+    rule_id: str
+    flapping: bool
+
+
+class AlarmPage(_Body):
+    """One page of the alarms that match, latest first."""
+
+    alarms: list[AlarmListed]
+    total: int = Field(description="All that match, on this page or not.")
+    page: int
+    page_size: int
+
+
+class AlarmDetail(_Body):
+    """An alarm as it now stands."""
+
+    id: str
+    device_id: str
+    rule_id: str
+    rule_name: str
+    severity: Severity
+    title: str
+    message: str
+    status: AlarmStatus
+    triggered_at: datetime
+    occurrence_count: int
+    acknowledged_at: datetime | None
+    resolved_at: datetime | None
+    created_at: datetime
+    vendor: str
+    metric: str | None
+    last_triggered_at: datetime
+    snoozed_until: datetime | None
+    flapping: bool
+
+
+class ActionPending(AlarmDetail):
+    """The alarm as it now stands: the action is in Kafka and will be carried out, but has not been so far."""
+
+    pending: str = Field(description="What is still to come, in a word to the reader.")
+
+
+class TimelineEntry(_Body):
+    """What happened to an alarm."""
+
+    id: int = Field(description="1, 2, 3… per alarm.")
+    event_id: str
+    event_type: AlarmEventType
+    actor: str = Field(description="`rule_engine`, `vendor`, or who did it: the name of an API key.")
+    note: str | None
+    metadata: dict[str, Any] | None
+    created_at: datetime
+
+
+class AlarmSummary(_Body):
+    """How many alarms there are."""
+
+    by_status: dict[AlarmStatus, int]
+    by_severity: dict[Severity, int] = Field(description="Of those that are open.")
+    active_total: int = Field(description="Those that are open: active or acknowledged.")
+
+
+class ActionRequest(_Body):
+    """What is to be noted on the timeline."""
+
+    note: str | None = Field(default=None, max_length=MAX_NOTE_CHARS)
+
+
+class SnoozeRequest(ActionRequest):
+    """How long notifications are to wait."""
+
+    until: AwareDatetime
+
+
+class RuleListed(_Body):
+    """A rule as the list tells it."""
+
+    id: str
+    name: str
+    rule_type: RuleType
+    severity: Severity
+    is_enabled: bool
+
+
+class RuleList(_Body):
+    """All rules, by id."""
+
+    rules: list[RuleListed]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One operation. `body` and `answer` name a schema; `status` is that of success."""
+
+    name: str
+    method: str
+    path: str
+    summary: str
+    answer: str | None
+    body: str | None = None
+    query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    refusals: tuple[int, ...] = ()
+    status: int = 200
+
+
+_ALARM = "/v1/iot/alarms/{alarm_id}"
+_RULE = "/v1/iot/rules/{rule_id}"
+_NOTIFY = "/v1/iot/notifications"
+_CHANNEL = f"{_NOTIFY}/channels/{{channel_id}}"
+_WHICH: dict[str, dict[str, Any]] = {
+    "status": {"schema": {"enum": [status.value for status in AlarmStatus]}},
+    "severity": {"schema": {"enum": [severity.value for severity in Severity]}},
+    "device_id": {"schema": {"type": "string"}, "description": "`vendor:native-id`; a bare id is WAYSCloud's."},
+    "rule_id": {"schema": {"type": "string"}},
+    "page": {"schema": {"type": "integer", "minimum": 1, "default": 1}},
+    "page_size": {"schema": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE, "default": PAGE_SIZE}},
+}
+ACTIONS = ("acknowledge", "resolve", "reopen", "snooze")
+
+ENDPOINTS = (
+    Endpoint("list_alarms", "get", "/v1/iot/alarms", "List alarms", "AlarmPage", query=_WHICH, refusals=(400,)),
+    Endpoint("alarm_summary", "get", "/v1/iot/alarms/summary", "Count alarms", "AlarmSummary"),
+    Endpoint("read_alarm", "get", _ALARM, "Read an alarm", "AlarmDetail", refusals=(404,)),
+    Endpoint("read_timeline", "get", f"{_ALARM}/timeline", "Read what happened to it", "Timeline", refusals=(404,)),
+    *(
+        Endpoint(
+            action,
+            "post",
+            f"{_ALARM}/{action}",
+            f"{action.capitalize()} an alarm",
+            "AlarmDetail",
+            "SnoozeRequest" if action == "snooze" else "ActionRequest",
+            refusals=(202, 400, 404, 409, 413),
+        )
+        for action in ACTIONS
+    ),
+    Endpoint("list_rules", "get", "/v1/iot/rules", "List rules, without config", "RuleList"),
+    Endpoint(
+        "create_rule", "post", "/v1/iot/rules", "Make a rule", "AlarmRule", "NewRule", refusals=(400, 413), status=201
+    ),
+    Endpoint("read_rule", "get", _RULE, "Read a rule", "AlarmRule", refusals=(404,)),
+    Endpoint(
+        "update_rule",
+        "put",
+        _RULE,
+        "Change a rule; objects are merged deeply",
+        "AlarmRule",
+        "RuleChanges",
+        refusals=(400, 404, 413),
+    ),
+    Endpoint("delete_rule", "delete", _RULE, "Delete a rule", None, refusals=(404,), status=204),
+    Endpoint("enable", "post", f"{_RULE}/enable", "Put a rule in force", "AlarmRule", refusals=(404,)),
+    Endpoint("disable", "post", f"{_RULE}/disable", "Take a rule out of force", "AlarmRule", refusals=(404,)),
+    Endpoint("list_channels", "get", f"{_NOTIFY}/channels", "List notification channels", "ChannelList"),
+    Endpoint("read_channel", "get", _CHANNEL, "Read a channel", "ChannelDetail", refusals=(404,)),
+    Endpoint("test_channel", "post", f"{_CHANNEL}/test", "Send a test notification", "TestSent", refusals=(404,)),
+    Endpoint("list_policies", "get", f"{_NOTIFY}/policies", "List notification policies", "PolicyList"),
+    Endpoint(
+        "read_policy", "get", f"{_NOTIFY}/policies/{{policy_id}}", "Read a policy", "PolicyDetail", refusals=(404,)
+    ),
+    Endpoint(
+        "list_deliveries",
+        "get",
+        f"{_NOTIFY}/deliveries",
+        "List deliveries",
+        "DeliveryList",
+        query=notify_api.query_parameters(),
+        refusals=(400,),
+    ),
+)
+"""All operations of the API."""
+
+_MODELS: tuple[type[BaseModel], ...] = (
+    Error,
+    AlarmPage,
+    AlarmDetail,
+    ActionPending,
+    TimelineEntry,
+    AlarmSummary,
+    RuleList,
+    AlarmRule,
+    *notify_api.MODELS,
+)
+_REFUSALS = {
+    400: "The request is malformed; the message names the field.",
+    401: "Invalid or missing API key.",
+    404: "There is nothing of this id.",
+    409: "The alarm is in a state, or became so old, that this cannot be done.",
+    413: "The body is too long.",
+    503: "Try again later.",
+}
+_OURS = ("severity_original", "source", "created_at", "updated_at")
+"""What nobody but we write into a rule."""
+
+
+def openapi() -> dict[str, Any]:
+    """The OpenAPI 3.1 document."""
+    pairs: list[tuple[type[BaseModel], Any]] = [(model, "serialization") for model in _MODELS]
+    pairs += [(ActionRequest, "validation"), (SnoozeRequest, "validation")]
+    _, found = models_json_schema(pairs, ref_template="#/components/schemas/{model}")
+    schemas = found["$defs"]
+    schemas["Timeline"] = {"type": "array", "items": {"$ref": "#/components/schemas/TimelineEntry"}}
+    schemas["NewRule"] = _rule_schema(schemas["AlarmRule"], required=("name", "rule_type", "config"))
+    schemas["RuleChanges"] = _rule_schema(schemas["AlarmRule"], without=("id", "rule_type"))
+    operations: dict[str, Any] = {}
+    for endpoint in ENDPOINTS:
+        operations.setdefault(endpoint.path, {})[endpoint.method] = _operation(endpoint)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "fleetlake alarms",
+            "version": VERSION,
+            "description": "Alarms and rules. A 2xx answer means that what was asked for is stored durably in Kafka.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "security": [{"apiKey": []}, {"bearer": []}],
+        "paths": operations,
+        "components": {
+            "securitySchemes": {
+                "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                "bearer": {"type": "http", "scheme": "bearer", "description": "The same key."},
+            },
+            "schemas": dict(sorted(schemas.items())),
+        },
+    }
+
+
+def _rule_schema(rule: Mapping[str, Any], required: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> Any:
+    """What may be written of a rule: its own schema, so that the two cannot differ."""
+    schema = copy.deepcopy({name: part for name, part in rule.items() if name not in ("required", "title")})
+    for name in (*_OURS, *without):
+        del schema["properties"][name]
+    if required:
+        schema["required"] = list(required)
+    else:
+        for part in schema["properties"].values():
+            part.pop("default", None)
+    schema["description"] = "A rule to be made." if required else "What is to change; what is left out stays."
+    return schema
+
+
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    operation: dict[str, Any] = {"operationId": endpoint.name, "summary": endpoint.summary}
+    parameters = [{"name": name, "in": "query", **about} for name, about in endpoint.query.items()]
+    for name in ("alarm_id", "rule_id", "channel_id", "policy_id"):
+        if f"{{{name}}}" in endpoint.path:
+            parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
+    if parameters:
+        operation["parameters"] = parameters
+    if endpoint.body is not None:
+        operation["requestBody"] = {"required": endpoint.body != "ActionRequest", "content": _json(endpoint.body)}
+    done: dict[str, Any] = {"description": endpoint.summary if endpoint.answer else "It is gone."}
+    if endpoint.answer is not None:
+        done["content"] = _json(endpoint.answer)
+    operation["responses"] = {str(endpoint.status): done} | {
+        str(status): _refusal(status) for status in sorted({*endpoint.refusals, 401, 503})
+    }
+    return operation
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    if status == 202:
+        what = "The action is in Kafka, and has not been carried out so far."
+        return {"description": what, "content": _json("ActionPending")}
+    answer: dict[str, Any] = {"description": _REFUSALS[status], "content": _json("Error")}
+    if status == 503:
+        answer["headers"] = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
+    return answer
+
+
+def _json(name: str) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}

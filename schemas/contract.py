@@ -1,0 +1,156 @@
+"""Generates the contract for others: JSON Schemas and an AsyncAPI 3 document for consumers, OpenAPI for
+devices and for operators' tools.
+
+All are checked in under `schemas/contract/`, `make contract` writes them anew, and a test holds them to the code.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from schemas import alarm_api, climasense
+from schemas.records import RECORDS
+from schemas.topics import (
+    ALARM_ACTIONS,
+    ALARMS,
+    DEAD_LETTER,
+    DEVICES,
+    EVENTS,
+    READINGS,
+    RULES,
+    VENDORS,
+    raw_topic,
+    topic_specs,
+)
+
+FOLDER = Path(__file__).parent / "contract"
+VERSION = "1.0.0"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+PUBLIC = {
+    READINGS: "observation",
+    EVENTS: "event-set",
+    ALARMS: "alarm-event",
+    ALARM_ACTIONS: "alarm-action",
+    RULES: "alarm-rule",
+    DEVICES: "device",
+    DEAD_LETTER: "dead-letter",
+}
+"""The topics others may consume, and the record on each."""
+
+_ENVELOPE_HEADERS: dict[str, Any] = {
+    "type": "object",
+    "required": ["ce_specversion", "ce_id", "ce_type", "ce_source", "ce_subject", "ce_receivedat", "content-type"],
+    "properties": {
+        "ce_specversion": {"const": "1.0"},
+        "ce_id": {"type": "string", "description": "Deterministic: the same message delivered again has the same id."},
+        "ce_type": {"type": "string", "examples": ["karcher.datapoints"]},
+        "ce_source": {"type": "string", "examples": ["karcher/websocket"]},
+        "ce_subject": {"type": "string", "description": "Device id, also the key."},
+        "ce_time": {"type": "string", "format": "date-time", "description": "The vendor's own time, if it gave one."},
+        "ce_receivedat": {"type": "string", "format": "date-time"},
+        "content-type": {"type": "string"},
+    },
+}
+
+
+def documents() -> dict[str, str]:
+    """File name → text of everything in the contract folder."""
+    files = {f"{name}.schema.json": _json_schema(name) for name in RECORDS}
+    files["asyncapi.yaml"] = yaml.safe_dump(_asyncapi(), sort_keys=False, allow_unicode=True, width=120)
+    files["climasense-openapi.json"] = json.dumps(climasense.openapi(), indent=2, ensure_ascii=False) + "\n"
+    files["alarms-openapi.json"] = json.dumps(alarm_api.openapi(), indent=2, ensure_ascii=False) + "\n"
+    return files
+
+
+def _json_schema(name: str) -> str:
+    schema = RECORDS[name].model_json_schema(mode="serialization")
+    return (
+        json.dumps({"$schema": DIALECT, "$id": f"urn:fleetlake:{name}:1", **schema}, indent=2, ensure_ascii=False)
+        + "\n"
+    )
+
+
+def _asyncapi() -> dict[str, Any]:
+    purposes = {spec.name: spec.purpose for spec in topic_specs()}
+    channels: dict[str, Any] = {}
+    operations: dict[str, Any] = {}
+    messages: dict[str, Any] = {"envelope": _raw_message()}
+    for topic in [raw_topic(vendor) for vendor in VENDORS]:
+        channels[_channel(topic)] = _channel_of(topic, purposes[topic], "envelope")
+    for topic, record in PUBLIC.items():
+        channels[_channel(topic)] = _channel_of(topic, purposes[topic], record)
+        messages[record] = _record_message(record)
+    for name in channels:
+        operations[f"consume-{name}"] = {
+            "action": "send",
+            "channel": {"$ref": f"#/channels/{name}"},
+            "summary": "fleetlake produces; read with isolation.level=read_committed.",
+        }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "fleetlake topics",
+            "version": VERSION,
+            "description": "Normalised telemetry of mixed fleets. Every record's key is the device id (a rule's: "
+            "its id); all topics have the same number of partitions and a device the same partition number on each. "
+            "Read committed only.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": {"messages": messages},
+    }
+
+
+def _channel(topic: str) -> str:
+    return topic.removeprefix("telemetry.").removesuffix(".v1").replace(".", "-")
+
+
+def _channel_of(topic: str, purpose: str, message: str) -> dict[str, Any]:
+    return {
+        "address": topic,
+        "description": purpose,
+        "messages": {message: {"$ref": f"#/components/messages/{message}"}},
+        "bindings": {"kafka": {"topic": topic, "bindingVersion": "0.5.0"}},
+    }
+
+
+def _raw_message() -> dict[str, Any]:
+    return {
+        "name": "envelope",
+        "title": "A vendor's message, CloudEvents 1.0 in Kafka binary mode",
+        "headers": _ENVELOPE_HEADERS,
+        "payload": {"description": "The vendor's bytes, redacted; see ce_type and the vendor's page in docs/vendors."},
+        "bindings": {"kafka": {"key": {"type": "string", "description": "device id"}, "bindingVersion": "0.5.0"}},
+    }
+
+
+def _record_message(record: str) -> dict[str, Any]:
+    key = "rule id" if record == "alarm-rule" else "device id"
+    return {
+        "name": record,
+        "title": (RECORDS[record].__doc__ or record).splitlines()[0],
+        "contentType": "application/json",
+        "payload": {
+            "schemaFormat": "application/schema+json;version=2020-12",
+            "schema": {"$ref": f"./{record}.schema.json"},
+        },
+        "bindings": {"kafka": {"key": {"type": "string", "description": key}, "bindingVersion": "0.5.0"}},
+    }
+
+
+def main() -> None:
+    """Write the contract folder anew."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, text in documents().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""The raw record: a vendor's message as CloudEvents 1.0 in Kafka's binary mode.
+
+Value = the vendor's bytes (redacted), key = device id, headers = `ce_*` attributes and `content-type`
+(design.md, «Names»; CloudEvents Kafka protocol binding 1.0.2, section 3.2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from schemas.timestamps import format_iso, parse_iso
+
+SPEC_VERSION = "1.0"
+JSON = "application/json"
+
+GAP = "fleetlake.gap"
+"""A connection gap: `{"from": …, "to": …, "reason": …}`, written by a connector after an outage."""
+
+LONG_WINDOW_SUFFIXES = (".report", ".log", ".alert", ".notification", ".command", ".event")
+"""Endings of message types whose repeats come late (logs read again, reports by socket and by REST)."""
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False):
+    """One vendor message for one device.
+
+    `id` is deterministic: the vendor's own id, else a digest (`message_id`). The same message delivered again has the
+    same id, by which the normaliser drops it. `type` is `<vendor>.<kind>`, e.g. `karcher.datapoints`; `source` the
+    way it came, e.g. `karcher/websocket`; `time` the vendor's own time if the message has one; `received_at` when
+    the connector got it. `attributes` are further CloudEvents attributes (lower-case letters and digits only), such
+    as `mqtttopic`.
+    """
+
+    id: str
+    type: str
+    source: str
+    device_id: str
+    received_at: datetime
+    data: bytes
+    time: datetime | None = None
+    content_type: str = JSON
+    attributes: Mapping[str, str] = {}
+
+    @property
+    def key(self) -> bytes:
+        """The Kafka key."""
+        return self.device_id.encode()
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        """The Kafka headers, CloudEvents binary mode."""
+        pairs = [
+            ("ce_specversion", SPEC_VERSION),
+            ("ce_id", self.id),
+            ("ce_type", self.type),
+            ("ce_source", self.source),
+            ("ce_subject", self.device_id),
+            ("ce_receivedat", format_iso(self.received_at)),
+            ("content-type", self.content_type),
+        ]
+        if self.time is not None:
+            pairs.append(("ce_time", format_iso(self.time)))
+        pairs.extend((f"ce_{name}", value) for name, value in self.attributes.items())
+        return [(name, value.encode()) for name, value in pairs]
+
+
+class EnvelopeError(ValueError):
+    """A record on a raw topic that is no envelope: the message says which header is missing or wrong."""
+
+
+_REQUIRED = ("ce_id", "ce_type", "ce_source", "ce_subject", "ce_receivedat")
+_KNOWN = frozenset({*_REQUIRED, "ce_specversion", "ce_time", "content-type"})
+
+
+def read_envelope(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
+    """The envelope of a Kafka record. EnvelopeError where a required attribute is missing or unreadable."""
+    found: dict[str, bytes | None] = dict(headers)
+    attributes: dict[str, str] = {}
+    try:
+        if not _KNOWN.issuperset(found):
+            found = {name.lower(): text for name, text in headers}
+            others = sorted(name for name in found.keys() - _KNOWN if name.startswith("ce_"))
+            attributes = {name[3:]: (found[name] or b"").decode() for name in others}
+        identity, kind, source, subject, received = [(found.get(name) or b"").decode() for name in _REQUIRED]
+        if not (identity and kind and source and subject and received):
+            missing = next(name for name in _REQUIRED if not found.get(name))
+            raise EnvelopeError(f"header {missing} is missing")
+        time = found.get("ce_time")
+        return Envelope(
+            identity,
+            kind,
+            source,
+            subject,
+            parse_iso(received),
+            value or b"",
+            parse_iso(time.decode()) if time else None,
+            (found.get("content-type") or b"").decode() or JSON,
+            attributes,
+        )
+    except UnicodeDecodeError as error:
+        raise EnvelopeError("a header is not UTF-8") from error
+    except EnvelopeError:
+        raise
+    except (ValueError, OverflowError) as error:
+        raise EnvelopeError(f"header ce_receivedat or ce_time: {error}") from error
+
+
+class ReadBack(msgspec.Struct, frozen=True):
+    """What a record of telemetry read back tells: attributes `readfrom`, `readto` and `readreach` of its envelope.
+
+    Readings from `start` up to, not including, `end` are to be told, if they have not been told live. The others are
+    there to compare with: a live reading without a time of its own may have come `reach_seconds` before or after the
+    time by which it is stored, and stands for the nearest stored one of its value.
+    """
+
+    start: datetime
+    end: datetime
+    reach_seconds: float
+
+    @property
+    def context(self) -> timedelta:
+        """So much more than it tells a record shows on either side: what may stand for a reading, and its rivals."""
+        return timedelta(seconds=2 * self.reach_seconds)
+
+    def shows(self, at: datetime) -> bool:
+        """Whether a reading of this time belongs into the record."""
+        return self.start - self.context <= at < self.end + self.context
+
+    def tells(self, at: datetime) -> bool:
+        """Whether a reading of this time is to be told."""
+        return self.start <= at < self.end
+
+    def attributes(self) -> dict[str, str]:
+        """As attributes of an envelope."""
+        start, end = format_iso(self.start), format_iso(self.end)
+        return {"readfrom": start, "readto": end, "readreach": repr(float(self.reach_seconds))}
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, str]) -> ReadBack:
+        """Of an envelope's attributes. KeyError or ValueError where they are missing or wrong."""
+        start, end = parse_iso(attributes["readfrom"]), parse_iso(attributes["readto"])
+        return cls(start, end, float(attributes["readreach"]))
+
+
+def message_id(parts: Iterable[str | bytes]) -> str:
+    """A deterministic id: 128 bits of SHA-256 over the parts, each with its length so that no two lists collide."""
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        digest.update(len(raw).to_bytes(8, "big"))
+        digest.update(raw)
+    return digest.hexdigest()[:32]
+
+
+def dedupe_window_seconds(message_type: str) -> int:
+    """How long a repeat of a message of this type is recognised: 24 h for logs and reports, 10 min otherwise.
+
+    The source is contract.md, «Identity and duplicates».
+    """
+    return 24 * 3600 if message_type.endswith(LONG_WINDOW_SUFFIXES) else 600

@@ -1,0 +1,129 @@
+"""The part of the HTTP API that speaks of notifications (wayscloud.txt, «Notifications»): its bodies.
+
+Channels and policies are configuration: they are read here, and changed in the configuration file.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.records import AlarmEventType, Severity
+
+LIMIT, MAX_LIMIT = 50, 500
+ChannelType = Literal["webhook", "email", "slack", "teams", "sms", "alertmanager"]
+DeliveryStatus = Literal["pending", "delivered", "failed"]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class ChannelListed(_Body):
+    """A channel as the list tells it."""
+
+    id: str
+    name: str
+    channel_type: ChannelType
+    is_enabled: bool
+
+
+class ChannelList(_Body):
+    """All channels, by id."""
+
+    channels: list[ChannelListed]
+
+
+class ChannelDetail(ChannelListed):
+    """A channel; what could be a secret (URLs, too) is masked."""
+
+    config: dict[str, Any]
+
+
+class TestSent(_Body):
+    """How sending a test went."""
+
+    success: bool
+    message: str
+    channel_id: str
+
+
+class PolicyListed(_Body):
+    """A policy as the list tells it."""
+
+    id: str
+    name: str
+    severity_filter: list[Severity] | None
+    is_enabled: bool
+
+
+class PolicyList(_Body):
+    """All policies, by id."""
+
+    policies: list[PolicyListed]
+
+
+class PolicyDetail(PolicyListed):
+    """A policy. Null filters let everything through."""
+
+    description: str | None
+    rule_ids: list[str] | None
+    scope_type: Literal["fleet", "device", "group", "profile", "vendor"]
+    scope_ids: list[str] | None
+    event_types: list[AlarmEventType]
+    channel_ids: list[str]
+    cooldown_seconds: float
+
+
+class DeliveryListed(_Body):
+    """A delivery: one alarm event, told by one policy over one channel."""
+
+    id: str = Field(description="The `Idempotency-Key` of every attempt.")
+    channel_type: ChannelType
+    status: DeliveryStatus
+    sent_at: datetime | None = Field(description="When the receiver took it.")
+    alarm_id: str
+    event_type: str
+    policy_id: str
+    channel_id: str
+    attempts: int
+    created_at: datetime
+    next_attempt_at: datetime | None
+    detail: str = Field(description="What the receiver said, or what went wrong, last.")
+
+
+class DeliveryList(_Body):
+    """One page of the deliveries that match, latest first."""
+
+    deliveries: list[DeliveryListed]
+    total: int = Field(description="All that match, on this page or not.")
+    limit: int
+    offset: int
+
+
+class DeliveryQuery(_Body):
+    """Which deliveries."""
+
+    channel_type: ChannelType | None = None
+    status: DeliveryStatus | None = None
+    channel_id: str | None = None
+    limit: int = Field(default=LIMIT, ge=1, le=MAX_LIMIT)
+    offset: int = Field(default=0, ge=0, le=1_000_000_000)
+
+
+MODELS: tuple[type[BaseModel], ...] = (
+    ChannelList,
+    ChannelDetail,
+    TestSent,
+    PolicyList,
+    PolicyDetail,
+    DeliveryList,
+)
+
+
+def query_parameters() -> dict[str, dict[str, Any]]:
+    """The parameters of the list of deliveries, as OpenAPI has them."""
+    found = DeliveryQuery.model_json_schema()["properties"]
+    return {name: {"schema": {k: v for k, v in schema.items() if k != "title"}} for name, schema in found.items()}

@@ -1,0 +1,180 @@
+"""The same records for hot paths: msgspec twins of `records`, four times cheaper to build and encode.
+
+A property test holds the two equal: what one encodes the other reads, field by field. Build records here in stream
+steps and sinks; use `records` at edges where a message deserves a good error.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+
+class Origin(msgspec.Struct, frozen=True, gc=False):
+    """See `records.Origin`."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Reading(msgspec.Struct, omit_defaults=True, gc=False):
+    """See `records.Reading`."""
+
+    metric: str
+    observed_at: datetime
+    value_number: float | None = None
+    value_text: str | None = None
+    value_boolean: bool | None = None
+    value_json: str | None = None
+    unit: str | None = None
+    time_source: str = "vendor"
+    time_quality: str = "ok"
+
+
+class Observation(msgspec.Struct, omit_defaults=True, gc=False):
+    """See `records.Observation`."""
+
+    id: str
+    device_id: str
+    vendor: str
+    received_at: datetime
+    origin: Origin
+    readings: list[Reading]
+
+
+class Event(msgspec.Struct, omit_defaults=True, gc=False):
+    """See `records.Event`."""
+
+    event_id: str
+    type: str
+    occurred_at: datetime
+    data: str
+    time_source: str = "vendor"
+    severity: str | None = None
+    title: str | None = None
+
+
+class EventSet(msgspec.Struct, omit_defaults=True):
+    """See `records.EventSet`."""
+
+    id: str
+    device_id: str
+    vendor: str
+    received_at: datetime
+    origin: Origin
+    events: list[Event]
+
+
+class Alarm(msgspec.Struct, omit_defaults=True):
+    """See `records.Alarm`."""
+
+    alarm_id: str
+    device_id: str
+    vendor: str
+    rule_id: str
+    rule_name: str
+    severity: str
+    title: str
+    message: str
+    status: str
+    triggered_at: datetime
+    last_triggered_at: datetime
+    occurrence_count: int
+    metric: str | None = None
+    acknowledged_at: datetime | None = None
+    resolved_at: datetime | None = None
+    snoozed_until: datetime | None = None
+    flapping: bool = False
+
+
+class AlarmEvent(msgspec.Struct, omit_defaults=True):
+    """See `records.AlarmEvent`."""
+
+    event_id: str
+    sequence: int
+    event_type: str
+    actor: str
+    created_at: datetime
+    alarm: Alarm
+    origin: Origin
+    note: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class AlarmAction(msgspec.Struct, omit_defaults=True):
+    """See `records.AlarmAction`."""
+
+    action_id: str
+    alarm_id: str
+    device_id: str
+    action: str
+    actor: str
+    requested_at: datetime
+    note: str | None = None
+    until: datetime | None = None
+
+
+class Device(msgspec.Struct, omit_defaults=True):
+    """See `records.Device`."""
+
+    device_id: str
+    vendor: str
+    updated_at: datetime
+    registered: bool = True
+    name: str | None = None
+    model: str | None = None
+    serial_number: str | None = None
+    firmware_version: str | None = None
+    attributes: dict[str, Any] = {}
+
+
+class Problem(msgspec.Struct, omit_defaults=True):
+    """See `records.Problem`."""
+
+    path: str
+    reason: str
+    detail: str = ""
+
+
+class DeadLetter(msgspec.Struct, omit_defaults=True):
+    """See `records.DeadLetter`."""
+
+    id: str
+    stage: str
+    received_at: datetime
+    problems: list[Problem]
+    payload: str
+    payload_bytes: int
+    payload_sha256: str
+    device_id: str | None = None
+    vendor: str | None = None
+    message_type: str | None = None
+    origin: Origin | None = None
+
+
+class ClockTick(msgspec.Struct, omit_defaults=True, gc=False):
+    """How far a vendor's raw partition has been read (topic `fleetlake.clock.v1`, private, same partition number).
+
+    All raw records received before `at` are on the readings and events topics: the last raw record that gave readings
+    has the offset `readings_to`, the last that gave events `events_to` (-1: none is known).
+    """
+
+    vendor: str
+    at: datetime
+    readings_to: int = -1
+    events_to: int = -1
+
+
+encode = msgspec.json.Encoder().encode
+"""JSON bytes of any record; times as RFC 3339 with `Z`."""
+
+decode_observation = msgspec.json.Decoder(Observation).decode
+decode_event_set = msgspec.json.Decoder(EventSet).decode
+decode_alarm_event = msgspec.json.Decoder(AlarmEvent).decode
+decode_alarm_action = msgspec.json.Decoder(AlarmAction).decode
+decode_device = msgspec.json.Decoder(Device).decode
+decode_clock_tick = msgspec.json.Decoder(ClockTick).decode
+decode_dead_letter = msgspec.json.Decoder(DeadLetter).decode

@@ -1,0 +1,1 @@
+"""The sinks: the Delta lake, and `fleet.duckdb` that is published from it."""

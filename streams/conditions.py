@@ -1,0 +1,169 @@
+"""Conditions of threshold rules, compiled for evaluation (pure).
+
+A condition is true, false, or None: not to be told, since a value is missing or of another kind. As in SQL, `all` is
+false where one part is, and `any` true where one part is, whatever the others are.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from schemas.rules import Condition
+
+Value = bool | float | str
+
+_OPERATORS: Mapping[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    "gt": (">", operator.gt),
+    "gte": ("≥", operator.ge),
+    "lt": ("<", operator.lt),
+    "lte": ("≤", operator.le),
+    "eq": ("=", operator.eq),
+    "neq": ("≠", operator.ne),
+}
+
+
+class Latest(msgspec.Struct, array_like=True):
+    """The last two readings of a metric; times in microseconds."""
+
+    at: int
+    value: Value
+    before_at: int | None = None
+    before: Value | None = None
+
+    def change(self, micros: int) -> float | None:
+        """The change per so many microseconds between the two; None where that cannot be told."""
+        if self.before_at is None or self.at == self.before_at:
+            return None
+        if not _is_number(self.value) or not _is_number(self.before):
+            return None
+        return (float(self.value) - float(self.before or 0.0)) * micros / (self.at - self.before_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One comparison of a metric."""
+
+    metric: str
+    operator: str
+    value: Value | None = None
+    than_metric: str | None = None
+    than_attribute: str | None = None
+    change: int | None = None
+    """Compare the change per so many microseconds."""
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether it needs nothing but the reading at hand."""
+        return self.value is not None and self.change is None
+
+    def holds(self, value: Value, other: Value | None = None) -> bool | None:
+        """Whether it is true of a value; None where the two are of different kinds."""
+        other = self.value if other is None else other
+        if isinstance(value, bool) is not isinstance(other, bool) or isinstance(value, str) is not isinstance(
+            other, str
+        ):
+            return None
+        if isinstance(value, bool | str) and self.operator not in ("eq", "neq"):
+            return None
+        return _OPERATORS[self.operator][1](value, other)
+
+    def evaluate(self, latest: Mapping[str, Latest], attributes: Mapping[str, Any]) -> bool | None:
+        """Whether it is true of the device as it is known."""
+        found = latest.get(self.metric)
+        value: Value | None = None
+        if found is not None:
+            value = found.value if self.change is None else found.change(self.change)
+        other = self._other(latest, attributes)
+        return None if value is None or other is None else self.holds(value, other)
+
+    def _other(self, latest: Mapping[str, Latest], attributes: Mapping[str, Any]) -> Value | None:
+        if self.than_metric is not None:
+            found = latest.get(self.than_metric)
+            return None if found is None else found.value
+        if self.than_attribute is not None:
+            given = attributes.get(self.than_attribute)
+            return given if isinstance(given, bool | int | float | str) else None
+        return self.value
+
+    @property
+    def metrics(self) -> Iterator[str]:
+        """What it reads."""
+        yield self.metric
+        if self.than_metric is not None:
+            yield self.than_metric
+
+    def __str__(self) -> str:
+        left = self.metric if self.change is None else f"change of {self.metric} in {self.change / 1e6:g} s"
+        other = self.than_metric or (self.than_attribute and f"attribute {self.than_attribute}") or shown(self.value)
+        return f"{left} {_OPERATORS[self.operator][0]} {other}"
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Several conditions: all of them, or any."""
+
+    parts: tuple[Comparison | Joined, ...]
+    all: bool
+
+    is_simple = False
+
+    def evaluate(self, latest: Mapping[str, Latest], attributes: Mapping[str, Any]) -> bool | None:
+        """Whether it is true of the device as it is known."""
+        found = [part.evaluate(latest, attributes) for part in self.parts]
+        if (not self.all) in found:  # this alone decides
+            return not self.all
+        return None if None in found else self.all
+
+    @property
+    def metrics(self) -> Iterator[str]:
+        """What it reads."""
+        for part in self.parts:
+            yield from part.metrics
+
+    def __str__(self) -> str:
+        texts = [f"({part})" if isinstance(part, Joined) else str(part) for part in self.parts]
+        return (" and " if self.all else " or ").join(texts)
+
+
+Node = Comparison | Joined
+
+
+def compile_condition(condition: Condition, metric_of: Callable[[str], str]) -> Node:
+    """The condition, with datapoints translated into metrics."""
+    if (parts := condition.all or condition.any) is not None:
+        return Joined(tuple(compile_condition(part, metric_of) for part in parts), condition.all is not None)
+    change = condition.change_seconds
+    return Comparison(
+        condition.metric or metric_of(condition.datapoint_id or ""),
+        condition.operator or "",
+        condition.value,
+        condition.than_metric,
+        condition.than_attribute,
+        None if change is None else round(change * 1_000_000),
+    )
+
+
+def compare(operator_name: str, left: float, right: float) -> bool:
+    """Whether `left operator right`."""
+    return _OPERATORS[operator_name][1](left, right)
+
+
+def sign(operator_name: str) -> str:
+    """The operator as people write it."""
+    return _OPERATORS[operator_name][0]
+
+
+def shown(value: Value | None) -> str:
+    """A value as people read it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _is_number(value: Value | None) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

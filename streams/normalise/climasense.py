@@ -1,0 +1,130 @@
+"""ClimaSense: the readings a device or hub posts, and what it reports of commands, updates and sensors (pure).
+
+Source: climasense.txt. Sensor types are open-ended: one we do not know is kept as `climasense.<type>`. Message types:
+`climasense.telemetry`, `climasense.command-result.event`, `climasense.ota-status.event`,
+`climasense.sensor-paired.event`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from streams.normalise.message import Field, Message, Stamp, into
+from streams.normalise.values import FieldError, load_json, mapping, moment, number, shown
+
+SENSOR_TYPES: Mapping[str, Field] = {
+    "temperature": into("environment.temperature"),
+    "humidity": into("environment.humidity"),
+    "pressure": into("environment.pressure"),
+    "power_availability": into("power.available"),
+    "battery_level": into("battery.level"),
+    "signal_strength": into("network.signal_strength"),
+    "iaq": into("environment.air_quality_index"),
+}
+
+
+def _within(low: float, high: float) -> Callable[[Any], float]:
+    def parse(value: Any) -> float:
+        found = number(value)
+        if not low <= found <= high:
+            raise FieldError("out_of_range", f"{found} is not within {low:g} and {high:g}")
+        return found
+
+    return parse
+
+
+_POSITION = {
+    "latitude": into("location.latitude", _within(-90, 90)),
+    "longitude": into("location.longitude", _within(-180, 180)),
+}
+
+
+def telemetry(message: Message) -> None:
+    """One POST: readings, and a position that has the time of the latest of them (contract.md, «Time»)."""
+    payload = mapping(load_json(message.envelope.data))
+    stamps = _readings(message, payload.get("readings"))
+    sound = [stamp for stamp in stamps if stamp.quality == "ok"]
+    latest = max(sound or stamps, default=message.received)
+    others = {name: value for name, value in payload.items() if name != "readings"}
+    message.read_object(_POSITION, others, "", latest)
+
+
+def _readings(message: Message, readings: Any) -> list[Stamp]:
+    """Add the readings and return their times."""
+    if not isinstance(readings, list):
+        reason = "missing" if readings is None else "wrong_type"
+        message.problem("readings", FieldError(reason, f"an array is due, found {shown(readings)}"))
+        return []
+    stamps = []
+    for index, reading in enumerate(readings):
+        path = f"readings[{index}]"
+        try:
+            stamps.append(_reading(message, mapping(reading), path))
+        except FieldError as error:
+            message.problem(f"{path}.timestamp" if error.reason == "bad_time" else path, error)
+    return stamps
+
+
+def _reading(message: Message, reading: Mapping[str, Any], path: str) -> Stamp:
+    """Add one reading. One whose time cannot be read is bad as a whole: the server did not count it as accepted."""
+    sensor_type = reading.get("sensor_type")
+    if not isinstance(sensor_type, str) or not sensor_type.strip():
+        raise FieldError("missing", "sensor_type")
+    if "value" not in reading:
+        raise FieldError("missing", "value")
+    told = reading.get("timestamp")
+    stamp = message.received if told is None else message.judged(moment(told))
+    if (field := SENSOR_TYPES.get(sensor_type)) is not None:
+        message.read(field, reading["value"], f"{path}.value", stamp)
+    else:
+        message.keep(sensor_type, reading["value"], f"{path}.value", stamp)
+    return stamp
+
+
+def command_result(message: Message) -> None:
+    """What came of a command. A later result of the same command is a new version of the same event."""
+    payload = mapping(load_json(message.envelope.data))
+    kind = message.envelope.attributes.get("commandtype")
+    command_id = payload.get("command_id")
+    told = payload | {"command_type": kind} if kind else payload
+    title = f"{kind or 'command'}: {_word(payload)}"
+    named = command_id if isinstance(command_id, str) and command_id else None
+    message.event("command_result", named, message.received, told, _severity(payload), title)
+
+
+_PROGRESS = into("ota.progress", _within(0, 100))
+
+
+def ota_status(message: Message) -> None:
+    """A report of an update: an event, and a reading where it tells the progress."""
+    payload = mapping(load_json(message.envelope.data))
+    attempt = message.envelope.attributes.get("attempt", "")
+    told = payload | {"attempt": int(attempt)} if attempt.isdecimal() else payload
+    title = f"firmware {payload.get('version', '?')}: {_word(payload)}"
+    message.event("ota_status", None, message.received, told, _severity(payload), title)
+    message.read(_PROGRESS, payload.get("progress_percent"), "progress_percent", message.received)
+
+
+def sensor_paired(message: Message) -> None:
+    """A hub registered a Zigbee sensor; an event of the hub."""
+    payload = mapping(load_json(message.envelope.data))
+    title = f"sensor {payload.get('serial_number', '?')} paired"
+    message.event("sensor_paired", None, message.received, payload, title=title)
+
+
+def _word(payload: Mapping[str, Any]) -> str:
+    status = payload.get("status")
+    return status if isinstance(status, str) else "?"
+
+
+def _severity(payload: Mapping[str, Any]) -> str | None:
+    return "warning" if payload.get("status") == "failed" else None
+
+
+HANDLERS: Mapping[str, Callable[[Message], None]] = {
+    "climasense.telemetry": telemetry,
+    "climasense.command-result.event": command_result,
+    "climasense.ota-status.event": ota_status,
+    "climasense.sensor-paired.event": sensor_paired,
+}

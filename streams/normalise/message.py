@@ -1,0 +1,277 @@
+"""What one vendor message yields: readings, events, and the problems of its bad parts (pure).
+
+A `Message` collects them while a vendor's module walks the payload. A bad field costs that field only: it becomes a
+problem of the one dead letter, and the rest of the message is used (contract.md, «Values»).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+
+from schemas import wire
+from schemas.envelope import Envelope
+from schemas.metrics import CATALOGUE, UNKNOWN_UNIT, Kind, vendor_metric
+from schemas.redact import excerpt
+from streams.ids import derived_id
+from streams.normalise.values import FieldError, boolean, dump_json, finite, json_text, moment, number, text
+
+
+class Datapoint(NamedTuple):
+    """How a datapoint whose meaning the user defines is read: to which metric, from which unit, as which type."""
+
+    metric: str
+    unit: str | None = None
+    data_type: Kind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What normalising needs to know beside the message; `streams.settings.StreamSettings.options` makes it."""
+
+    cv50_millimetres: int = 1
+    """Millimetres in one unit of CV50's coordinates (assumed to be 1)."""
+    datapoints: Mapping[str, Datapoint] = field(default_factory=dict)
+    future_after: timedelta = timedelta(hours=24)
+    ancient_after: timedelta = timedelta(days=3650)
+    max_readings: int = 10_000
+    max_payload_chars: int = 65_536
+    max_unparsed_chars: int = 1_024
+
+
+@dataclass(slots=True)
+class Normalised:
+    """The result of one envelope: at most one record for each output topic."""
+
+    observation: wire.Observation | None = None
+    events: wire.EventSet | None = None
+    dead_letter: wire.DeadLetter | None = None
+
+
+class Stamp(msgspec.Struct, frozen=True, order=True, gc=False):
+    """When something was observed, who said so, and whether that can be."""
+
+    at: datetime
+    source: str = "vendor"
+    quality: str = "ok"
+
+
+class Field(NamedTuple):
+    """Where a vendor's field goes: the metric, how its value is read, which of the four value fields takes it."""
+
+    metric: str
+    parse: Callable[[Any], Any]
+    kind: Kind
+    unit: str | None
+
+
+_PARSERS: Mapping[Kind, Callable[[Any], Any]] = {"number": number, "boolean": boolean, "text": text, "json": json_text}
+
+
+def into(metric: str, parse: Callable[[Any], Any] | None = None) -> Field:
+    """A field that is read into a metric of the catalogue, by the parser of the metric's kind unless one is given."""
+    found = CATALOGUE[metric]
+    return Field(metric, parse or _PARSERS[found.kind], found.kind, found.unit)
+
+
+_Reading = wire.Reading
+_LONGEST_NAME = 200
+_PARSE_REASONS = {"not_json", "not_utf8"}
+
+
+class Message:
+    """Collects what one envelope yields."""
+
+    __slots__ = ("envelope", "events", "options", "problems", "readings", "vendor")
+
+    def __init__(self, envelope: Envelope, vendor: str, options: Options) -> None:
+        self.envelope = envelope
+        self.vendor = vendor
+        self.options = options
+        self.readings: list[wire.Reading] = []
+        self.events: list[wire.Event] = []
+        self.problems: list[wire.Problem] = []
+
+    # -- times
+
+    @property
+    def received(self) -> Stamp:
+        """The time of receipt, for what carries no time of its own."""
+        return Stamp(self.envelope.received_at, "received")
+
+    def stamp(self, value: Any, path: str, read: Callable[[Any], datetime | None] = moment) -> Stamp:
+        """The time a vendor wrote; the time of receipt where there is none or (with a problem) a bad one."""
+        if value is None:
+            return self.received
+        try:
+            at = read(value)
+        except FieldError as error:
+            self.problem(path, error)
+            return self.received
+        return self.received if at is None else self.judged(at)
+
+    def judged(self, at: datetime) -> Stamp:
+        """A vendor's time, flagged if it is far off the time of receipt."""
+        received = self.envelope.received_at
+        if at > received:
+            quality = "future" if at - received > self.options.future_after else "ok"
+        else:
+            quality = "ancient" if received - at > self.options.ancient_after else "ok"
+        return Stamp(at, "vendor", quality)
+
+    # -- readings
+
+    def read(self, into: Field, value: Any, path: str, stamp: Stamp) -> None:
+        """Add one reading. null is no reading; a bad value is a problem."""
+        if value is None:
+            return
+        try:
+            found = into.parse(value)
+        except FieldError as error:
+            self.problem(path, error)
+        else:
+            if found is not None:
+                self.add(into.metric, into.kind, found, into.unit, stamp)
+
+    def add(self, metric: str, kind: Kind, value: Any, unit: str | None, stamp: Stamp) -> None:
+        """Add one reading whose value has been read."""
+        if len(self.readings) >= self.options.max_readings:
+            if not any(problem.reason == "too_many" for problem in self.problems):
+                self.problem("", FieldError("too_many", f"more than {self.options.max_readings} readings"))
+            return
+        at, source, quality = stamp.at, stamp.source, stamp.quality
+        if kind == "number":
+            self.readings.append(_Reading(metric, at, value, None, None, None, unit, source, quality))
+        elif kind == "text":
+            self.readings.append(_Reading(metric, at, None, value, None, None, None, source, quality))
+        elif kind == "boolean":
+            self.readings.append(_Reading(metric, at, None, None, value, None, None, source, quality))
+        else:
+            self.readings.append(_Reading(metric, at, None, None, None, value, None, source, quality))
+
+    def read_object(
+        self, table: Mapping[str, Field], found: Mapping[str, Any], path: str, stamp: Stamp, name: str = ""
+    ) -> None:
+        """Add a reading for each member: by the table, or under the vendor's own name `<vendor>.<name>.<member>`."""
+        for key, value in found.items():
+            field = table.get(key)
+            if field is None:
+                self.keep(f"{name}.{key}" if name else key, value, f"{path}.{key}" if path else key, stamp)
+            elif value is not None:
+                metric, parse, kind, unit = field
+                try:
+                    parsed = parse(value)
+                except FieldError as error:
+                    self.problem(f"{path}.{key}" if path else key, error)
+                    continue
+                if parsed is not None:
+                    self.add(metric, kind, parsed, unit, stamp)
+
+    def keep(self, name: str, value: Any, path: str, stamp: Stamp) -> None:
+        """Add a reading of a field the catalogue does not know, under the vendor's own name and as it came."""
+        if value is None:
+            return
+        metric = vendor_metric(self.vendor, name)
+        if len(name) > _LONGEST_NAME:
+            self.problem(path[:_LONGEST_NAME], FieldError("too_large", f"a name of {len(name)} characters"))
+        elif isinstance(value, bool):
+            self.add(metric, "boolean", value, None, stamp)
+        elif isinstance(value, int | float):
+            try:
+                self.add(metric, "number", finite(value), UNKNOWN_UNIT, stamp)
+            except FieldError as error:
+                self.problem(path, error)
+        elif isinstance(value, str):
+            self.add(metric, "text", value, None, stamp)
+        else:
+            self.add(metric, "json", dump_json(value), None, stamp)
+
+    def keep_others(self, found: Mapping[str, Any], known: Container[str], stamp: Stamp) -> None:
+        """Add a reading of each member that a message of this type is not documented to have."""
+        for name, value in found.items():
+            if name not in known:
+                self.keep(name, value, name, stamp)
+
+    # -- events
+
+    def event(
+        self,
+        kind: str,
+        vendor_id: str | None,
+        stamp: Stamp,
+        data: Any,
+        severity: str | None = None,
+        title: str | None = None,
+    ) -> None:
+        """Add one event. Its id derives from the vendor's own id for it, else from the envelope's."""
+        event_id = derived_id(self.envelope.device_id, kind, vendor_id or self.envelope.id)
+        self.events.append(wire.Event(event_id, kind, stamp.at, dump_json(data), stamp.source, severity, title))
+
+    # -- problems and the result
+
+    def problem(self, path: str, error: FieldError) -> None:
+        """Note what was wrong with a field, or with the whole where `path` is empty."""
+        if len(self.problems) < self.options.max_readings:
+            self.problems.append(wire.Problem(path, error.reason, error.detail))
+
+    def result(self, origin: wire.Origin) -> Normalised:
+        """The records of this message."""
+        e = self.envelope
+        result = Normalised()
+        if self.readings:
+            readings = _told_once(self.readings)
+            result.observation = wire.Observation(e.id, e.device_id, self.vendor, e.received_at, origin, readings)
+        if self.events:
+            result.events = wire.EventSet(e.id, e.device_id, self.vendor, e.received_at, origin, self.events)
+        if self.problems:
+            result.dead_letter = dead_letter(e, self.vendor, origin, self.problems, self.options)
+        return result
+
+
+def _told_once(readings: list[wire.Reading]) -> list[wire.Reading]:
+    """The readings without those that say the same again: Kärcher tells the operating time by two fields."""
+    if len({reading.metric for reading in readings}) == len(readings):
+        return readings
+    kept: list[wire.Reading] = []
+    by_metric: dict[str, list[wire.Reading]] = {}
+    for reading in readings:
+        same = by_metric.setdefault(reading.metric, [])
+        if reading not in same:
+            same.append(reading)
+            kept.append(reading)
+    return kept
+
+
+def dead_letter(
+    envelope: Envelope, vendor: str | None, origin: wire.Origin, problems: list[wire.Problem], options: Options
+) -> wire.DeadLetter:
+    """The dead letter of an envelope. What could not be parsed could not be redacted: a masked prefix stands for it."""
+    unparsed = any(p.reason in _PARSE_REASONS and not p.path for p in problems)
+    payload, size, digest = payload_extract(envelope.data, unparsed, options)
+    return wire.DeadLetter(
+        id=envelope.id,
+        stage="normalise",
+        received_at=envelope.received_at,
+        problems=problems,
+        payload=payload,
+        payload_bytes=size,
+        payload_sha256=digest,
+        device_id=envelope.device_id,
+        vendor=vendor,
+        message_type=envelope.type,
+        origin=origin,
+    )
+
+
+def payload_extract(data: bytes, unparsed: bool, options: Options) -> tuple[str, int, str]:
+    """Payload as text (cut; masked by pattern where nothing could redact it by field), its length and SHA-256."""
+    limit = options.max_payload_chars
+    shown = (
+        excerpt(data, options.max_unparsed_chars) if unparsed else data[: 4 * limit].decode(errors="replace")[:limit]
+    )
+    return shown, len(data), hashlib.sha256(data).hexdigest()

@@ -1,0 +1,357 @@
+"""WAYSCloud: what devices publish by MQTT (pure).
+
+Source: wayscloud.txt, «Create device profile» (`expected_topics`: `devices/+/sensors/temperature`). The payload is not
+documented (assumed): a bare scalar, `{"value", "timestamp"}`, or an object of datapoints with a `timestamp`. What a
+datapoint means is told, first come first served, by the user (`[stream.wayscloud_datapoints]`), by the account's
+definition (attribute `datapoints` of the envelope, or the row itself), by `DATAPOINTS`. A definition that contradicts
+what `DATAPOINTS` takes a name for, by its type or by a unit of another kind, takes the datapoint out of it: a
+`signal_strength` in `%` is no `network.signal_strength` in dBm. Message types: `wayscloud.publish`, with the attribute
+`mqtttopic`, and what the connector reads by REST.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from schemas.envelope import ReadBack
+from schemas.metrics import CATALOGUE, UNKNOWN_UNIT, Kind, vendor_metric
+from schemas.severity import severity_of_word
+from schemas.timestamps import to_micros
+from streams.normalise.message import Datapoint, Field, Message, Stamp, into
+from streams.normalise.units import UNITS, convert, ucum_code
+from streams.normalise.values import (
+    FieldError,
+    boolean,
+    decimal,
+    finite,
+    iso_time_text,
+    json_text,
+    load_json,
+    mapping,
+    text,
+)
+
+DATAPOINTS: Mapping[str, Datapoint] = {
+    "temperature": Datapoint("environment.temperature"),
+    "humidity": Datapoint("environment.humidity"),
+    "pressure": Datapoint("environment.pressure"),
+    "iaq": Datapoint("environment.air_quality_index"),
+    "battery": Datapoint("battery.level"),
+    "battery_level": Datapoint("battery.level"),
+    "signal_strength": Datapoint("network.signal_strength"),
+    "rssi": Datapoint("network.signal_strength"),
+    "door_open": Datapoint("door.open"),
+    "mode": Datapoint("device.mode"),
+}
+VENDOR = "wayscloud"
+_TIMES = ("timestamp", "measured_at")
+_KINDS: Mapping[str, Kind] = {"number": "number", "string": "text", "boolean": "boolean"}
+"""WAYSCloud's data types."""
+
+
+def metric_of(name: str, defined: Mapping[str, Datapoint]) -> str:
+    """The metric a datapoint is read into, by name or id; its own name below `wayscloud.` where nobody defined it."""
+    found = defined.get(name) or DATAPOINTS.get(name)
+    return found.metric if found else f"wayscloud.{name}"
+
+
+def publish(message: Message) -> None:
+    """One MQTT message; the last level of its topic names the datapoint."""
+    name = message.envelope.attributes.get("mqtttopic", "").rpartition("/")[2]
+    if not name:
+        raise FieldError("missing", "attribute mqtttopic")
+    payload = _payload(message, name)
+    if not isinstance(payload, dict):
+        _datapoint(message, name, payload, "", message.received)
+        return
+    path, when = next(((t, payload[t]) for t in _TIMES if payload.get(t) is not None), ("", None))
+    stamp = message.stamp(when, path)
+    members = {key: value for key, value in payload.items() if key not in _TIMES}
+    if "value" in members:
+        _timed_value(message, name, members, stamp)
+    elif members:
+        for key, value in members.items():
+            _datapoint(message, key, value, key, stamp)
+    else:
+        raise FieldError("missing", "value")
+
+
+def _payload(message: Message, name: str) -> Any:
+    """The payload: JSON, or bare text where it does not look like JSON. A text datapoint's stays as it came."""
+    data = message.envelope.data
+    if not data.strip():
+        raise FieldError("missing", "an empty payload")
+    looks_like_json = data.lstrip()[:1] in (b"{", b"[", b'"')
+    if looks_like_json:
+        return load_json(data)
+    definition = _definition(message, name)
+    if definition is not None and _kind(definition) == "text":
+        return _bare_text(data)
+    try:
+        return load_json(data)
+    except FieldError as error:
+        if error.reason == "not_utf8":
+            raise
+        return _bare_text(data)
+
+
+def _bare_text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise FieldError("not_utf8", f"byte {error.start}") from error
+
+
+def _definition(message: Message, name: str) -> Datapoint | None:
+    """What the datapoint means: the user's word, then the account's, then ours."""
+    told = _told(message.envelope.attributes.get("datapoints", "")).get(name)
+    return _meaning(message, name, told)
+
+
+def _meaning(message: Message, name: str, told: Mapping[str, str] | None) -> Datapoint | None:
+    own = message.options.datapoints
+    found = own.get(name) or (own.get(told["id"]) if told and "id" in told else None)
+    if found is not None or told is None:
+        return found or DATAPOINTS.get(name)
+    return _defined_by_account(name, told.get("unit", ""), told.get("type", ""))
+
+
+@lru_cache(maxsize=1024)
+def _told(attribute: str) -> Mapping[str, Mapping[str, str]]:
+    """The account's definitions that came with the packet, by name."""
+    return _definitions(attribute.encode()) if attribute else {}
+
+
+_definitions = msgspec.json.Decoder(dict[str, dict[str, str]]).decode
+
+
+@lru_cache(maxsize=4096)
+def _defined_by_account(name: str, unit: str, data_type: str) -> Datapoint | None:
+    """The metric of the catalogue where type and unit agree with it, else one of the vendor's name."""
+    kind, code = _KINDS.get(data_type), ucum_code(unit) if unit.strip() else None
+    known = DATAPOINTS.get(name)
+    metric = CATALOGUE[known.metric] if known else None
+    if metric is not None and kind in (None, metric.kind) and _is_kind_of(code, unit, metric.unit):
+        return Datapoint(metric.name, code)
+    if kind is None and code is None:
+        return None
+    return Datapoint(vendor_metric("wayscloud", name), code or _annotation(unit), kind)
+
+
+def _is_kind_of(code: str | None, unit: str, due: str | None) -> bool:
+    """Whether a unit measures what another does; none at all is taken for the right one."""
+    if not unit.strip() or due is None:
+        return True
+    return code is not None and due in UNITS and UNITS[code].dimension == UNITS[due].dimension
+
+
+def _annotation(unit: str) -> str | None:
+    """A unit that is none of ours as UCUM's annotation of 1: `{furlong}`."""
+    text = unit.strip()
+    return f"{{{text}}}" if text.isascii() and text.isprintable() and text and not set(text) & set("{}") else None
+
+
+def _kind(definition: Datapoint) -> Kind | None:
+    known = CATALOGUE.get(definition.metric)
+    return known.kind if known else definition.data_type
+
+
+def _timed_value(message: Message, name: str, members: dict[str, Any], stamp: Stamp) -> None:
+    """`{"value": …}`; a unit beside it is honoured, what else stands there is kept."""
+    value, unit = members.pop("value"), members.get("unit")
+    source = ucum_code(unit) if isinstance(unit, str) else None
+    if source is not None:
+        members.pop("unit")
+    _datapoint(message, name, value, "value", stamp, source)
+    for key, other in members.items():
+        message.keep(f"{name}.{key}", other, key, stamp)
+
+
+def _datapoint(message: Message, name: str, value: Any, path: str, stamp: Stamp, unit: str | None = None) -> None:
+    """One datapoint: by its definition, or under the vendor's own name."""
+    if value is not None:
+        _read(message, _definition(message, name), name, value, path, stamp, unit)
+
+
+def _read(
+    message: Message, definition: Datapoint | None, name: str, value: Any, path: str, stamp: Stamp, unit: str | None
+) -> None:
+    if definition is None:
+        message.keep(name, value, path, stamp)
+        return
+    kind = _kind(definition)
+    if kind is None:
+        kind = "boolean" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
+    try:
+        _defined(message, definition, kind, value, stamp, unit or definition.unit)
+    except FieldError as error:
+        message.problem(path, error)
+
+
+def _defined(message: Message, definition: Datapoint, kind: Kind, value: Any, stamp: Stamp, unit: str | None) -> None:
+    metric = definition.metric
+    if kind == "number":
+        known = CATALOGUE.get(metric)
+        source = (ucum_code(unit) or unit) if unit else None
+        target = (known.unit if known else source) or UNKNOWN_UNIT
+        message.add(metric, "number", _converted(decimal(value), source, target), target, stamp)
+    elif kind == "boolean":
+        message.add(metric, "boolean", boolean(value), None, stamp)
+    elif kind == "text":
+        message.add(metric, "text", text(value), None, stamp)
+    else:
+        message.add(metric, "json", json_text(value), None, stamp)
+
+
+def _converted(value: Decimal, source: str | None, target: str) -> float:
+    return finite(value) if source is None or source == target else convert(value, source, target)
+
+
+def of_account(told: str, own: Mapping[str, Datapoint]) -> dict[str, Datapoint]:
+    """Datapoint id → what it is read into, of the definitions that came with a rule (header `ce_datapoints`).
+
+    Each is read as a row of stored telemetry is. ValueError where `told` is no such object.
+    """
+    found: dict[str, Datapoint] = {}
+    for identity, facts in _definitions(told.encode()).items() if told else ():
+        name = facts.get("name", identity)
+        meaning = own.get(name) or own.get(identity)
+        meaning = meaning or _defined_by_account(name, facts.get("unit", ""), facts.get("type", ""))
+        found[identity] = meaning or DATAPOINTS.get(name) or Datapoint(vendor_metric(VENDOR, name))
+    return found
+
+
+def is_converted(datapoint: Datapoint) -> bool:
+    """Whether readings have another unit than the datapoint: what is compared with them would have to be converted."""
+    known = CATALOGUE.get(datapoint.metric)
+    return known is not None and datapoint.unit is not None and known.unit not in (None, datapoint.unit)
+
+
+# -- what REST tells
+
+
+def stored(message: Message) -> None:
+    """Telemetry read back (`GET …/telemetry`): rows with name, unit, data type, time and value.
+
+    A row without a time that can be read is of no use: nobody could tell whether it was told live. What is wrong with
+    a row that is there for comparison only is told by the record that tells the row.
+    """
+    rows = load_json(message.envelope.data)
+    if not isinstance(rows, list):
+        raise FieldError("wrong_type", "an array is due")
+    try:
+        read = ReadBack.of(message.envelope.attributes)
+    except (KeyError, ValueError) as error:
+        raise FieldError("missing", "attributes readfrom, readto, readreach") from error
+    for index, row in enumerate(rows):
+        known = len(message.problems)
+        at = _stored_row(message, f"[{index}]", row)
+        if at is not None and not read.tells(at):
+            del message.problems[known:]
+
+
+def _stored_row(message: Message, path: str, row: Any) -> datetime | None:
+    """Read one row; its time, if it has one."""
+    fields = row if isinstance(row, dict) else {}
+    name, value = fields.get("name"), fields.get("value")
+    if fields.get("measured_at") is None:
+        message.problem(path, FieldError("missing", "measured_at"))
+        return None
+    stamp = message.stamp(fields["measured_at"], f"{path}.measured_at")
+    if stamp.source != "vendor":
+        return None
+    if not isinstance(name, str):
+        message.problem(path, FieldError("missing", "name"))
+    elif value is not None:
+        told = {"id": "datapoint_id", "unit": "unit", "type": "data_type"}
+        facts = {key: str(fields[field]) for key, field in told.items() if fields.get(field) is not None}
+        _read(message, _meaning(message, name, facts), name, value, f"{path}.value", stamp, None)
+    return stamp.at
+
+
+_DEVICE: Mapping[str, Field] = {
+    "is_online": into("connection.online"),
+    "last_seen": into("connection.last_contact", iso_time_text),
+    "connection_status": into("network.connection_status"),
+    "stability_score": into("device.stability_score"),
+    "messages_24h": into("device.messages_24h"),
+    "battery_level": into("battery.level"),
+    "signal_strength": into("network.signal_strength"),
+}
+_COMPONENTS: Mapping[str, Field] = {
+    name: into(f"health.{name}") for name in ("uptime", "alarm_burden", "connection_stability", "telemetry_freshness")
+}
+
+
+def device(message: Message) -> None:
+    """The values of a device object; they have no time of their own."""
+    message.read_object(_DEVICE, mapping(load_json(message.envelope.data)), "", message.received)
+
+
+def health(message: Message) -> None:
+    """`GET …/health`: the score and its components."""
+    found = mapping(load_json(message.envelope.data))
+    stamp = message.stamp(found.get("checked_at"), "checked_at")
+    message.read(into("health.score"), found.get("health_score"), "health_score", stamp)
+    message.read(into("health.status"), found.get("health_status"), "health_status", stamp)
+    components = found.get("components")
+    if isinstance(components, dict):
+        message.read_object(_COMPONENTS, components, "components", stamp, "health")
+    message.keep_others(found, ("device_id", "health_score", "health_status", "components", "checked_at"), stamp)
+
+
+_ALARM_FACTS = ("id", "rule_id", "rule_name", "title", "message", "severity", "triggered_at")
+_ALARM_TIMES = (("triggered", "triggered_at"), ("acknowledged", "acknowledged_at"), ("resolved", "resolved_at"))
+
+
+def alarm(message: Message) -> None:
+    """An alarm with its timeline: one event for each entry, so that an entry told again is a repeat.
+
+    What the timeline leaves out and the alarm tells (it may be cut, or empty) is told as an entry, too; so is a count
+    of occurrences that has grown, which the timeline does not tell.
+    """
+    payload = mapping(load_json(message.envelope.data))
+    found, timeline = mapping(payload.get("alarm")), payload.get("timeline")
+    entries = [dict(e) for e in timeline if isinstance(e, dict)] if isinstance(timeline, list) else []
+    told = {e.get("event_type") for e in entries}
+    entries += [
+        {"event_type": kind, "created_at": found[field]}
+        for kind, field in _ALARM_TIMES
+        if kind not in told and found.get(field) is not None
+    ]
+    facts = {name: found[name] for name in _ALARM_FACTS if found.get(name) is not None}
+    stamped = [(message.stamp(e.get("created_at"), "timeline.created_at"), e) for e in entries]
+    for stamp, entry in sorted(stamped, key=lambda item: (to_micros(item[0].at), _order(item[1]))):
+        _alarm_event(message, facts, entry, stamp)
+    count = found.get("occurrence_count")
+    if isinstance(count, int) and count > 1:
+        _alarm_event(message, facts, {"event_type": "repeated", "occurrence_count": count}, message.received)
+
+
+def _order(entry: Mapping[str, Any]) -> int:
+    number = entry.get("id")
+    return number if isinstance(number, int) else 0
+
+
+def _alarm_event(message: Message, facts: Mapping[str, Any], entry: Mapping[str, Any], stamp: Stamp) -> None:
+    kind = text(entry.get("event_type") or "unknown")
+    which = entry.get("created_at") or entry.get("id") or entry.get("occurrence_count")
+    identity = f"{facts.get('id')}:{kind}:{which}"
+    severity, _ = severity_of_word(facts.get("severity", "warning"))
+    title = text(facts.get("title") or facts.get("rule_name") or "Alarm")
+    message.event("vendor_alarm", identity, stamp, {"alarm": facts, "entry": dict(entry)}, severity, title)
+
+
+HANDLERS: Mapping[str, Callable[[Message], None]] = {
+    "wayscloud.publish": publish,
+    "wayscloud.telemetry.log": stored,
+    "wayscloud.device": device,
+    "wayscloud.health": health,
+    "wayscloud.alarm.event": alarm,
+}

@@ -1,0 +1,74 @@
+"""The rules topic: reading what is in force, writing changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from schemas.records import AlarmRule
+from schemas.rules import RefusedRule, encode_rule, parse_rule
+from schemas.topics import RULES
+
+_POLL_MS = 200
+
+
+async def read_compacted(client: Mapping[str, Any], topic: str) -> dict[str, bytes]:
+    """The latest value by key of a compacted topic, all partitions, as of now; deleted keys are left out."""
+    found: dict[str, bytes] = {}
+    async with AIOKafkaConsumer(
+        **client, enable_auto_commit=False, isolation_level="read_committed", auto_offset_reset="earliest"
+    ) as consumer:
+        tps = [TopicPartition(topic, number) for number in await _partitions(client, topic)]
+        consumer.assign(tps)
+        ends = await consumer.end_offsets(tps)
+        await consumer.seek_to_beginning(*tps)
+        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+            for records in (await consumer.getmany(timeout_ms=_POLL_MS)).values():
+                for record in records:
+                    key = (record.key or b"").decode(errors="replace")
+                    if record.value is None:
+                        found.pop(key, None)
+                    else:
+                        found[key] = record.value
+    return found
+
+
+async def _partitions(client: Mapping[str, Any], topic: str) -> list[int]:
+    async with AIOKafkaProducer(**client) as producer:
+        return sorted(await producer.partitions_for(topic))
+
+
+async def read_rules(client: Mapping[str, Any]) -> tuple[dict[str, AlarmRule], list[RefusedRule]]:
+    """The rules of the topic by id, enabled or not, and what stands there that is no rule."""
+    rules: dict[str, AlarmRule] = {}
+    refused: list[RefusedRule] = []
+    for key, value in (await read_compacted(client, RULES)).items():
+        try:
+            rule = parse_rule(json.loads(value))
+        except ValueError as error:
+            rule = RefusedRule(key, "", f"not JSON: {error}")
+        if isinstance(rule, AlarmRule):
+            rules[key] = rule
+        else:
+            refused.append(rule)
+    return rules, refused
+
+
+async def write_rules(client: Mapping[str, Any], changes: Mapping[str, AlarmRule | None]) -> None:
+    """Write rules by id; None deletes. Acknowledged by Kafka when this returns; workers follow within seconds."""
+    await write_compacted(
+        client, RULES, {name: None if rule is None else encode_rule(rule) for name, rule in changes.items()}
+    )
+
+
+async def write_compacted(client: Mapping[str, Any], topic: str, values: Mapping[str, bytes | None]) -> None:
+    """Write values by key; None deletes. Delivery: at least once, acknowledged when this returns."""
+    if not values:
+        return
+    async with AIOKafkaProducer(**client, acks="all", enable_idempotence=True) as producer:
+        deliveries = [await producer.send(topic, value, key=key.encode()) for key, value in values.items()]
+        for delivery in deliveries:
+            await delivery

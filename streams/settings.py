@@ -1,0 +1,161 @@
+"""Section `[stream]` of the configuration."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from schemas.metrics import CATALOGUE
+from schemas.records import ScopeType
+from schemas.timestamps import to_micros
+from streams.detect import DetectOptions
+from streams.hours import Maintenance
+from streams.normalise.message import Datapoint, Options
+from streams.normalise.units import UNITS, ucum_code
+
+_MILLIMETRES = {"mm": 1, "cm": 10, "m": 1000}
+
+
+class DatapointSettings(BaseModel):
+    """What one of your WAYSCloud datapoints means. Its readings are converted to the metric's unit."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    metric: str = Field(min_length=1, description="Metric of the catalogue, or a name of your own.")
+    unit: str | None = Field(default=None, description="Unit the datapoint comes in, e.g. `°F`; default: the metric's.")
+    data_type: Literal["number", "boolean", "string"] | None = Field(
+        default=None, description="WAYSCloud's data_type; default: the metric's kind, else as the value comes."
+    )
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        code = None if self.unit is None else ucum_code(self.unit)
+        known = CATALOGUE.get(self.metric)
+        if known is None:
+            return self
+        if self.unit is not None and known.kind == "number":
+            if code is None or known.unit is None or known.unit not in UNITS:
+                raise ValueError(f"unit {self.unit!r} is not known and cannot be converted to {known.unit}")
+            if UNITS[code].dimension != UNITS[known.unit].dimension:
+                raise ValueError(f"unit {self.unit!r} cannot be converted to {known.unit}, the unit of {self.metric}")
+        kind = "string" if known.kind == "text" else known.kind
+        if self.data_type is not None and self.data_type != kind:
+            raise ValueError(f"{self.metric} is a {kind}, not a {self.data_type}")
+        return self
+
+    def datapoint(self) -> Datapoint:
+        """The definition as the normaliser takes it."""
+        return Datapoint(self.metric, self.unit, "text" if self.data_type == "string" else self.data_type)
+
+
+class MaintenanceSettings(BaseModel):
+    """A time in which a scope triggers no alarms."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    scope_type: ScopeType = Field(default="fleet", description="fleet, group, profile, device, vendor or model.")
+    scope: str = Field(default="", description="Its id or name; a device as `vendor:native-id`.")
+    starts_at: AwareDatetime = Field(description="When it begins, with time zone.")
+    ends_at: AwareDatetime = Field(description="When it is over.")
+    rules: list[str] = Field(default_factory=list, description="Only these rules (ids); default: all.")
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.ends_at <= self.starts_at:
+            raise ValueError("ends_at must be after starts_at")
+        if (self.scope_type == "fleet") is not (self.scope == ""):
+            raise ValueError("scope must name what scope_type speaks of, and nothing for fleet")
+        return self
+
+    def window(self) -> Maintenance:
+        """The window as the engine takes it."""
+        scope = (self.scope_type, self.scope)
+        return Maintenance(scope, to_micros(self.starts_at), to_micros(self.ends_at), frozenset(self.rules))
+
+
+class StreamSettings(BaseModel):
+    """Normalising, alarm rules, and the bounds of both."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    instance_id: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Name of this worker among those that share the load, the same after a restart: it then takes its "
+        "partitions back at once, not after the session timeout. `fleetlake up` names its own worker.",
+    )
+    rules_file: Path | None = Field(
+        default=None,
+        description="Alarm rules (YAML or JSON), put on the rules topic at each start where the file has changed.",
+    )
+    groups: dict[str, list[str]] = Field(
+        default_factory=dict, description="Groups, for rules with scope group: id to devices (ids, or patterns with *)."
+    )
+    profiles: dict[str, list[str]] = Field(
+        default_factory=dict, description="Likewise the device profiles of rules with scope profile."
+    )
+    maintenance: list[MaintenanceSettings] = Field(
+        default_factory=list, description="Times in which a scope triggers no alarms."
+    )
+    late_allowance_seconds: float = Field(
+        default=0, ge=0, le=86400, description="So long a reading waits for earlier ones before thresholds judge it."
+    )
+    tick_seconds: float = Field(
+        default=1, ge=0, le=3600, description="How often silence and rates are looked at; 0: by readings only."
+    )
+    clock_allowance_seconds: float = Field(
+        default=2, ge=0, description="So long a message may take from its receipt to Kafka before silence is judged."
+    )
+    vendor_quiet_seconds: dict[str, float] = Field(
+        default_factory=lambda: {"ogmen": 86400.0},
+        description="By vendor: an alarm of its own resolves when so long nothing was told of it.",
+    )
+    wayscloud_datapoints: dict[str, DatapointSettings] = Field(
+        default_factory=dict, description="Meaning of your WAYSCloud datapoints, by name or id."
+    )
+    cv50_coordinate_unit: Literal["mm", "cm", "m"] = Field(
+        default="mm", description="Unit of the coordinates a Kärcher CV50 sends (not documented; millimetres assumed)."
+    )
+    future_after_hours: float = Field(
+        default=24, gt=0, description="A vendor's time so far ahead of its receipt is flagged and moves no alarm."
+    )
+    ancient_after_days: float = Field(
+        default=3650, gt=0, description="A vendor's time so far behind its receipt is flagged and moves no alarm."
+    )
+    max_readings_per_message: int = Field(
+        default=10_000, ge=1, description="Further readings of one message become a dead letter."
+    )
+    dead_letter_payload_chars: int = Field(
+        default=65_536, ge=0, description="A dead letter holds so much of its message."
+    )
+    dedupe_max_ids: int = Field(
+        default=250_000,
+        ge=1,
+        description="So many message ids are remembered per vendor, partition and window, however long the window is.",
+    )
+
+    def detect_options(self) -> DetectOptions:
+        """What detecting takes of these settings."""
+        return DetectOptions(
+            normalise=self.options(),
+            late_allowance=round(self.late_allowance_seconds * 1_000_000),
+            quiet={vendor: round(seconds * 1_000_000) for vendor, seconds in self.vendor_quiet_seconds.items()},
+            groups=self.groups,
+            profiles=self.profiles,
+            maintenance=tuple(found.window() for found in self.maintenance),
+        )
+
+    def options(self) -> Options:
+        """What normalising takes of these settings."""
+        return Options(
+            cv50_millimetres=_MILLIMETRES[self.cv50_coordinate_unit],
+            datapoints={name: found.datapoint() for name, found in self.wayscloud_datapoints.items()},
+            future_after=timedelta(hours=self.future_after_hours),
+            ancient_after=timedelta(days=self.ancient_after_days),
+            max_readings=self.max_readings_per_message,
+            max_payload_chars=self.dead_letter_payload_chars,
+            max_unparsed_chars=min(1024, self.dead_letter_payload_chars),
+        )

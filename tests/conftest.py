@@ -1,0 +1,103 @@
+"""What all tests share: one real Kafka for the whole session, uniquely named topics on it, free ports."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from fleetlake.broker import EmbeddedKafka
+from runtime.ports import free_port
+
+
+class MakeTopics(Protocol):
+    """Type of the fixture `make_topics`."""
+
+    async def __call__(
+        self, names: Iterable[str], partitions: int = 1, configs: Mapping[str, str] | None = None
+    ) -> list[str]: ...
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap address of the session's broker. Where it cannot start, the tests fail: there is no substitute."""
+    with EmbeddedKafka(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker.bootstrap
+
+
+@pytest.fixture
+def make_topics(kafka: str) -> MakeTopics:
+    """Creates topics on the session's broker and returns their unique names: `a-1f0c…` for `a`. To be awaited."""
+
+    async def make(names: Iterable[str], partitions: int = 1, configs: Mapping[str, str] | None = None) -> list[str]:
+        unique = [f"{name}-{uuid.uuid4().hex[:8]}" for name in names]
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+        await admin.start()
+        try:
+            topics = [NewTopic(name, partitions, 1, topic_configs=dict(configs or {})) for name in unique]
+            response = await admin.create_topics(topics, timeout_ms=10_000)
+            refused = [error for error in response.topic_errors if error[1] != 0]
+            assert not refused, refused
+        finally:
+            await admin.close()
+        return unique
+
+    return make
+
+
+@pytest.fixture
+def unused_port() -> Callable[[], int]:
+    """`unused_port()` returns a TCP port that nobody listens on right now, on loopback."""
+    return free_port
+
+
+def _postgresql_bin() -> Path | None:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # where Debian puts it
+    on_path = shutil.which("initdb")
+    return found[-1] if found else Path(on_path).resolve().parent if on_path else None
+
+
+@pytest.fixture(scope="module")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real PostgreSQL, started for this module; it refuses to run as root, so it runs as its own user."""
+    folder = _postgresql_bin()
+    if folder is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI must have PostgreSQL")
+        pytest.skip("PostgreSQL is not installed")
+    data = tmp_path_factory.mktemp("postgresql")
+    user = "postgres" if os.getuid() == 0 else None
+    if user:
+        for each in (data, *data.parents[:3]):  # the user must get to its folder
+            each.chmod(each.stat().st_mode | 0o011)
+        shutil.chown(data, user)
+    port = free_port()
+    subprocess.run(
+        [folder / "initdb", "-D", data / "db", "-U", "fleetlake", "-A", "trust", "-N"],
+        user=user, cwd=data, check=True, capture_output=True,
+    )  # fmt: skip
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+    log = data / "log"
+    with log.open("wb") as stderr:
+        command = [folder / "postgres", "-D", data / "db", *options.split()]
+        server = subprocess.Popen(command, user=user, cwd=data, stderr=stderr)
+    try:
+        deadline = time.monotonic() + 30
+        while subprocess.run(
+            [folder / "pg_isready", "-h", "127.0.0.1", "-p", str(port)], capture_output=True
+        ).returncode:
+            assert time.monotonic() < deadline and server.poll() is None, log.read_text()
+            time.sleep(0.1)
+        yield f"postgresql+psycopg://fleetlake@127.0.0.1:{port}/postgres"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(20)

@@ -1,0 +1,288 @@
+"""ClimaSense's state: what survives, what is refused; on SQLite, and on PostgreSQL where it is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from connectors.climasense.protocol import Provisioned, hash_key
+from connectors.climasense.store import CHUNK_BYTES, StateError, Store, open_store
+from connectors.errors import ConnectorError
+from runtime.kafka import KafkaSettings
+from schemas.climasense import OtaStatus
+from tests.connectors.conftest import Tail
+
+NOW = datetime(2026, 3, 29, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    url = None
+    if request.param == "postgresql":
+        import sqlalchemy as sa
+
+        url = request.getfixturevalue("postgresql")
+        engine = sa.create_engine(url)
+        with engine.begin() as tx:
+            tx.execute(sa.text("DROP SCHEMA public CASCADE"))
+            tx.execute(sa.text("CREATE SCHEMA public"))
+        engine.dispose()
+    opened = open_store(url, tmp_path)
+    yield opened
+    opened.close()
+
+
+def add(store: Store, device: str, key: str = "", role: str = "device", batch: str | None = None) -> None:
+    store.add_key(Provisioned(device, hash_key(key or device), role, batch), NOW)  # type: ignore[arg-type]
+
+
+def test_keys_are_created_listed_and_revoked(store: Store) -> None:
+    before = store.version()
+    add(store, "hub/ä:1", "k1", "hub", "b1")
+    add(store, "hub/ä:1", "k2", None)  # type: ignore[arg-type]
+    add(store, "s", "k3", "sensor")
+    with pytest.raises(StateError, match="provisioned already"):
+        add(store, "s", "k1")
+    assert store.version() > before
+    found = store.identities()
+    assert {digest: (i.device, i.role, i.batch) for digest, i in found.items()} == {
+        hash_key("k1"): ("hub/ä:1", "hub", "b1"),
+        hash_key("k2"): ("hub/ä:1", "hub", "b1"),
+        hash_key("k3"): ("s", "sensor", None),
+    }
+    assert found[hash_key("k1")].has("k1") and not found[hash_key("k1")].has("k2")
+    assert [key.created_at for key in store.list_keys()] == [NOW] * 3
+    later = NOW + timedelta(seconds=1)
+    assert store.revoke("nobody", later) == [] and store.revoke("", later) == []
+    assert len(store.revoke(hash_key("k2")[:12], later)) == 1 and len(store.revoke("hub/ä:1", later)) == 1
+    assert set(store.identities()) == {hash_key("k3")}
+    assert [key.revoked_at for key in store.list_keys()] == [later, later, None]
+
+
+def test_importing_the_same_keys_changes_nothing_and_gone_ones_are_revoked(store: Store) -> None:
+    entries = [Provisioned("a", hash_key("a")), Provisioned("b", hash_key("b"), "hub", "b1")]
+    for _ in range(2):
+        store.import_keys(entries, NOW)
+        assert {i.device: i.role for i in store.identities().values()} == {"a": "device", "b": "hub"}
+    store.import_keys(entries[:1], NOW)
+    assert {i.device for i in store.identities().values()} == {"a"}
+    store.import_keys([Provisioned("b", hash_key("a"))], NOW)  # the key moved to another device
+    assert {i.device: i.role for i in store.identities().values()} == {"b": "hub"}
+
+
+def test_commands_expire_after_24_hours_and_a_reset_must_be_confirmed(store: Store) -> None:
+    add(store, "d")
+    with pytest.raises(StateError, match="confirmed"):
+        store.queue_command("d", "factory_reset", {}, NOW)
+    with pytest.raises(StateError, match="no device"):
+        store.queue_command("x", "reboot", {}, NOW)
+    command = store.queue_command("d", "factory_reset", {"a": [1]}, NOW, confirmed=True)
+    assert store.pending("d", NOW + timedelta(hours=23, minutes=59)) == [command]
+    assert store.pending("d", NOW + timedelta(hours=24)) == []
+    assert store.command("d", command.command_id) == command and store.command("x", command.command_id) is None
+    store.finish(command.command_id, "failed", "no", NOW)
+    assert store.pending("d", NOW) == []
+    assert [(c.status, c.error_message, c.finished_at) for c in store.commands()] == [("failed", "no", NOW)]
+
+
+def test_firmware_is_all_there_or_not_at_all(store: Store) -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() > CHUNK_BYTES:
+                raise OSError("the disk is gone")
+            return super().read(size)
+
+    image = os.urandom(2 * CHUNK_BYTES + 1)
+    with pytest.raises(OSError, match="gone"):
+        store.add_firmware("1.0.0", Broken(image), "", NOW)
+    assert store.firmware() == []
+    for version, content in (("latest", image), ("1.0.0", b"")):
+        with pytest.raises(StateError):
+            store.add_firmware(version, io.BytesIO(content), "", NOW)
+    added = store.add_firmware("1.0.0", io.BytesIO(image), "notes", NOW)
+    assert added.checksum == "sha256:" + hashlib.sha256(image).hexdigest() and added.size_bytes == len(image)
+    assert b"".join(store.chunk("1.0.0", n) for n in range(3)) == image and store.chunk("1.0.0", 3) == b""
+    with pytest.raises(StateError, match="already"):
+        store.add_firmware("1.0.0", io.BytesIO(image), "", NOW)
+    with pytest.raises(StateError, match="no firmware"):
+        store.release("2.0.0", ["b"], NOW)
+
+
+def test_the_newest_release_of_the_batch_is_offered_and_never_an_older_one(store: Store) -> None:
+    for version in ("1.9.0", "1.10.0", "2.0.0-rc1"):
+        store.add_firmware(version, io.BytesIO(b"x"), "", NOW)
+    store.release("1.9.0", ["*"], NOW)
+    store.release("1.10.0", ["b1", "b2"], NOW)
+    store.release("1.10.0", ["b1"], NOW)  # again
+    store.release("2.0.0-rc1", ["beta"], NOW)
+
+    def offered(batch: str | None, current: str) -> str | None:
+        found = store.update_for(batch, current)
+        return found.version if found else None
+
+    assert [offered(b, "1.0.0") for b in ("b1", "b3", None, "beta")] == ["1.10.0", "1.9.0", "1.9.0", "2.0.0-rc1"]
+    assert [offered("b1", c) for c in ("1.10.0", "1.10", "1.11.0", "factory")] == [None, None, None, "1.10.0"]
+    store.withdraw("1.10.0", ["b1"])
+    assert offered("b1", "1.10.0") is None and offered("b1", "1.0.0") == "1.9.0" and offered("b2", "1.0.0") == "1.10.0"
+
+
+def test_an_update_that_starts_over_is_another_attempt(store: Store) -> None:
+    add(store, "d")
+    attempts = []
+    for status, percent in (
+        ("downloading", 0), ("downloading", 50), ("downloading", 50), ("failed", None), ("failed", None),
+        ("downloading", 50), ("completed", None), ("completed", None),
+    ):  # fmt: skip
+        report = OtaStatus.model_validate({"version": "2", "status": status, "progress_percent": percent})
+        update = store.next_update("d", report)
+        assert store.next_update("d", report) == update, "only reads"
+        store.save_update("d", update, NOW)
+        attempts.append(update.attempt)
+    assert attempts == [1, 1, 1, 1, 1, 2, 2, 2]
+    assert store.device("d").firmware_version == "2"
+    other = OtaStatus(version="3", status="downloading")
+    assert store.next_update("d", other).attempt == 3
+
+
+def test_a_sensor_has_one_hub(store: Store) -> None:
+    add(store, "h", role="hub")
+    add(store, "s", role="sensor")
+    assert store.next_pairing("s", "h") == 1
+    assert store.pair("s", "h", "0x00", NOW).hub == "h"
+    assert store.next_pairing("s", "h") is None
+    with pytest.raises(StateError, match="another hub"):
+        store.next_pairing("s", "h2")
+    with pytest.raises(StateError, match="belongs to a hub"):
+        store.next_pairing("h", "h")
+    store.unpair("s")
+    assert store.next_pairing("s", "h") == 2
+
+
+def test_writers_at_once_lose_no_change(store: Store) -> None:
+    """Read-modify-write from several threads, each with connections of its own."""
+    add(store, "d")
+
+    def work(name: str) -> None:
+        for number in range(20):
+            store.update_settings("d", {name: {str(number): True}})
+
+    threads = [threading.Thread(target=work, args=(f"t{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    settings = store.device("d").settings
+    assert {name: len(settings[name]) for name in settings} == {f"t{n}": 20 for n in range(4)}
+
+
+def test_sqlite_is_durable_and_another_schema_is_refused(tmp_path: Path) -> None:
+    store = open_store(None, tmp_path)
+    path = tmp_path / "climasense.db"
+    assert path.stat().st_mode & 0o077 == 0
+    with store._engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+        connection.exec_driver_sql("UPDATE meta SET value = 99 WHERE name = 'schema'")
+        connection.commit()
+    store.close()
+    with pytest.raises(ConnectorError, match="schema 99"):
+        open_store(None, tmp_path)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "climasense.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(ConnectorError, match="not a database"):
+        open_store(None, tmp_path / "x")
+
+
+async def test_kill_9_loses_nothing_that_was_answered(
+    kafka_settings: KafkaSettings,
+    raw_tail: Callable[[str], Awaitable[Tail]],
+    tmp_path: Path,
+    unused_port: Callable[[], int],
+) -> None:
+    """The real command is killed in the middle of writes, three times; what was answered with 2xx is there."""
+    raw = await raw_tail("climasense")
+    port = unused_port()
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("FLEETLAKE_")} | {
+        "FLEETLAKE_KAFKA__BOOTSTRAP_SERVERS": kafka_settings.bootstrap_servers,
+        "FLEETLAKE_CLIMASENSE__PORT": str(port),
+        "FLEETLAKE_CLIMASENSE__UPDATES_PER_MINUTE": "100000",
+        "FLEETLAKE_CLIMASENSE__RESULTS_PER_MINUTE": "100000",
+    }
+    store = open_store(None, tmp_path / "state")
+    add(store, "hub", "key", "hub")
+    commands = [store.queue_command("hub", "diagnostics", {"n": n}, datetime.now(UTC)) for n in range(300)]
+    image = os.urandom(3 * CHUNK_BYTES)
+    store.add_firmware("1.0.0", io.BytesIO(image), "", NOW)
+    store.release("1.0.0", ["*"], NOW)
+    answered: list[str] = []
+    setting = 0
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers={"Authorization": "Bearer key"}) as http:
+        for _ in range(3):
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "fleetlake", "connect", "climasense", "--data", str(tmp_path)),
+                cwd=tmp_path,
+                env=environment,
+                stderr=subprocess.DEVNULL,
+            )
+            try:
+                await _ready(http)
+                asyncio.get_running_loop().call_later(0.7, process.kill)
+                while True:
+                    left = [c for c in commands if c.command_id not in answered]
+                    try:
+                        report = {"command_id": left[0].command_id, "status": "acked", "result": {"big": "x" * 2000}}
+                        async with http.post("/v1/commands/result", json=report) as response:
+                            if response.status == 200:
+                                answered.append(left[0].command_id)
+                        async with http.patch("/v1/settings", json={"counter": setting + 1}) as response:
+                            if response.status == 200:
+                                setting += 1
+                    except aiohttp.ClientError:
+                        break
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+            assert {c.command_id for c in store.commands() if c.status == "acked"} >= set(answered)
+            assert store.device("hub").settings["counter"] in (setting, setting + 1)
+            setting = store.device("hub").settings["counter"]
+    assert len(answered) > 10
+    assert b"".join(store.chunk("1.0.0", n) for n in range(3)) == image
+    store.close()
+    found = await raw.envelopes(lambda found: {_command(e.data) for e in found} >= set(answered))
+    by_command: dict[str, set[str]] = {}
+    for envelope in found:
+        by_command.setdefault(_command(envelope.data), set()).add(envelope.id)
+    assert all(len(ids) == 1 for ids in by_command.values()), "a repeat after a kill has the same id"
+
+
+def _command(data: bytes) -> str:
+    match = re.search(rb'"command_id":\s*"([^"]+)"', data)
+    assert match and json.loads(data)["status"] == "acked"
+    return match[1].decode()
+
+
+async def _ready(http: aiohttp.ClientSession) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                async with http.get("/readyz") as response:
+                    if response.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.1)

@@ -1,0 +1,159 @@
+"""How several processes divide the devices: the pure rule, and real consumer groups."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.division import HeldTasks, KafkaShare, divide
+from runtime.kafka import KafkaSettings
+
+DEVICES = [f"karcher:1.533-002.0/{number:06d}" for number in range(60)]
+
+
+@given(
+    st.dictionaries(st.text("abcdef", min_size=1, max_size=2), st.sets(st.integers(0, 15)), min_size=1, max_size=6),
+    st.integers(0, 12),
+)
+def test_every_part_is_one_members_evenly_and_stays_where_it_can(held: dict[str, set[int]], count: int) -> None:
+    shares = divide(held, range(count))
+    assert set(shares) == set(held)
+    assert sorted(part for parts in shares.values() for part in parts) == list(range(count))
+    sizes = [len(parts) for parts in shares.values()]
+    assert max(sizes) - min(sizes) <= 1
+    again = divide(shares, range(count))
+    assert again == shares
+
+
+def test_a_newcomer_takes_no_more_than_its_part() -> None:
+    shares = divide({"old": {0, 1, 2, 3}, "new": set()}, range(4))
+    assert shares["old"] == {0, 1} and shares["new"] == {2, 3}
+
+
+@asynccontextmanager
+async def member(kafka: KafkaSettings, state_dir: Path) -> AsyncIterator[KafkaShare]:
+    share = KafkaShare("karcher", kafka, state_dir)
+    task = asyncio.create_task(share.run())
+    try:
+        yield share
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def owned(share: KafkaShare) -> set[str]:
+    return {device for device in DEVICES if share.owns(device)}
+
+
+async def until(condition: Callable[[], bool], seconds: float = 15) -> float:
+    """How long it took."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, "not in time"
+        await asyncio.sleep(0.01)
+    return time.monotonic() - started
+
+
+def of_its_own(kafka: KafkaSettings) -> KafkaSettings:
+    return kafka.model_copy(update={"application_id": f"division-{uuid.uuid4().hex[:8]}", "session_timeout_seconds": 3})
+
+
+async def test_one_process_has_all_devices_soon(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
+    kafka = of_its_own(kafka_settings)
+    async with member(kafka, tmp_path) as share:
+        assert not share.joined and owned(share) == set()
+        await until(lambda: owned(share) == set(DEVICES), 5)
+        assert share.joined and share.leads
+        assert share.take_interrupted() == {}  # nobody ever held them
+
+
+async def test_two_processes_hold_each_device_once_and_a_leaver_hands_over(
+    kafka_settings: KafkaSettings, tmp_path: Path
+) -> None:
+    kafka = of_its_own(kafka_settings)
+    async with member(kafka, tmp_path) as first:
+        await until(lambda: owned(first) == set(DEVICES))
+        async with member(kafka, tmp_path) as second:
+            twice: list[set[str]] = []
+
+            def divided() -> bool:
+                twice.append(owned(first) & owned(second))
+                return bool(owned(second)) and owned(first) | owned(second) == set(DEVICES)
+
+            await until(divided)
+            assert not any(twice), "a device was held twice"
+            assert 10 < len(owned(first)) < 50  # 60 devices fall on 4 partitions as murmur2 has it
+            assert [first.leads, second.leads].count(True) == 1
+            kept = owned(first)
+        left = datetime.now(UTC)
+        await until(lambda: owned(first) == set(DEVICES), 5)
+        assert kept < owned(first)
+        # what the leaver held was not heard since it left: that is known to the second
+        assert all(abs(at - left) < timedelta(seconds=2) for at in first.take_interrupted().values())
+
+
+async def test_a_process_that_dies_and_comes_back_gets_its_devices_without_waiting(
+    kafka_settings: KafkaSettings, tmp_path: Path
+) -> None:
+    kafka = of_its_own(kafka_settings)
+    share = KafkaShare("karcher", kafka, tmp_path)
+    task = asyncio.create_task(share.run())
+    await until(lambda: owned(share) == set(DEVICES))
+    await share._commit_marks()
+    # dies: no word of farewell to the group
+    share._consumer._coordinator._maybe_leave_group = _nothing
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    async with member(kafka, tmp_path) as successor:
+        assert await until(lambda: owned(successor) == set(DEVICES)) < 2  # the session lasts 3 s
+        marks = successor.take_interrupted()
+        assert len(marks) == 4 and successor.take_interrupted() == {}
+        assert all(datetime.now(UTC) - at < timedelta(seconds=5) for at in marks.values())
+
+
+async def _nothing() -> None:
+    return None
+
+
+async def test_processes_on_other_hosts_take_over_from_a_dead_one(
+    kafka_settings: KafkaSettings, tmp_path: Path
+) -> None:
+    kafka = of_its_own(kafka_settings)
+    dead = KafkaShare("karcher", kafka, tmp_path / "a")
+    task = asyncio.create_task(dead.run())
+    await until(lambda: owned(dead) == set(DEVICES))
+    async with member(kafka, tmp_path / "a") as alive:
+        await until(lambda: bool(owned(alive)))
+        dead._consumer._coordinator._maybe_leave_group = _nothing
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert await until(lambda: owned(alive) == set(DEVICES)) < 8
+
+
+async def test_a_task_runs_for_each_device_held() -> None:
+    running: list[str] = []
+
+    async def hold(device: str) -> None:
+        running.append(device)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            running.remove(device)
+
+    async with asyncio.TaskGroup() as group:
+        held = HeldTasks(group)
+        held.keep({device: lambda device=device: hold(device) for device in "ab"})
+        await asyncio.sleep(0)
+        assert sorted(running) == ["a", "b"]
+        held.keep({device: lambda device=device: hold(device) for device in "bc"})
+        await asyncio.sleep(0.01)
+        assert sorted(running) == ["b", "c"] and len(held) == 2
+        held.keep({})

@@ -1,0 +1,73 @@
+"""Several processes divide Ogmen's robots: real consumer groups, sockets and REST."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from connectors.context import Context
+from connectors.division import KafkaShare
+from connectors.ogmen.connector import OgmenConnector
+from connectors.ogmen.settings import OgmenSettings
+from connectors.publisher import Publisher
+from runtime.kafka import KafkaSettings
+from simulators.ogmen.payloads import Privacy
+from tests.connectors.conftest import Tail
+from tests.connectors.test_division import of_its_own, until
+from tests.connectors.test_ogmen_cloud import cloud
+
+
+@asynccontextmanager
+async def process(
+    settings: OgmenSettings, publisher: Publisher, kafka: KafkaSettings, folder: Path
+) -> AsyncIterator[OgmenConnector]:
+    share = KafkaShare("ogmen", kafka, folder)
+    connector = OgmenConnector(settings, Context(publisher, folder, share=share))
+    tasks = [asyncio.create_task(share.run()), asyncio.create_task(connector.run())]
+    try:
+        yield connector
+    finally:
+        for task in reversed(tasks):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_each_robot_is_held_once_and_its_privacy_is_honoured_by_all(
+    publisher: Publisher, kafka_settings: KafkaSettings, tmp_path: Path
+) -> None:
+    kafka = of_its_own(kafka_settings)
+    async with cloud(devices=16, rate=1) as (ogmen, urls):
+        ids = [robot.device_id for robot in ogmen.robots]
+        ogmen.privacy |= {ids[0]: Privacy(True, 0.0)}
+        settings = OgmenSettings(devices=ids, webhook_port=-1, state_seconds=0.5, **urls)
+
+        def held() -> set[int]:
+            return {len(channel) for channel in ogmen._channels.values()}
+
+        async with process(settings, publisher, kafka, tmp_path) as first:
+            await until(lambda: held() == {1})
+            async with process(settings, publisher, kafka, tmp_path) as second:
+                await until(lambda: held() == {1} and 2 < len(second._robots) < 14)
+                assert not first._robots.keys() & second._robots.keys()
+                # An alert may come to any process. One that does not hold the robot cannot tell, so it counts as on.
+                await until(lambda: not all(each._is_private(ids[1]) for each in (first, second)))
+                assert first._is_private(ids[0]) and second._is_private(ids[0])
+                assert not first._is_private("a stranger")
+            await until(lambda: held() == {1} and len(first._robots) == 16)
+
+
+async def test_the_first_reading_of_logs_does_not_miss_the_robots_that_come_with_the_share(
+    publisher: Publisher, kafka_settings: KafkaSettings, raw_tail: Callable[[str], Awaitable[Tail]], tmp_path: Path
+) -> None:
+    raw = await raw_tail("ogmen")
+    async with cloud(devices=2, rate=1) as (ogmen, urls):
+        ids = [robot.device_id for robot in ogmen.robots]
+        settings = OgmenSettings(devices=ids, webhook_port=-1, log_seconds=600, slow_seconds=600, **urls)
+        async with process(settings, publisher, of_its_own(kafka_settings), tmp_path):
+            await raw.envelopes(
+                lambda found: (
+                    {e.device_id for e in found if e.type == "ogmen.activity.log"} == {f"ogmen:{i}" for i in ids}
+                )
+            )

@@ -1,0 +1,71 @@
+"""Several vendors in one process: one that fails stops no other; what stops is delivered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+from pydantic import SecretStr
+
+from connectors.climasense.protocol import hash_key
+from connectors.climasense.settings import ClimasenseSettings
+from connectors.ogmen.settings import OgmenSettings
+from connectors.runner import CONNECTORS, make_connector, run_connectors
+from connectors.wayscloud.settings import WayscloudSettings
+from runtime.health import Health
+from runtime.kafka import KafkaSettings
+from schemas.topics import VENDORS
+from tests.connectors.conftest import Tail
+
+
+def test_every_vendor_has_a_connector() -> None:
+    assert set(CONNECTORS) == set(VENDORS)
+    with pytest.raises(KeyError):
+        make_connector("nobody", ClimasenseSettings(), None)  # type: ignore[arg-type]
+
+
+async def test_a_vendor_that_cannot_work_stops_no_other(
+    kafka_settings: KafkaSettings,
+    raw_tail: Callable[[str], Awaitable[Tail]],
+    tmp_path: Path,
+    unused_port: Callable[[], int],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    raw = await raw_tail("climasense")
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps({"d": hash_key("k")}))
+    port = unused_port()
+    taken = socket.create_server(("127.0.0.1", 0))
+    settings = {
+        "climasense": ClimasenseSettings(port=port, keys_file=keys),
+        "ogmen": OgmenSettings(webhook_port=taken.getsockname()[1], webhook_secret=SecretStr("s")),
+        "wayscloud": WayscloudSettings(),  # names no broker
+    }
+    stop, health = asyncio.Event(), Health("connect")
+    task = asyncio.create_task(run_connectors(settings, kafka_settings, tmp_path, stop, health))
+    body = {"readings": [{"sensor_type": "iaq", "value": 1}]}
+    async with aiohttp.ClientSession(headers={"Authorization": "Bearer k"}) as http:
+        for _ in range(100):
+            try:
+                async with http.post(f"http://127.0.0.1:{port}/v1/telemetry", json=body) as response:
+                    if response.status == 200:
+                        break
+            except aiohttp.ClientConnectionError:
+                pass
+            await asyncio.sleep(0.1)
+        else:
+            raise AssertionError("ClimaSense never answered")
+    assert await raw.envelopes(lambda found: len(found) >= 1)
+    assert any("wayscloud" in problem for problem in health.ready_problems())
+    assert not health.live_problems()
+    stop.set()
+    await asyncio.wait_for(task, 15)
+    taken.close()
+    texts = [r.getMessage() for r in caplog.records if r.name == "connectors.runner"]
+    assert sum("set mqtt_host" in text for text in texts) == 1, "said once"
+    assert any("cannot listen on 127.0.0.1:" in text for text in texts)

@@ -1,0 +1,262 @@
+"""WAYSCloud end to end: real MQTT brokers (amqtt always, Mosquitto where it is installed), real Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from connectors.context import Context
+from connectors.publisher import STAGE, Publisher
+from connectors.wayscloud import check
+from connectors.wayscloud.connector import WayscloudConnector
+from connectors.wayscloud.settings import WayscloudSettings
+from runtime.kafka import KafkaSettings
+from runtime.metrics import LEFT_OUT
+from simulators.wayscloud import run_mqtt_broker
+from tests.connectors.conftest import Tail
+
+RawTail = Callable[[str], Awaitable[Tail]]
+
+
+def mosquitto() -> str | None:
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+
+
+@asynccontextmanager
+async def mosquitto_broker(
+    folder: Path, port: int, persistence: bool = True, more: str = "", logins: dict[str, str] | None = None
+) -> AsyncIterator[int]:
+    """Mosquitto until the block ends. `logins`: user names and passwords, without which nobody gets in."""
+    binary = mosquitto()
+    if binary is None:
+        assert not os.environ.get("CI"), "Mosquitto is missing: CI has to install it (apt-get install mosquitto)"
+        pytest.skip("Mosquitto is not installed: this test ran on amqtt alone (apt-get install mosquitto)")
+    config = folder / "mosquitto.conf"
+    config.write_text(
+        f"listener {port} 127.0.0.1\n{more}\nallow_anonymous {str(logins is None).lower()}\n"
+        f"persistence {str(persistence).lower()}\npersistence_location {folder}/\n"
+        f"max_queued_messages 100000\n"
+        + (f"password_file {_password_file(folder, logins)}\n" if logins else "")
+        + ("user root\n" if os.geteuid() == 0 else "")  # else it drops to a user that may not write there
+    )
+    process = subprocess.Popen([binary, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: ASYNC220
+    try:
+        await until(lambda: listening(port))
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _password_file(folder: Path, logins: dict[str, str]) -> Path:
+    path = folder / "passwords"
+    path.write_text("".join(f"{name}:{password}\n" for name, password in logins.items()))
+    path.chmod(0o600)
+    subprocess.run(["mosquitto_passwd", "-U", str(path)], check=True)
+    return path
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def until(condition: Callable[[], bool], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        await asyncio.sleep(0.02)
+
+
+class RunningBroker(NamedTuple):
+    port: int
+    version: str
+    """What it speaks; told, for finding out takes a second (see the test of that)."""
+
+
+@pytest.fixture(params=["amqtt", pytest.param("mosquitto", marks=pytest.mark.mosquitto)])
+async def broker(
+    request: pytest.FixtureRequest, tmp_path: Path, unused_port: Callable[[], int]
+) -> AsyncIterator[RunningBroker]:
+    if request.param == "amqtt":
+        async with run_mqtt_broker() as port:
+            yield RunningBroker(port, "3.1.1")
+    else:
+        async with mosquitto_broker(tmp_path, unused_port()) as port:
+            yield RunningBroker(port, "5")
+
+
+@asynccontextmanager
+async def running(settings: WayscloudSettings, publisher: Publisher, folder: Path) -> AsyncIterator[None]:
+    task = asyncio.create_task(WayscloudConnector(settings, Context(publisher, folder)).run())
+    try:
+        yield
+        assert not task.done(), task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def settings_for(port: int, client_id: str = "fleetlake-test", **more: Any) -> WayscloudSettings:
+    quick = {"alive_seconds": 0.2, "reconnect_seconds": 0.1, "reconnect_cap_seconds": 0.5, "drain_seconds": 0.2}
+    where = {"mqtt_host": "127.0.0.1", "mqtt_port": port, "mqtt_tls": False, "client_id": client_id}
+    return WayscloudSettings.model_validate(where | quick | more)
+
+
+@asynccontextmanager
+async def sensors(port: int, login: tuple[str, str] | None = None) -> AsyncIterator[Callable[..., Awaitable[None]]]:
+    """A device's client; `await send(topic, payload)` returns when the broker has acknowledged."""
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"sensors-{time.monotonic_ns()}", clean_session=False)
+    client.reconnect_delay_set(1, 1)
+    client.max_inflight_messages_set(1000)
+    if login is not None:
+        client.username_pw_set(*login)
+    await asyncio.to_thread(client.connect, "127.0.0.1", port)
+    client.loop_start()
+
+    async def send(topic: str, *payloads: bytes, retain: bool = False) -> None:
+        infos = [client.publish(topic, payload, qos=1, retain=retain) for payload in payloads]
+        await asyncio.to_thread(lambda: [info.wait_for_publish(60) for info in infos])
+        assert all(info.is_published() for info in infos)
+
+    try:
+        yield send
+    finally:
+        client.disconnect()
+        await asyncio.to_thread(client.loop_stop)
+
+
+async def subscribed(
+    send: Callable[..., Awaitable[None]], raw: Tail, topic: str = "devices/probe/sensors/mode"
+) -> None:
+    """Until the connector hears what is sent."""
+    for _ in range(100):
+        await send(topic, b"hello")
+        if await raw.quiet(0.2):
+            return
+    raise AssertionError("the connector never subscribed")
+
+
+async def test_payloads_of_every_shape_arrive_verbatim(
+    broker: RunningBroker, publisher: Publisher, raw_tail: RawTail, dead_tail: Tail, tmp_path: Path
+) -> None:
+    raw = await raw_tail("wayscloud")
+    shapes = [
+        b"22.5",
+        b"0012",
+        "früh".encode(),
+        b'{"value":22.5,"timestamp":"2026-03-30T09:55:00Z"}',
+        b'{"temperature": 22.5, "humidity":45.2}',
+    ]
+    async with (
+        running(settings_for(broker.port, mqtt_version=broker.version), publisher, tmp_path),
+        sensors(broker.port) as send,
+    ):
+        await subscribed(send, raw)
+        await send("devices/sensor 1/sensors/temperature", *shapes)
+        await send("devices/s2/sensors/mode", b'{"value": ', b"\xff\xfe", b"")
+        big = b'{"value":"' + b"word " * 200_000 + b'"}'
+        await send("devices/s3/sensors/mode", big)
+        await raw.envelopes(lambda found: any(len(e.data) > 900_000 for e in found))
+        found = await raw.envelopes(lambda found: sum(e.device_id == "wayscloud:sensor 1" for e in found) >= 5)
+        letters = await dead_tail.dead_letters(3)
+    mine = [e for e in found if e.device_id == "wayscloud:sensor 1"]
+    assert [e.data for e in mine] == shapes
+    assert {e.attributes["mqtttopic"] for e in mine} == {"devices/sensor 1/sensors/temperature"}
+    assert {e.type for e in found} == {"wayscloud.publish"}
+    assert Counter(p.reason for d in letters if d.device_id == "wayscloud:s2" for p in d.problems) == Counter(
+        ["not_json", "not_utf8", "missing"]
+    )
+
+
+async def test_what_came_while_we_were_away_is_delivered(
+    broker: RunningBroker, publisher: Publisher, raw_tail: RawTail, tmp_path: Path
+) -> None:
+    raw = await raw_tail("wayscloud")
+    settings = settings_for(broker.port, "fleetlake-away", mqtt_version=broker.version)
+    async with sensors(broker.port) as send:
+        async with running(settings, publisher, tmp_path):
+            await subscribed(send, raw, "devices/probe/sensors/mode")
+        await send("devices/a/sensors/temperature", *(str(n).encode() for n in range(50)))
+        async with running(settings, publisher, tmp_path):
+            found = await raw.envelopes(lambda found: sum(e.device_id == "wayscloud:a" for e in found) >= 50)
+    values = [int(e.data) for e in found if e.device_id == "wayscloud:a"]
+    assert values == list(range(50)), "order and number"
+
+
+async def test_nothing_is_acknowledged_while_kafka_is_away(
+    broker: RunningBroker, kafka_settings: KafkaSettings, publisher: Publisher, raw_tail: RawTail, tmp_path: Path
+) -> None:
+    raw = await raw_tail("wayscloud")
+    settings = settings_for(broker.port, "fleetlake-kafka-away", mqtt_version=broker.version)
+    async with sensors(broker.port) as send:
+        async with running(settings, publisher, tmp_path):
+            await subscribed(send, raw)
+        nowhere = Publisher(KafkaSettings(bootstrap_servers="127.0.0.1:9"))
+        await nowhere.start()
+        async with running(settings, nowhere, tmp_path):
+            await send(
+                "devices/b/sensors/temperature",
+                *(b'{"value":%d,"timestamp":"2026-03-30T09:55:00Z"}' % n for n in range(10)),
+            )
+            await asyncio.sleep(0.5)
+        await nowhere.stop(0.1)
+        assert nowhere.problem
+        async with running(settings, publisher, tmp_path):
+            found = await raw.envelopes(lambda found: len({e.id for e in found if e.device_id == "wayscloud:b"}) >= 10)
+    assert sorted({json.loads(e.data)["value"] for e in found if e.device_id == "wayscloud:b"}) == list(range(10))
+
+
+async def test_a_retained_message_is_counted_and_left_out(
+    broker: RunningBroker, publisher: Publisher, raw_tail: RawTail, tmp_path: Path
+) -> None:
+    raw = await raw_tail("wayscloud")
+    counter = LEFT_OUT.labels(STAGE, "wayscloud", "retained")
+    before = counter._value.get()
+    async with sensors(broker.port) as send:
+        await send("devices/c/sensors/temperature", b"11", retain=True)
+        async with running(
+            settings_for(broker.port, "fleetlake-retained", mqtt_version=broker.version), publisher, tmp_path
+        ):
+            await subscribed(send, raw)
+            await send("devices/c/sensors/temperature", b"12")
+            await raw.envelopes(lambda found: any(e.device_id == "wayscloud:c" for e in found))
+            found = await raw.envelopes(lambda found: True)
+    assert [e.data for e in found if e.device_id == "wayscloud:c"] == [b"12"]
+    assert counter._value.get() == before + 1
+
+
+async def test_a_broker_that_is_not_there_is_retried_and_reported(
+    unused_port: Callable[[], int],
+    publisher: Publisher,
+    raw_tail: RawTail,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    raw = await raw_tail("wayscloud")
+    caplog.set_level("INFO")
+    port = unused_port()
+    settings = settings_for(port, mqtt_version="3.1.1")
+    results = await check(settings)
+    assert not results[-1].ok and "refused" in results[-1].detail
+    async with running(settings, publisher, tmp_path):
+        await asyncio.sleep(0.5)
+        async with run_mqtt_broker(port=port), sensors(port) as send:
+            await subscribed(send, raw)
+            assert all(r.ok for r in await check(settings))
+    lines = [r.getMessage() for r in caplog.records if r.name == "connectors.links"]
+    assert [line.split(": ")[1][:13] for line in lines[:2]] == ["no connection", "connected aga"]

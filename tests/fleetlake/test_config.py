@@ -1,0 +1,161 @@
+"""The configuration: file, environment, secrets, and errors that name the key."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from fleetlake.config import Settings, chosen_vendors, effective_toml, example_toml, load_settings
+from fleetlake.errors import UserError
+from fleetlake.up import write_effective
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.startswith("FLEETLAKE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def _write(text: str) -> Path:
+    path = Path("fleetlake.toml")
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_without_a_file_the_defaults_hold() -> None:
+    settings = load_settings(None)
+    assert settings.kafka.bootstrap_servers == ""
+    assert settings.pipeline.data == Path("data")
+
+
+def test_environment_beats_file_and_command_line_beats_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _write('[kafka]\npartitions = 3\napplication_id = "a"\n[pipeline]\ndata = "x"\nlog_level = "error"\n')
+    monkeypatch.setenv("FLEETLAKE_KAFKA__PARTITIONS", "6")
+    monkeypatch.setenv("FLEETLAKE_PIPELINE__DATA", "y")
+    settings = load_settings(path, pipeline={"data": Path("z")})
+    assert settings.kafka.partitions == 6
+    assert settings.kafka.application_id == "a"
+    assert settings.pipeline.data == Path("z")
+    assert settings.pipeline.log_level == "error"
+
+
+def test_secrets_of_channels_come_from_files_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("secret").write_text("from a file\n")
+    path = _write(
+        '[notify.channels.ops]\nchannel_type = "webhook"\n'
+        'config = { url = "https://example.com", secret_file = "secret" }\n'
+        '[notify.channels.mail]\nchannel_type = "email"\n'
+        'config = { host = "h", sender = "a@b.c", recipients = ["d@e.f"] }\n'
+    )
+    monkeypatch.setenv("FLEETLAKE_NOTIFY__CHANNELS__MAIL__CONFIG__PASSWORD", "from the environment")
+    monkeypatch.setenv("FLEETLAKE_NOTIFY__CHANNELS__OPS__CONFIG__BEARER_TOKEN_FILE", "secret")
+    settings = load_settings(path)
+    told = effective_toml(settings)
+    assert "from" not in told and "example.com" not in told
+    _write(effective_toml(settings, masked=False))
+    for name in ("MAIL__CONFIG__PASSWORD", "OPS__CONFIG__BEARER_TOKEN_FILE"):
+        monkeypatch.delenv(f"FLEETLAKE_NOTIFY__CHANNELS__{name}")
+    assert load_settings(path) == settings
+    secrets = {key: channel.config.model_dump() for key, channel in settings.notify.channels.items()}
+    assert secrets["mail"]["password"].get_secret_value() == "from the environment"
+    assert secrets["ops"]["secret"].get_secret_value() == "from a file"
+    assert secrets["ops"]["bearer_token"].get_secret_value() == "from a file"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[kafka]\n\npartitions = 0\n", "fleetlake.toml, line 3: [kafka] partitions: Input should be greater than"),
+        ("[kafka]\nbootstrap = 1\n", "fleetlake.toml, line 2: [kafka] bootstrap: no such key"),
+        ("[kafkaa]\nx = 1\n", "fleetlake.toml, line 1: kafkaa: no such key"),
+        ("[pipeline]\nvendors = [\n  'karcher',\n  'kaercher' ]\n", "line 2: [pipeline.vendors] 1: Input should be"),
+        ("[sink.delta]\nno_such = 1\n", "line 2: [sink.delta] no_such: no such key"),
+        ("[kafka\n", "fleetlake.toml: not valid TOML: "),
+    ],
+)
+def test_a_bad_file_is_refused_with_key_and_line(text: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_settings(_write(text))
+    assert message in str(caught.value)
+
+
+def test_a_bad_variable_is_refused_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLEETLAKE_KAFKA__PARTITIONS", "many")
+    with pytest.raises(UserError, match=r"environment variable FLEETLAKE_KAFKA__PARTITIONS: \[kafka\] partitions"):
+        load_settings(None)
+
+
+def test_all_wrong_keys_are_named_at_once() -> None:
+    with pytest.raises(UserError) as caught:
+        load_settings(_write("[kafka]\npartitions = 0\n[broker]\nport = 70000\n"))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_missing_file_says_what_to_do() -> None:
+    with pytest.raises(UserError, match="config --example"):
+        load_settings(Path("nowhere.toml"))
+
+
+def test_secrets_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s3cret\n")
+    from_file = load_settings(_write('[kafka]\nsasl_password_file = "secret"\n'))
+    assert from_file.kafka.sasl_password.get_secret_value() == "s3cret"
+    monkeypatch.setenv("FLEETLAKE_KARCHER__CLIENT_SECRET_FILE", str(tmp_path / "secret"))
+    assert load_settings(_write("")).karcher.client_secret.get_secret_value() == "s3cret"
+    with pytest.raises(UserError, match="sasl_password_file: cannot read"):
+        load_settings(_write('[kafka]\nsasl_password_file = "absent"\n'))
+
+
+def test_effective_configuration_masks_secrets_and_reads_back() -> None:
+    settings = load_settings(_write('[kafka]\nsasl_password = "hush"\npartitions = 7\n'))
+    shown = effective_toml(settings)
+    assert "hush" not in shown
+    assert "********" in shown
+    again = load_settings(_write(effective_toml(settings, masked=False)))
+    assert again == settings
+
+
+def test_the_example_is_valid_toml_and_lists_every_key() -> None:
+    text = example_toml()
+    assert load_settings(_write(text)) == Settings()
+    assert "[kafka]" in text
+    for name in Settings.model_fields["kafka"].annotation.model_fields:  # type: ignore[union-attr]
+        assert f"# {name} =" in text, name
+    tomllib.loads(text)
+
+
+def test_stages_read_a_file_only_its_owner_can_read(tmp_path: Path) -> None:
+    settings = load_settings(None, pipeline={"data": tmp_path}, kafka={"sasl_password": "hush"})
+    path = write_effective(settings)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert load_settings(path).kafka.sasl_password.get_secret_value() == "hush"
+
+
+def test_vendors_are_checked() -> None:
+    settings = load_settings(None)
+    with pytest.raises(UserError, match="unknown vendor 'kaercher'; known are karcher, ogmen"):
+        chosen_vendors(settings, ["kaercher"])
+    with pytest.raises(UserError, match="no vendor to connect to"):
+        chosen_vendors(settings, [])
+    assert chosen_vendors(settings, ["ogmen"]) == ["ogmen"]
+
+
+def test_secrets_in_a_list_of_tables_may_come_from_files() -> None:
+    Path("secret").write_text("s3cret\n")
+    path = _write(
+        "[[wayscloud.device_credentials]]\ndevice_id = 'a'\nusername = 'u'\npassword_file = 'secret'\n"
+        "[[wayscloud.device_credentials]]\ndevice_id = 'b'\nusername = 'u'\npassword = 'plain'\n"
+    )
+    settings = load_settings(path)
+    assert [c.password.get_secret_value() for c in settings.wayscloud.device_credentials] == ["s3cret", "plain"]
+    assert "s3cret" not in effective_toml(settings)
+    assert tomllib.loads(effective_toml(settings))["wayscloud"]["device_credentials"][0]["device_id"] == "a"
+    path = _write("[[wayscloud.device_credentials]]\ndevice_id = 'a'\nusername = 'u'\n" * 2)
+    with pytest.raises(UserError, match="a is there twice"):
+        load_settings(path)

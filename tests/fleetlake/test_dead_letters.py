@@ -1,0 +1,103 @@
+"""Dead letters are listed with why they do not go back, and go back once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
+from fleetlake.dead_letters import BEHIND, CONNECTOR, DONE, GONE, USED, Wanted, letters, put_back, summary
+from runtime.kafka import KafkaSettings
+from schemas import wire
+from schemas.envelope import Envelope
+from schemas.topics import DEAD_LETTER, READINGS, raw_topic
+from sinks.consumer import Slice
+from sinks.delta import Lake
+from sinks.location import LakeLocation
+from sinks.settings import DeltaSettings
+from sinks.tables import TABLES
+from streams import steps
+from tests.fleetlake.test_replay import DEVICE, START, located, produced, replay, vendor  # noqa: F401 (a fixture)
+from tests.sinks.harness import Record, rows
+
+HALF_BAD = b'{"type": "datapoints", "data": {"location": {"coordinateX": 5}, "batteryChargeLevel": []}, "timestamp": 1}'
+
+
+def a_bug(envelope: Envelope, *more: Any) -> Any:
+    if b'"coordinateX": 6000' in envelope.data:
+        raise RuntimeError("a bug that will be mended")
+    return normalise(envelope, *more)
+
+
+normalise = steps.normalise
+
+
+async def test_a_message_goes_back_once_and_is_normalised_again(
+    kafka: str,
+    vendor: str,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    options = KafkaSettings(bootstrap_servers=kafka)
+    half = Envelope("half", "karcher.datapoints", "t", DEVICE, START, HALF_BAD)
+    await produced(kafka, vendor, [(70, half)])
+    with mock.patch.object(steps, "normalise", a_bug):
+        await replay(kafka, tmp_path / "before", tmp_path, 0).run([vendor], print)
+    before = LakeLocation(str(tmp_path / "before" / "lake"))
+    told = letters(before, Wanted())
+    assert {(one.message_id, one.kept_back) for one in told} == {
+        (located(61, 6000).id, None),
+        ("broken", None),
+        ("half", USED),
+    }
+    assert {(row["reason"], row["letters"], row["can go back"]) for row in summary(told)} >= {("internal_error", 1, 1)}
+    chosen = letters(before, Wanted(reason="internal_error"))
+    assert [(letter.message_id, why) for letter, why in await put_back(options, before, chosen, "1")] == [
+        (located(61, 6000).id, None)
+    ]
+    await put_back(options, before, chosen, "1")  # the same attempt again is a repeat
+    await put_back(options, before, letters(before, Wanted(message_ids=("half", "broken"))), "1")
+
+    with mock.patch.object(steps, "normalise", _until_put_back):
+        await replay(kafka, tmp_path / "after", tmp_path, 0).run([vendor], print)
+    after = LakeLocation(str(tmp_path / "after" / "lake"))
+    numbers = [row["value_number"] for row in rows(tmp_path / "after", "readings") if row["metric"] == "position.x"]
+    assert sorted(numbers) == [0.0, 0.005, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]
+    found = [(one.message_id, one.kept_back) for one in letters(after, Wanted())]
+    assert sorted(found, key=str) == sorted(
+        [(located(61, 6000).id, DONE), ("half", USED), ("broken", DONE), ("broken", None)], key=str
+    )
+
+
+def _until_put_back(envelope: Envelope, *more: Any) -> Any:
+    return normalise(envelope, *more) if envelope.attributes.get("replay") else a_bug(envelope, *more)
+
+
+async def test_what_does_not_go_back_says_why(kafka: str, vendor: str, tmp_path: Path) -> None:  # noqa: F811
+    lake = Lake(tmp_path, DeltaSettings(), {table.topic: "1" for table in TABLES})
+    lake.open()
+    topic = raw_topic(vendor)
+
+    def letter(name: str, stage: str, origin: wire.Origin | None) -> bytes:
+        return wire.encode(
+            wire.DeadLetter(
+                name, stage, START, [wire.Problem("", "x")], "{}", 2, "0" * 64, DEVICE, "karcher", "karcher.x", origin
+            )
+        )
+
+    values = [
+        letter("refused", "connector", None),
+        letter("behind", "sink", wire.Origin(READINGS, 0, 5)),
+        letter("gone", "normalise", wire.Origin(topic, 1, 1)),
+    ]
+    records = [Record(value, topic=DEAD_LETTER, offset=n) for n, value in enumerate(values)]
+    lake.write(DEAD_LETTER, [Slice(0, None, 3, list(records))])
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    await admin.delete_records({TopicPartition(topic, 1): RecordsToDelete(3)})
+    await admin.close()
+    location = LakeLocation(str(tmp_path / "lake"))
+    told = await put_back(KafkaSettings(bootstrap_servers=kafka), location, letters(location, Wanted()), "1")
+    assert {one.message_id: why for one, why in told} == {"refused": CONNECTOR, "behind": BEHIND, "gone": GONE}

@@ -1,0 +1,132 @@
+"""`fleetlake replay` on a real Kafka: what it makes anew is what was made before, and `lake diff` says so."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+
+from fleetlake.errors import UserError
+from fleetlake.lake_cli import moment
+from fleetlake.replay import Replay
+from runtime.kafka import KafkaSettings
+from schemas.envelope import Envelope, message_id
+from schemas.topics import raw_topic
+from sinks.consumer import Slice
+from sinks.delta import Lake
+from sinks.diff import Scope, diff
+from sinks.location import LakeLocation
+from sinks.settings import DeltaSettings
+from sinks.tables import TABLES, raw_tables
+from streams.settings import StreamSettings
+from tests.sinks.harness import rows
+
+START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
+DEVICE = "karcher:1.454-500.0/002005"
+
+
+def located(minutes: float, x: int) -> Envelope:
+    at = START + timedelta(minutes=minutes)
+    body = {"type": "datapoints", "data": {"location": {"coordinateX": x}}, "timestamp": int(at.timestamp() * 1000)}
+    data = json.dumps(body).encode()
+    return Envelope(message_id([data]), "karcher.datapoints", "karcher/websocket", DEVICE, at, data)
+
+
+async def produced(kafka: str, vendor: str, envelopes: list[tuple[float, Envelope]]) -> None:
+    """Raw records at these minutes (Kafka's time) after START, in two partitions."""
+    async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
+        for number, (minutes, envelope) in enumerate(envelopes):
+            stamp = int((START + timedelta(minutes=minutes)).timestamp() * 1000)
+            await producer.send_and_wait(
+                raw_topic(vendor),
+                envelope.data,
+                envelope.key,
+                number % 2 if number < 10 else 0,
+                timestamp_ms=stamp,
+                headers=envelope.headers(),
+            )
+
+
+@pytest.fixture
+async def vendor(kafka: str) -> str:
+    """A vendor with a raw topic of its own: five messages before the hour, five after, and a repeat from before."""
+    name = f"test{uuid.uuid4().hex[:8]}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    await admin.create_topics([NewTopic(raw_topic(name), 2, 1)])
+    await admin.close()
+    messages = [(55.0 + n, located(55 + n, 1000 * n)) for n in range(10)]
+    broken = Envelope("broken", "karcher.datapoints", "t", DEVICE, START + timedelta(minutes=64.5), b"?")
+    await produced(kafka, name, [*messages, (64, messages[4][1]), (64, messages[4][1]), (65, broken)])
+    return name
+
+
+def replay(kafka: str, into: Path, live: Path, minutes: float, **stream: object) -> Replay:
+    settings = StreamSettings.model_validate(stream)
+    options = KafkaSettings(bootstrap_servers=kafka)
+    return Replay(options, settings, LakeLocation(str(live / "lake")), into, START + timedelta(minutes=minutes))
+
+
+async def test_replayed_tables_are_the_same_and_drop_the_same_repeats(kafka: str, vendor: str, tmp_path: Path) -> None:
+    whole, part, other = tmp_path / "whole", tmp_path / "part", tmp_path / "other"
+    [all_of_it] = await replay(kafka, whole, tmp_path, 0).run([vendor], print)
+    assert (all_of_it.raw, len(rows(whole, "readings")), len(rows(whole, "dead_letters"))) == (13, 10, 1)
+    [later] = await replay(kafka, part, tmp_path, 60).run([vendor], print)
+    assert later.raw == 8
+    assert len(rows(part, "readings")) == 5, "the message from before the hour was told again, twice, after it"
+
+    one, two = LakeLocation(str(whole / "lake")), LakeLocation(str(part / "lake"))
+    found = diff(one, two, "readings", Scope())
+    assert (found.missing, found.extra, found.differing) == (5, 0, 0)
+    assert diff(one, two, "readings", Scope(since=START + timedelta(minutes=60))).alike
+    assert diff(one, two, "readings", Scope(common=True)).alike
+    assert diff(one, two, "dead_letters", Scope()).alike and diff(one, two, "events", Scope()).alike
+
+    await replay(kafka, other, tmp_path, 60, cv50_coordinate_unit="cm").run([vendor], print)
+    found = diff(two, LakeLocation(str(other / "lake")), "readings", Scope())
+    assert (found.missing, found.extra, found.differing) == (0, 0, 5)
+    example = next(e for e in found.examples if json.loads(e["first"])["value_number"] == 9.0)
+    assert json.loads(example["second"])["value_number"] == 90.0 and example["what"] == "differs"
+    with pytest.raises(UserError, match="is there already"):
+        await replay(kafka, part, tmp_path, 60).run([vendor], print)
+
+
+async def test_what_kafka_has_let_go_comes_from_the_raw_table(kafka: str, vendor: str, tmp_path: Path) -> None:
+    live = tmp_path / "live"
+    tables = [*TABLES, *raw_tables((vendor,))]
+    lake = Lake(live, DeltaSettings(), {table.topic: "1" for table in tables}, tables)
+    lake.open()
+    topic = raw_topic(vendor)
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka, auto_offset_reset="earliest")
+    await consumer.start()
+    for number in (0, 1):
+        records = await consumer.getmany(TopicPartition(topic, number), timeout_ms=10_000)
+        found = records[TopicPartition(topic, number)]
+        lake.write(topic, [Slice(number, None, len(found), list(found))])
+    await consumer.stop()
+    whole, rebuilt = tmp_path / "whole", tmp_path / "rebuilt"
+    await replay(kafka, whole, tmp_path, 0).run([vendor], print)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    await admin.delete_records({TopicPartition(topic, n): RecordsToDelete(4) for n in (0, 1)})
+    await admin.close()
+
+    [done] = await replay(kafka, rebuilt, live, 0).run([vendor], print)
+    assert (done.from_table, done.raw) == (8, 13)
+    for table in ("readings", "dead_letters"):
+        found = diff(LakeLocation(str(whole / "lake")), LakeLocation(str(rebuilt / "lake")), table, Scope())
+        assert found.alike and found.first_rows > 0, found
+
+
+def test_times_are_told_as_people_do() -> None:
+    assert moment("2026-11-21T08:00") == datetime(2026, 11, 21, 8, tzinfo=UTC)
+    ago = moment("90m")
+    assert ago is not None and abs(datetime.now(UTC) - timedelta(minutes=90) - ago) < timedelta(seconds=5)
+    assert moment(None) is None
+    with pytest.raises(UserError, match="is no time"):
+        moment("yesterday")

@@ -1,0 +1,119 @@
+"""`fleetlake rules` as an operator runs it, without Kafka: checking, and trying out on recorded readings."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from deltalake import write_deltalake
+
+from fleetlake.cli import main
+from schemas import wire
+from sinks.batches import to_rows
+from sinks.tables import DEVICES, READINGS
+from tests.streams.detecting import DEVICE, T0, Consumed, device, record
+
+RULES = {
+    "rules": [
+        {
+            "id": "hot",
+            "name": "Hot",
+            "rule_type": "threshold",
+            "severity": "critical",
+            "config": {"datapoint_id": "temperature", "operator": "gt", "value": 40},
+            "scope_type": "model",
+            "scope_model": "KIRA",
+            "auto_resolve": True,
+            "cooldown_seconds": 0,
+        },
+        {
+            "id": "off",
+            "name": "Offline",
+            "rule_type": "offline",
+            "config": {"missed_intervals": 3, "reporting_interval_seconds": 100},
+        },
+    ]
+}
+BAD = {"id": "bad", "name": "Bad", "rule_type": "threshold", "config": {"metric": "m", "operator": "above", "value": 1}}
+
+
+class Run(Protocol):
+    def __call__(self, *arguments: str, status: int = 0) -> str: ...
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command in a folder of its own that has a rules file; all that it says."""
+    for name in [name for name in os.environ if name.startswith("FLEETLAKE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rules.json").write_text(json.dumps(RULES))
+
+    def run_command(*arguments: str, status: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["fleetlake", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        assert (ended.value.code or 0) == status, said.err
+        return said.out + said.err
+
+    return run_command
+
+
+def test_check_says_what_is_good_and_what_is_not(run: Run, tmp_path: Path) -> None:
+    told = run("rules", "check", "rules.json")
+    assert "environment.temperature > 40" in told and "model KIRA" in told
+    assert "nothing received for 3 intervals" in told
+    (tmp_path / "more.json").write_text(json.dumps([*RULES["rules"], BAD]))
+    told = run("rules", "check", "more.json", status=1)
+    assert "environment.temperature > 40" in told, "a bad rule does not hide the good ones"
+    assert "refused: rule bad: config.operator: Input should be 'gt'" in told
+    assert "no file" in run("rules", "check", status=1)
+
+
+def recorded() -> list[Consumed]:
+    return [
+        record(0, 0, {"environment.temperature": 39.0}),
+        record(1, 100, {"environment.temperature": 45.0}),
+        record(2, 200, {"environment.temperature": 30.0}),
+        record(3, 900, {"environment.temperature": 31.0}),
+        record(4, 950, {"environment.temperature": 45.0}, "wayscloud:b"),
+    ]
+
+
+def test_rules_are_tried_out_on_a_recording(run: Run, tmp_path: Path) -> None:
+    lines = b"\n".join(each.value or b"" for each in recorded())
+    (tmp_path / "recorded.jsonl").write_bytes(lines + b"\n")
+    told = run("rules", "test", "rules.json", "--recording", "recorded.jsonl")
+    assert "1 alarms of 2 rules in 5 readings of 2 devices, 2026-03-16 00:00:00 to 2026-03-16 00:15:50" in told
+    assert "nothing received for 300 s" in told
+    assert "2026-03-16 00:08:20" in told, "last heard at 200 s, and 300 s later it is offline"
+    (tmp_path / "recorded.jsonl").write_bytes(lines + b"\nrubbish")
+    assert "recorded.jsonl, line 6" in run("rules", "test", "rules.json", "--recording", "recorded.jsonl", status=1)
+
+
+def test_rules_are_tried_out_on_a_range_of_the_lake(run: Run, tmp_path: Path) -> None:
+    known = device(0, DEVICE, model="KIRA")
+    for table, records in ((READINGS, recorded()), (DEVICES, [known])):
+        write_deltalake(tmp_path / "data" / "lake" / table.name, to_rows(table, records).table)
+    told = run("rules", "test", "rules.json")
+    assert "2 alarms of 2 rules in 5 readings of 2 devices" in told
+    hot = next(line for line in told.splitlines() if "hot" in line)
+    assert "2026-03-16 00:01:40" in hot and "2026-03-16 00:03:20" in hot, "triggered at 100 s and resolved at 200 s"
+    until = (T0 + timedelta(seconds=150)).isoformat(timespec="seconds").removesuffix("+00:00")
+    told = run("rules", "test", "rules.json", "--to", until)
+    assert "1 alarms of 2 rules in 2 readings" in told and "active" in told
+    assert "has no table" in run("rules", "test", "rules.json", "--data", "elsewhere", status=1)
+
+
+def test_what_the_lake_holds_is_what_the_topic_held() -> None:
+    from fleetlake.rules_trial import _observation
+
+    before = wire.decode_observation(recorded()[1].value or b"")
+    rows = to_rows(READINGS, recorded()[1:2]).table.to_pylist()
+    assert _observation(rows) == before

@@ -1,0 +1,138 @@
+"""The shell of `fleetlake sql`: keys go in through a terminal's pipe, real queries run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from fleetlake.shell import Shell, Words, complete, run_shell
+from fleetlake.sql import Session
+from schemas.topics import READINGS
+from sinks.duckdb import Published
+from sinks.settings import DuckdbSettings
+from tests.sinks.harness import NOON, ROOT, observation
+from tests.sinks.writing import Writing
+
+
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def typed(data: Path, keys: str) -> None:
+    """Run the shell on these keys, as if typed."""
+    with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
+        pipe.send_text(keys)
+        run_shell(data)
+
+
+def test_queries_of_several_lines_commands_and_errors(
+    fleet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed(
+        fleet,
+        ".format csv\r"
+        "SELECT 6 *\r7 AS answer;\r"  # Enter before the semicolon begins another line
+        "SELECT nope FROM latest;\r"
+        "CREATE TEMP TABLE mine AS SELECT 'kept' AS word;\r"
+        "FROM mine;\r"
+        ".wrong\r"
+        ".limit 1\r"
+        "FROM range(5);\r"
+        ".quit\r",
+    )
+    out, err = capsys.readouterr()
+    assert "answer\n42\n" in out and "word\nkept\n" in out and "range\n0\n" in out
+    assert 'Referenced column "nope"' in err and ".wrong: no such command" in err and "the first 1 rows" in err
+    history = (tmp_path / "state" / "fleetlake" / "sql_history").read_text()
+    assert "+SELECT 6 *\n+7 AS answer;" in history
+
+
+def test_it_ends_with_the_input(fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    typed(fleet, ".tables\r.columns fleet_health\r\x04")
+    out = capsys.readouterr().out
+    assert "device_uptime(since, until, silence)" in out and "alarm_mttr" in out
+    assert "battery_level" in out and "Latest battery.level, %." in out
+
+
+def test_tab_completes_what_there_is(fleet: Path) -> None:
+    with Session(fleet) as session:
+        words = Words({**session.words(), **dict.fromkeys(Shell(session).commands, "")})
+
+        def completions(text: str) -> set[str]:
+            return {found.text for found in words.get_completions(Document(text), CompleteEvent())}
+
+        assert {"battery_history(", "battery_level"} <= completions("SELECT * FROM batt")
+        assert "fleet_health" in completions("FROM fleet_h")
+        assert "SELECT" in completions("sel")
+        assert ".tables" in completions(".ta")
+
+
+def test_enter_runs_what_is_complete() -> None:
+    assert [complete(text) for text in ("SELECT 1;", ".help", " ", "exit", "SELECT 1", "SELECT ';' ,")] == [
+        True, True, True, True, False, False,
+    ]  # fmt: skip
+
+
+def test_each_query_sees_what_was_published_last_and_keeps_what_is_temporary(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "work").mkdir(parents=True)
+    writing = Writing(data)
+    with closing(Published(data, DuckdbSettings())) as sink:
+        sink.publish()
+        with Session(data) as session:
+
+            def count() -> list[tuple[int, ...]]:
+                answer = session.ask("SELECT count(*), (SELECT count(*) FROM mine) FROM readings")
+                assert answer
+                return list(answer.rows())
+
+            session.ask("CREATE TEMP TABLE mine AS FROM range(3)")
+            assert count() == [(0, 3)]
+            session.ask("FROM range(100000)")  # rows that nobody fetches
+            for number in (1, 2):
+                writing.write(READINGS, observation(number, at=NOON + timedelta(minutes=number)))
+                sink.publish()
+                assert count() == [(2 * number, 3)]
+            session.ask("BEGIN")
+            assert count() == [(4, 3)]
+            writing.write(READINGS, observation(3))
+            sink.publish()
+            assert count() == [(4, 3)]  # a transaction sees one state
+            session.ask("COMMIT")
+            assert count() == [(6, 3)]
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from pathlib import Path
+from fleetlake.shell import Shell
+from fleetlake.sql import Session
+with Session(Path(sys.argv[1])) as session:
+    shell = Shell(session)
+    threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
+    shell.run("SELECT count(*) FROM range(100000000) a(x), range(100000000) b(y) WHERE x * 3 = y % 7 + x % 3")
+    shell.run("SELECT 'still' || ' there'")
+"""
+
+
+def test_ctrl_c_ends_the_query_and_not_the_shell(fleet: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(fleet)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert "still there" in done.stdout and done.stderr == "interrupted\n"

@@ -1,0 +1,402 @@
+"""The Delta sink on real Kafka and real files: each record's rows once, whatever dies, freezes or is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections import Counter
+from pathlib import Path
+from unittest import mock
+
+import pyarrow as pa
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from deltalake import DeltaTable, Field
+from deltalake.schema import PrimitiveType
+
+from runtime.health import Health
+from runtime.kafka import KafkaSettings
+from schemas import wire
+from schemas.topics import ALARMS, DEAD_LETTER, DEVICES, EVENTS, READINGS
+from sinks.consumer import SinkError, Slice, StaleWriter
+from sinks.delta import Lake, run_delta_sink
+from sinks.location import LakeLocation
+from sinks.settings import DeltaSettings
+from sinks.tables import TABLES
+from sinks.topic_ids import topic_ids
+from sinks.upkeep import Tidied, tidy
+from tests.conftest import MakeTopics
+from tests.sinks.harness import (
+    DEVICE,
+    PARTITIONS,
+    Record,
+    Sinks,
+    alarm_event,
+    count,
+    dead_letter,
+    device,
+    event_set,
+    observation,
+    own_topics,
+    produce,
+    rows,
+    tables_of,
+    until,
+)
+
+QUICK = DeltaSettings(flush_seconds=0.2)
+
+
+def origins(data: Path) -> Counter[tuple[int, int]]:
+    return Counter((row["origin_partition"], row["origin_offset"]) for row in rows(data, "readings"))
+
+
+def numbered(first: int, last: int, partition: int) -> list[bytes | None]:
+    return [wire.encode(observation(n, partition)) for n in range(first, last)]
+
+
+def twice_each(per_partition: int) -> Counter[tuple[int, int]]:
+    """Each observation of the tests holds two readings."""
+    return Counter({(p, n): 2 for p in range(PARTITIONS) for n in range(per_partition)})
+
+
+async def run_until(
+    kafka: str, topics: dict[str, str], data: Path, done: object, settings: DeltaSettings = QUICK
+) -> None:
+    """The sink in this process until `done()`."""
+    stop = asyncio.Event()
+    options = KafkaSettings(bootstrap_servers=kafka, application_id=topics[READINGS], session_timeout_seconds=2)
+    task = asyncio.create_task(run_delta_sink(settings, options, data, stop, Health("delta"), tables_of(topics)))
+    try:
+        while not done():  # type: ignore[operator]
+            if task.done():
+                return await task
+            await asyncio.sleep(0.05)
+    finally:
+        stop.set()
+        await asyncio.wait({task})
+    await task
+
+
+async def test_every_kind_of_record_reaches_its_table_once(kafka: str, make_topics: MakeTopics, tmp_path: Path) -> None:
+    topics = await own_topics(make_topics)
+    await produce(kafka, topics[READINGS], numbered(0, 50, 1), 1)
+    await produce(kafka, topics[EVENTS], [wire.encode(event_set(n)) for n in range(3)])
+    await produce(kafka, topics[ALARMS], [wire.encode(alarm_event(1, "active", "triggered"))])
+    await produce(kafka, topics[DEVICES], [wire.encode(device("Robot 5")), None])
+    await produce(kafka, topics[DEAD_LETTER], [wire.encode(dead_letter(1)), wire.encode(dead_letter(2, False))])
+    want = {"readings": 100, "events": 3, "alarm_events": 1, "devices": 2, "dead_letters": 2}
+
+    def complete() -> bool:
+        return {name: count(tmp_path, name) for name in want} == want
+
+    await asyncio.wait_for(run_until(kafka, topics, tmp_path, complete), 30)
+    await run_until(kafka, topics, tmp_path, lambda: True)  # a second life finds it all written
+    assert complete()
+    assert all(number == 2 for number in origins(tmp_path).values())
+
+
+async def test_what_is_buffered_at_a_clean_stop_is_written(kafka: str, make_topics: MakeTopics, tmp_path: Path) -> None:
+    topics = await own_topics(make_topics)
+    await produce(kafka, topics[READINGS], numbered(0, 200, 0))
+    patient = DeltaSettings(flush_seconds=3600)
+    with Sinks(kafka, topics, tmp_path / "data") as sinks:
+        process = sinks.start(**patient.model_dump())
+        await asyncio.sleep(4)  # time to join the group and to read; nothing shows that it has, before it writes
+        assert count(sinks.data, "readings") == 0
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 20) == 0, sinks.log(process)
+        assert count(sinks.data, "readings") == 400
+
+
+async def test_kills_and_rebalances_lose_and_double_nothing(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    topics = await own_topics(make_topics)
+    per_partition, rounds = 3000, 30
+    step = per_partition // rounds
+    with Sinks(kafka, topics, tmp_path / "data", {"flush_seconds": 0.05, "maintenance_seconds": 0.3}) as sinks:
+        running = [sinks.start(), sinks.start()]
+        chance = random.Random(4)
+        for index in range(rounds):
+            for partition in range(PARTITIONS):
+                first = index * step
+                await produce(kafka, topics[READINGS], numbered(first, first + step, partition), partition)
+            if index in (8, 15, 22):  # in the middle of writing, as both always are
+                await _more_rows(sinks.data)
+                victim = running.pop(chance.randrange(2))
+                victim.kill()
+                running.append(sinks.start())
+        want = 2 * PARTITIONS * per_partition
+        await until(lambda: count(sinks.data, "readings") >= want, 40)
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        for process in running:
+            assert await asyncio.to_thread(process.wait, 20) == 0, sinks.log(process)
+        assert origins(sinks.data) == twice_each(per_partition)
+        assert len(DeltaTable(sinks.data / "lake" / "readings").file_uris()) < 100
+
+
+async def _more_rows(data: Path) -> None:
+    before = count(data, "readings")
+    await until(lambda: count(data, "readings") != before)
+
+
+async def test_a_zombie_that_wakes_with_a_full_buffer_writes_nothing_twice(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    topics = await own_topics(make_topics)
+    with Sinks(kafka, topics, tmp_path / "data", {"flush_seconds": 2.5}) as sinks:
+        zombie = sinks.start()
+        await produce(kafka, topics[READINGS], numbered(0, 10, 0))
+        await until(lambda: count(sinks.data, "readings") == 20)  # it has its share now, and writes 2.5 s after it read
+        for partition in range(PARTITIONS):
+            await produce(kafka, topics[READINGS], numbered(10 if partition == 0 else 0, 100, partition), partition)
+        await asyncio.sleep(1.5)
+        zombie.send_signal(signal.SIGSTOP)
+        assert count(sinks.data, "readings") == 20
+        heir = sinks.start(flush_seconds=0.1)
+        await until(lambda: count(sinks.data, "readings") == 2 * PARTITIONS * 100)
+        zombie.send_signal(signal.SIGCONT)
+        await until(lambda: "reading again from what is stored" in sinks.log(zombie))
+        for partition in range(PARTITIONS):
+            await produce(kafka, topics[READINGS], numbered(100, 200, partition), partition)
+        await until(lambda: count(sinks.data, "readings") >= 2 * PARTITIONS * 200)
+        for process in (zombie, heir):
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, 20) == 0, sinks.log(process)
+        assert origins(sinks.data) == twice_each(200)
+
+
+async def _recreate(kafka: str, topic: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        await admin.delete_topics([topic])
+        for _ in range(50):
+            await asyncio.sleep(0.1)
+            response = await admin.create_topics([NewTopic(topic, PARTITIONS, 1)])
+            if response.topic_errors[0][1] == 0:
+                return
+        raise AssertionError(response)
+    finally:
+        await admin.close()
+
+
+async def test_a_topic_that_was_created_again_stops_the_sink_until_accepted(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    topics = await own_topics(make_topics)
+    await produce(kafka, topics[READINGS], numbered(0, 10, 0))
+    await run_until(kafka, topics, tmp_path, lambda: count(tmp_path, "readings") == 20)
+    await _recreate(kafka, topics[READINGS])
+    await produce(kafka, topics[READINGS], numbered(50, 53, 0))
+
+    with pytest.raises(SinkError, match=r"deleted and created again[^*]*accept_new_topics"):
+        await asyncio.wait_for(run_until(kafka, topics, tmp_path, lambda: False), 20)
+    assert count(tmp_path, "readings") == 20
+
+    accepting = QUICK.model_copy(update={"accept_new_topics": True})
+    await asyncio.wait_for(run_until(kafka, topics, tmp_path, lambda: count(tmp_path, "readings") == 26, accepting), 20)
+
+
+async def test_a_stored_offset_past_the_logs_end_stops_the_sink(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    topics = await own_topics(make_topics)
+    await produce(kafka, topics[READINGS], numbered(0, 10, 0))
+    await run_until(kafka, topics, tmp_path, lambda: count(tmp_path, "readings") == 20)
+    tables = tables_of(topics)
+    options = KafkaSettings(bootstrap_servers=kafka)
+    ahead = Lake(tmp_path, QUICK, await topic_ids(options, [table.topic for table in tables]), tables)
+    ahead.open()
+    ahead.write(topics[READINGS], [Slice(0, 10, 5000, [Record(wire.encode(observation(4999)), offset=4999)])])
+
+    with pytest.raises(SinkError, match="but offset 5000 is stored as the next to write"):
+        await asyncio.wait_for(run_until(kafka, topics, tmp_path, lambda: False), 20)
+
+
+async def _expire(kafka: str, topic: str, before: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before)})
+    finally:
+        await admin.close()
+
+
+async def test_records_that_expired_before_they_were_written_are_told_and_passed(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    topics = await own_topics(make_topics)
+    await produce(kafka, topics[READINGS], numbered(0, 10, 0))
+    await run_until(kafka, topics, tmp_path, lambda: count(tmp_path, "readings") == 20)
+    await produce(kafka, topics[READINGS], numbered(11, 51, 0))  # offset 10 is the marker of the transaction before
+    await _expire(kafka, topics[READINGS], 31)
+    await run_until(kafka, topics, tmp_path, lambda: count(tmp_path, "readings") == 60)
+    assert "up to 21 records expired in Kafka before they were written" in caplog.text
+    assert set(origins(tmp_path)) == {(0, n) for n in [*range(10), *range(31, 51)]}
+
+
+async def test_records_that_expire_under_a_running_sink_are_told_and_passed(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    topics = await own_topics(make_topics)
+    with Sinks(kafka, topics, tmp_path / "data", session_seconds=30) as sinks:
+        process = sinks.start()
+        await produce(kafka, topics[READINGS], numbered(0, 10, 0))
+        await until(lambda: count(sinks.data, "readings") == 20)
+        process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(0.5)  # its fetch that waits at the broker comes back empty
+        await produce(kafka, topics[READINGS], numbered(11, 51, 0))
+        await _expire(kafka, topics[READINGS], 31)
+        process.send_signal(signal.SIGCONT)
+        await until(lambda: count(sinks.data, "readings") == 60)
+        assert "records expired in Kafka" in sinks.log(process)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 20) == 0, sinks.log(process)
+
+
+async def test_poison_goes_to_the_dead_letters_once_and_stops_nothing(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    topics = await own_topics(make_topics)
+    await produce(kafka, topics[READINGS], [*numbered(0, 5, 0), b"not json", b'{"id": 5}', *numbered(5, 10, 0)])
+    await produce(kafka, topics[DEAD_LETTER], [b"nor this"])
+    await run_until(
+        kafka, topics, tmp_path, lambda: (count(tmp_path, "readings"), count(tmp_path, "dead_letters")) == (20, 3)
+    )
+    letters = {(row["origin_topic"], row["origin_offset"]): row for row in rows(tmp_path, "dead_letters")}
+    assert set(letters) == {(topics[READINGS], 5), (topics[READINGS], 6), (topics[DEAD_LETTER], 0)}
+    assert letters[topics[READINGS], 5]["payload"] == "not json"
+
+
+# The writer alone, without Kafka: what a process does that dies, or is late, at the worst moment.
+
+
+def lake(data: Path) -> Lake:
+    opened = Lake(data, DeltaSettings(), {table.topic: "1" for table in TABLES})
+    opened.open()
+    return opened
+
+
+def batch(first: int, last: int, stored: int | None, poison: int | None = None) -> Slice:
+    records = [
+        Record(b"?" if n == poison else wire.encode(observation(n)), offset=n, topic=READINGS)
+        for n in range(first, last)
+    ]
+    return Slice(0, stored, last, list(records))
+
+
+def test_a_death_between_dead_letters_and_rows_doubles_neither(tmp_path: Path) -> None:
+    dying = lake(tmp_path)
+    with mock.patch.object(Lake, "_commit", _die_at_readings(Lake._commit)), pytest.raises(KeyboardInterrupt):
+        dying.write(READINGS, [batch(0, 10, None, poison=3)])
+    assert (count(tmp_path, "dead_letters"), count(tmp_path, "readings")) == (1, 0)
+
+    heir = lake(tmp_path)
+    assert heir.stored(READINGS, [0]) == {0: None}
+    heir.write(READINGS, [batch(0, 12, None, poison=3)])
+    assert (count(tmp_path, "dead_letters"), count(tmp_path, "readings")) == (1, 22)
+
+
+def _die_at_readings(commit: object) -> object:
+    def die(self: Lake, table: object, *arguments: object) -> None:
+        if table.name == "readings":  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+        commit(self, table, *arguments)  # type: ignore[operator]
+
+    return die
+
+
+def test_a_writer_whose_offsets_were_written_by_another_is_refused(tmp_path: Path) -> None:
+    slow, quick = lake(tmp_path), lake(tmp_path)
+    quick.write(READINGS, [batch(0, 10, None)])
+    with pytest.raises(StaleWriter, match="stands at 10, expected None"):
+        slow.write(READINGS, [batch(0, 5, None)])
+    assert count(tmp_path, "readings") == 20
+
+
+def test_a_writer_overtaken_between_its_check_and_its_commit_is_refused(tmp_path: Path) -> None:
+    slow, quick = lake(tmp_path), lake(tmp_path)
+    convert = Lake._commit
+
+    def overtaken(self: Lake, *arguments: object) -> None:
+        if self is slow:
+            quick.write(READINGS, [batch(0, 10, None)])
+        convert(self, *arguments)  # type: ignore[arg-type]
+
+    with mock.patch.object(Lake, "_commit", overtaken), pytest.raises(StaleWriter, match="refused"):
+        slow.write(READINGS, [batch(0, 5, None)])
+    assert count(tmp_path, "readings") == 20
+
+
+def test_partitions_of_one_topic_are_written_side_by_side(tmp_path: Path) -> None:
+    one, other = lake(tmp_path), lake(tmp_path)
+    for partition, writer in enumerate([one, other]):
+        one_slice = batch(0, 10, None)
+        one_slice.partition = partition
+        writer.write(READINGS, [one_slice])
+    assert one.stored(READINGS, [0, 1, 2]) == {0: 10, 1: 10, 2: None}
+
+
+def test_records_that_make_no_rows_move_the_offset_all_the_same(tmp_path: Path) -> None:
+    writer = lake(tmp_path)
+    writer.write(READINGS, [Slice(0, None, 1, [Record(b"?", offset=0)])])
+    assert writer.stored(READINGS, [0]) == {0: 1}
+
+
+def test_a_new_column_needs_no_rewriting_and_an_older_sink_goes_on(tmp_path: Path) -> None:
+    older = lake(tmp_path)
+    older.write(READINGS, [batch(0, 5, None)])
+    DeltaTable(tmp_path / "lake" / "readings").alter.add_columns([Field("site", PrimitiveType("string"))])
+    older.write(READINGS, [batch(5, 10, 5)])
+    assert {row["site"] for row in rows(tmp_path, "readings")} == {None}
+    assert count(tmp_path, "readings") == 20
+
+
+def test_a_table_without_a_column_that_we_know_gets_it(tmp_path: Path) -> None:
+    table = next(table for table in TABLES if table.name == "readings")
+    without = pa.schema([field for field in table.schema if field.name != "time_quality"])
+    DeltaTable.create(
+        tmp_path / "lake" / "readings",
+        without,
+        partition_by=list(table.partition_by),
+        configuration={"fleetlake.topic_id": "1"},
+        raise_if_key_not_exists=False,
+    )
+    writer = lake(tmp_path)
+    writer.write(READINGS, [batch(0, 5, None)])
+    assert {row["time_quality"] for row in rows(tmp_path, "readings")} == {"ok"}
+
+
+def test_merging_keeps_every_row_and_every_offset_and_deletes_only_what_is_old(tmp_path: Path) -> None:
+    writer = lake(tmp_path)
+    for n in range(20):
+        writer.write(READINGS, [batch(n, n + 1, n or None)])
+    before = origins(tmp_path)
+    path = tmp_path / "lake" / "readings"
+    files = set(DeltaTable(path).file_uris())
+    assert tidy(LakeLocation(str(tmp_path / "lake")), "readings", DeltaSettings(), vacuum=True) == Tidied(20, 1)
+    assert len(DeltaTable(path).file_uris()) == 1
+    assert origins(tmp_path) == before
+    assert all(Path(file).exists() for file in files), "a reader may still have them open"
+    assert writer.stored(READINGS, [0]) == {0: 20}
+    writer.write(READINGS, [batch(20, 21, 20)])
+    assert sum(origins(tmp_path).values()) == 42
+
+
+def test_the_lake_says_whose_device_it_was(tmp_path: Path) -> None:
+    writer = lake(tmp_path)
+    writer.write(READINGS, [batch(0, 1, None)])
+    [file] = DeltaTable(tmp_path / "lake" / "readings").file_uris()
+    assert "vendor=karcher" in file and "received_date=2026-11-21" in file
+    assert {row["device_id"] for row in rows(tmp_path, "readings")} == {DEVICE}
+
+
+async def test_topics_that_are_not_there_are_named(kafka: str, tmp_path: Path) -> None:
+    topics = {table.topic: f"{table.topic}-undeclared" for table in TABLES}
+    with pytest.raises(RuntimeError, match=r"readings\.v1-undeclared .*`fleetlake topics` declares them"):
+        await run_until(kafka, topics, tmp_path, lambda: False)

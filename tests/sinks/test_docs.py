@@ -1,0 +1,38 @@
+"""docs/tables.md tells every table and column that there is, in the words of the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from sinks import statements
+from sinks.settings import DeltaSettings, DuckdbSettings
+from sinks.statements import PUBLISHED, VIEW_OF
+from sinks.tables import RAW, TABLES, Table
+from sinks.views import MACROS, VIEWS
+
+TYPES = {**statements._TYPES, pa.binary(): "BLOB"}
+TEXT = (Path(__file__).parents[2] / "docs" / "tables.md").read_text()
+
+
+@pytest.mark.parametrize("table", [*TABLES, RAW], ids=lambda table: table.name)
+def test_every_column_is_documented_and_no_other(table: Table) -> None:
+    section = TEXT.split(f"### `{table.name}`")[1].split("###")[0]
+    found = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*) \|$", section, re.MULTILINE)
+    assert {name: comment for name, _, comment in found} == table.comments
+    assert [(name, kind) for name, kind, _ in found] == [(f.name, TYPES[f.type]) for f in table.schema], (
+        "types are stable"
+    )
+
+
+def test_every_published_table_and_every_setting_named_exists() -> None:
+    for name in [*PUBLISHED, *VIEW_OF.values(), *VIEWS]:
+        assert f"`{name}`" in TEXT
+    documented = dict(re.findall(r"^\| `(\w+)\(([\w, ]*)\)` \|", TEXT, re.MULTILINE))
+    assert documented == {name: re.sub(r" := [^,]*", "", macro.parameters) for name, macro in MACROS.items()}
+    settings = {**DeltaSettings.model_fields, **DuckdbSettings.model_fields}
+    for name, value in re.findall(r"`(\w+_(?:days|rows|hours))` \(([\d,]+)\)", TEXT):
+        assert settings[name].default == int(value.replace(",", "")), name

@@ -1,0 +1,127 @@
+"""The lake in an object store: a real S3 server (moto's) on loopback, in a process of its own.
+
+It needs packages that do not go together with the product's, so it has an environment of its own: `make s3-test`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shlex
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas import wire
+from schemas.topics import READINGS
+from sinks.consumer import Slice, StaleWriter
+from sinks.delta import Lake
+from sinks.location import LakeLocation
+from sinks.settings import DeltaSettings
+from sinks.tables import TABLES
+from sinks.upkeep import live_files, merge_files, tidy
+from tests.sinks.harness import Record, observation
+
+pytestmark = pytest.mark.s3
+
+SERVER = "FLEETLAKE_S3_SERVER"
+"""Environment variable: the command of the S3 server, which takes `-H host -p port`."""
+
+
+@pytest.fixture
+def store(unused_port: Callable[[], int]) -> Iterator[DeltaSettings]:
+    port = unused_port()
+    address = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(
+        [*shlex.split(os.environ[SERVER]), "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as server:
+        try:
+            _make_bucket(f"{address}/bucket")
+            yield DeltaSettings.model_validate(
+                {
+                    "url": "s3://bucket/fleet/lake",
+                    "storage_options": {
+                        "aws_endpoint_url": address,
+                        "aws_allow_http": "true",
+                        "aws_region": "us-east-1",
+                        "aws_access_key_id": "test",
+                        "aws_secret_access_key": "test",
+                    },
+                }
+            )
+        finally:
+            server.kill()
+
+
+def _make_bucket(url: str) -> None:
+    for _ in range(100):
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="PUT")).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("the S3 server does not answer")
+
+
+def lake(settings: DeltaSettings) -> Lake:
+    opened = Lake(Path("/nowhere"), settings, {table.topic: "1" for table in TABLES})
+    opened.open()
+    return opened
+
+
+def batch(first: int, last: int, stored: int | None, partition: int = 0) -> Slice:
+    records = [Record(wire.encode(observation(n, partition)), offset=n) for n in range(first, last)]
+    return Slice(partition, stored, last, list(records))
+
+
+def _write(settings: DeltaSettings, partition: int, commits: int) -> None:
+    writer = lake(settings)
+    for number in range(commits):
+        while True:
+            try:
+                writer.write(READINGS, [batch(number * 5, number * 5 + 5, number * 5 or None, partition)])
+                break
+            except StaleWriter:
+                assert writer.stored(READINGS, [partition]) == {partition: number * 5 or None}
+
+
+def test_writers_in_several_processes_and_a_merger_share_a_bucket(store: DeltaSettings) -> None:
+    lake(store)
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write, args=(store, partition, 12)) for partition in range(3)]
+    for writer in writers:
+        writer.start()
+    location = LakeLocation.of(Path("/nowhere"), store)
+    eager = store.model_copy(update={"compact_files": 4})
+    while any(writer.is_alive() for writer in writers):
+        tidy(location, "readings", eager, vacuum=False)
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    tidy(location, "readings", eager, vacuum=True)
+    table = location.open("readings")
+    found = table.to_pyarrow_table(columns=["origin_partition", "origin_offset"]).to_pylist()
+    assert len(found) == 3 * 60 * 2
+    assert len({(row["origin_partition"], row["origin_offset"]) for row in found}) == 3 * 60
+    assert len(live_files(table)) < 10
+    assert lake(store).stored(READINGS, [0, 1, 2]) == {0: 60, 1: 60, 2: 60}
+
+
+def test_a_stale_writer_and_a_late_merger_are_refused(store: DeltaSettings) -> None:
+    slow, quick = lake(store), lake(store)
+    quick.write(READINGS, [batch(0, 5, None)])
+    with pytest.raises(StaleWriter):
+        slow.write(READINGS, [batch(0, 3, None)])
+    quick.write(READINGS, [batch(5, 10, 5)])
+    location = LakeLocation.of(Path("/nowhere"), store)
+    one, other = location.open("readings"), location.open("readings")
+    files = tuple(live_files(one))
+    assert merge_files(one, location, files, 3)
+    assert not merge_files(other, location, files, 3)
+    assert location.open("readings").count() == 20

@@ -1,0 +1,186 @@
+"""Upkeep of the lake: merged files are sorted and small, rows stay, whoever else is at work."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from unittest import mock
+
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from schemas import wire
+from schemas.topics import READINGS, raw_topic
+from sinks import upkeep
+from sinks.consumer import Slice
+from sinks.delta import Lake
+from sinks.location import LakeLocation
+from sinks.settings import DeltaSettings
+from sinks.tables import TABLES, raw_tables
+from sinks.upkeep import live_files, merge_files, tidy
+from tests.sinks.harness import NOON, Record, count, observation, rows
+
+
+def filled(data: Path, commits: int = 20, devices: int = 7, days_ago: int = 0) -> LakeLocation:
+    """A lake of one row a device and reading in each of many small files, all of one day and vendor."""
+    lake = Lake(data, DeltaSettings(sync=False), {table.topic: "1" for table in TABLES})
+    lake.open()
+    for number in range(commits):
+        at = NOON + timedelta(seconds=number)
+        received = datetime.now(UTC) - timedelta(days=days_ago)
+        found = [
+            observation(number, device=f"karcher:{(number + index) % devices}", at=at, received=received)
+            for index in range(devices)
+        ]
+        records = [Record(wire.encode(one), offset=number * devices + i) for i, one in enumerate(found)]
+        lake.write(READINGS, [Slice(0, number * devices or None, (number + 1) * devices, list(records))])
+    return LakeLocation(str(data / "lake"))
+
+
+def everything(data: Path) -> Counter[str]:
+    return Counter(json.dumps(row, default=str, sort_keys=True) for row in rows(data, "readings"))
+
+
+def test_a_merged_file_is_sorted_as_a_whole_in_parts_of_bounded_size(tmp_path: Path) -> None:
+    location = filled(tmp_path)
+    before = everything(tmp_path)
+    with mock.patch.object(upkeep, "CHUNK_ROWS", 50):
+        assert tidy(location, "readings", DeltaSettings(), vacuum=False).into == 1
+    assert everything(tmp_path) == before
+    [file] = location.open("readings").file_uris()
+    read = pq.ParquetFile(Path(file.removeprefix("file://")))
+    keys = [(row["device_id"], row["observed_at"], row["metric"]) for row in read.read().to_pylist()]
+    assert keys == sorted(keys)
+    assert read.metadata.num_row_groups > 1
+    assert all(read.metadata.row_group(i).num_rows <= 80 for i in range(read.metadata.num_row_groups))
+    encodings = {read.metadata.row_group(0).column(i).path_in_schema: read.metadata.row_group(0).column(i).encodings
+                 for i in range(read.metadata.num_columns)}  # fmt: skip
+    assert "DELTA_BINARY_PACKED" in encodings["observed_at"] and "RLE_DICTIONARY" in encodings["device_id"]
+
+
+def test_statistics_of_a_merged_file_bound_its_values(tmp_path: Path) -> None:
+    location = filled(tmp_path)
+    tidy(location, "readings", DeltaSettings(), vacuum=False)
+    table = location.open("readings")
+    [add] = [json.loads(line)["add"] for line in _entry(tmp_path, table.version()) if "add" in json.loads(line)]
+    stats = json.loads(add["stats"])
+    assert stats["numRecords"] == 280 and not add["dataChange"]
+    assert stats["minValues"]["device_id"] == "karcher:0" and stats["maxValues"]["device_id"] == "karcher:6"
+    assert stats["nullCount"]["value_json"] == 280 and "value_json" not in stats["minValues"]
+    assert stats["minValues"]["observed_at"] <= "2026-11-21 12:00:00.123456"
+    assert stats["maxValues"]["observed_at"] == "2026-11-21 12:00:19.124"  # never below .123456
+    last = table.to_pyarrow_dataset().to_table(columns=["observed_at"])["observed_at"].to_pylist()
+    assert max(last) == datetime(2026, 11, 21, 12, 0, 19, 123456)
+
+
+def _entry(data: Path, version: int) -> list[bytes]:
+    return (data / "lake" / "readings" / "_delta_log" / f"{version:020}.json").read_bytes().splitlines()
+
+
+def test_two_that_merge_the_same_files_double_nothing(tmp_path: Path) -> None:
+    """Deltalake's own compaction doubles every row here: it holds removals without data change against nobody."""
+    location = filled(tmp_path)
+    before = everything(tmp_path)
+    one, other = location.open("readings"), location.open("readings")
+    found = tuple(live_files(one))
+    assert merge_files(one, location, found, 3)
+    assert not merge_files(other, location, found, 3)
+    assert everything(tmp_path) == before
+    files = list((tmp_path / "lake" / "readings").rglob("merged-*.parquet"))
+    assert len(files) == 1, "the loser takes its file away"
+
+
+def test_a_merge_overtaken_by_a_writer_is_tried_again_on_what_there_is(tmp_path: Path) -> None:
+    location = filled(tmp_path)
+    table = location.open("readings")
+    write = upkeep._write_sorted
+
+    def overtaken(*arguments: object) -> object:
+        written = write(*arguments)  # type: ignore[arg-type]
+        write_deltalake(location.uri("readings"), rows_of_another(location), mode="append")
+        return written
+
+    with mock.patch.object(upkeep, "_write_sorted", overtaken):
+        assert merge_files(table, location, tuple(live_files(table)), 3)
+    assert count(tmp_path, "readings") == 281
+    assert len(location.open("readings").file_uris()) == 2
+
+
+def rows_of_another(location: LakeLocation) -> object:
+    return location.open("readings").to_pyarrow_table().slice(0, 1)
+
+
+def test_a_merge_overtaken_by_a_deletion_does_not_bring_rows_back(tmp_path: Path) -> None:
+    location = filled(tmp_path)
+    table = location.open("readings")
+    files = tuple(live_files(table))
+    location.open("readings").delete("device_id = 'karcher:3'")
+    assert not merge_files(table, location, files, 3)
+    assert count(tmp_path, "readings") == 240
+
+
+def test_rows_that_are_too_old_are_let_go_without_reading_them(tmp_path: Path) -> None:
+    location = filled(tmp_path, commits=2, days_ago=10)
+    assert tidy(location, "readings", DeltaSettings(expire_days={"readings": 30}), vacuum=False).expired == 0
+    assert tidy(location, "readings", DeltaSettings(expire_days={"readings": 5}), vacuum=False).expired == 2
+    assert count(tmp_path, "readings") == 0
+
+
+def test_a_file_without_a_commit_is_deleted_when_it_is_old(tmp_path: Path) -> None:
+    import os
+
+    location = filled(tmp_path, commits=1)
+    [live] = live_files(location.open("readings"))
+    stray = tmp_path / "lake" / "readings" / Path(live.path).parent / "merged-of-a-killed-process.parquet"
+    stray.write_bytes(b"PAR1")
+    tidy(location, "readings", DeltaSettings(), vacuum=True)
+    assert stray.exists(), "somebody may be about to commit it"
+    os.utime(stray, (0, 0))
+    tidy(location, "readings", DeltaSettings(), vacuum=True)
+    assert not stray.exists() and count(tmp_path, "readings") == 14
+
+
+def test_what_is_not_of_the_product_is_merged_too(tmp_path: Path) -> None:
+    """A column of a newer version, or one a user added, stays."""
+    location = filled(tmp_path, commits=16)
+    table = location.open("readings")
+    more = table.to_pyarrow_table().slice(0, 3).append_column("site", [["a", "b", None]])
+    write_deltalake(table, more, mode="append", schema_mode="merge")
+    tidy(location, "readings", DeltaSettings(), vacuum=False)
+    found = rows(tmp_path, "readings")
+    assert Counter(row["site"] for row in found) == {None: 16 * 14 + 1, "a": 1, "b": 1}
+    assert len(location.open("readings").file_uris()) == 1
+
+
+def test_raw_records_are_kept_byte_by_byte(tmp_path: Path) -> None:
+    tables = [*TABLES, *raw_tables()]
+    lake = Lake(tmp_path, DeltaSettings(), {table.topic: f"id of {table.topic}" for table in tables}, tables)
+    lake.open()
+    for vendor in ("karcher", "ogmen"):
+        topic = raw_topic(vendor)
+        record = Record(b"\x00\xff not text", key=f"{vendor}:1".encode(), topic=topic, offset=4)
+        object.__setattr__(record, "headers", [("ce_id", b"m1"), ("ce_type", b"x")])
+        lake.write(topic, [Slice(0, None, 5, [record])])  # type: ignore[list-item]
+        assert lake.stored(topic, [0]) == {0: 5}
+    found = {row["vendor"]: row for row in rows(tmp_path, "raw")}
+    assert found["karcher"]["value"] == b"\x00\xff not text"
+    assert json.loads(found["ogmen"]["headers"]) == [["ce_id", "m1"], ["ce_type", "x"]]
+    assert (found["ogmen"]["origin_topic"], found["ogmen"]["origin_offset"]) == (raw_topic("ogmen"), 4)
+    Lake(tmp_path, DeltaSettings(), {table.topic: f"id of {table.topic}" for table in tables}, tables).open()
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_a_commit_is_on_the_disk_before_the_next(tmp_path: Path, sync: bool) -> None:
+    synced: list[Path] = []
+    with mock.patch("sinks.location.sync", synced.append):
+        lake = Lake(tmp_path, DeltaSettings(sync=sync), {table.topic: "1" for table in TABLES})
+        lake.open()
+        lake.write(READINGS, [Slice(0, None, 1, [Record(wire.encode(observation(1)))])])
+    table = DeltaTable(tmp_path / "lake" / "readings")
+    [file] = [Path(uri.removeprefix("file://")) for uri in table.file_uris()]
+    log = tmp_path / "lake" / "readings" / "_delta_log"
+    want = {file, file.parent, log, log / f"{table.version():020}.json"} if sync else set()
+    assert set(synced) == want

@@ -1,0 +1,34 @@
+"""A Delta sink process for the tests: `python -m tests.sinks.worker JSON`; ends as the product's does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from pathlib import Path
+
+from runtime.health import Health
+from runtime.kafka import KafkaSettings
+from runtime.process import run_stage
+from sinks.delta import run_delta_sink
+from sinks.settings import DeltaSettings
+from tests.sinks.harness import tables_of
+
+
+def main() -> int:
+    job = json.loads(sys.argv[1])
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+
+    async def stage(stop: asyncio.Event, health: Health) -> None:
+        kafka = KafkaSettings(**job["kafka"])
+        await run_delta_sink(
+            DeltaSettings(**job["delta"]), kafka, Path(job["data"]), stop, health, tables_of(job["topics"])
+        )
+
+    return run_stage("delta", stage)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

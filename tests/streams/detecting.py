@@ -1,0 +1,146 @@
+"""What tests of the detect step need: records by the second, actions, rules, ticks; a step to be restarted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import uuid5
+
+from schemas import wire
+from schemas.topics import ALARM_ACTIONS, ALARM_STATE, ALARMS, CLOCK, DEVICES, EVENTS, READINGS, RULES, raw_topic
+from streams.detect import DetectOptions, DetectStep
+from streams.ids import NAMESPACE
+from streams.step import Output
+
+T0 = datetime(2026, 3, 16, tzinfo=UTC)
+"""A Monday."""
+DEVICE = "wayscloud:a"
+
+
+class Consumed(NamedTuple):
+    topic: str
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp: int = 0
+    partition: int = 0
+    headers: Sequence[tuple[str, bytes | None]] = ()
+
+
+def at(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+def millis(seconds: float) -> int:
+    return round((at(seconds) - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000)
+
+
+def reading(metric: str, value: Any, observed: float) -> wire.Reading:
+    kinds = {bool: "value_boolean", str: "value_text"}
+    return wire.Reading(metric, at(observed), **{kinds.get(type(value), "value_number"): value})
+
+
+def record(
+    offset: int, received: float, values: dict[str, Any], device: str = DEVICE, observed: float | None = None
+) -> Consumed:
+    """One record of the readings. Its raw record has the same offset."""
+    vendor = device.partition(":")[0]
+    seen = received if observed is None else observed
+    made = wire.Observation(
+        f"m{offset}",
+        device,
+        vendor,
+        at(received),
+        wire.Origin(raw_topic(vendor), 0, offset),
+        [reading(metric, value, seen) for metric, value in values.items()],
+    )
+    return Consumed(READINGS, offset, device.encode(), wire.encode(made), millis(received))
+
+
+def alert(offset: int, received: float, header: str = "Stuck", device: str = "ogmen:1") -> Consumed:
+    data = json.dumps({"source": "navigation", "header": header, "body": "Lift it"})
+    event = wire.Event(str(uuid5(NAMESPACE, f"alert {offset}")), "alert", at(received), data, severity="major")
+    origin = wire.Origin(raw_topic("ogmen"), 0, offset)
+    made = wire.EventSet(f"m{offset}", device, "ogmen", at(received), origin, [event])
+    return Consumed(EVENTS, offset, device.encode(), wire.encode(made), millis(received))
+
+
+def action(
+    offset: int, seconds: float, kind: str, alarm_id: str, device: str = DEVICE, name: str | None = None, **more: Any
+) -> Consumed:
+    action_id = str(uuid5(NAMESPACE, name or f"action {offset}"))
+    made = wire.AlarmAction(action_id, alarm_id, device, kind, "ops@example.com", at(seconds), **more)
+    return Consumed(ALARM_ACTIONS, offset, device.encode(), wire.encode(made), millis(seconds))
+
+
+def rule(offset: int, seconds: float, name: str, **fields: Any) -> Consumed:
+    value = json.dumps({"id": name, "name": name, **fields}).encode() if fields else None
+    return Consumed(RULES, offset, name.encode(), value, millis(seconds))
+
+
+def device(offset: int, name: str, **fields: Any) -> Consumed:
+    made = wire.Device(name, name.partition(":")[0], T0, **fields)
+    return Consumed(DEVICES, offset, name.encode(), wire.encode(made), millis(0))
+
+
+def tick(seconds: float, read_to: int, vendor: str = "wayscloud") -> Consumed:
+    return Consumed(CLOCK, 0, None, wire.encode(wire.ClockTick(vendor, at(seconds), read_to, read_to)), millis(seconds))
+
+
+class Detecting:
+    """A detect step whose outputs are committed, and which can be restarted from what was committed."""
+
+    def __init__(self, *followed: Consumed, topic: str = READINGS, options: DetectOptions | None = None) -> None:
+        self.topic = topic
+        self.options = options or DetectOptions()
+        self.followed: list[Consumed] = []
+        self.state: dict[bytes, bytes] = {}
+        self.events: list[wire.AlarmEvent] = []
+        self.step = self._new()
+        self.follow(*followed)
+
+    def _new(self) -> DetectStep:
+        step = DetectStep(self.topic, 0, self.options)
+        for key, value in self.state.items():
+            step.restore(key, value)
+        return step
+
+    def follow(self, *records: Consumed) -> list[str]:
+        """Records of followed topics; what they cause at once."""
+        for each in records:
+            self.step.follow(each)
+        self.followed += [each for each in records if each.topic != CLOCK]
+        return self.feed() if self.step.pending else []
+
+    def feed(self, *records: Consumed) -> list[str]:
+        """Process and commit; the events as `rule:type`."""
+        outputs = self.step.process(records, 0)
+        assert not self.step.pending
+        self._commit(outputs)
+        made = [wire.decode_alarm_event(o.value or b"") for o in outputs if o.topic == ALARMS]
+        self.events += made
+        return [f"{event.alarm.rule_id}:{event.event_type}" for event in made]
+
+    def _commit(self, outputs: Sequence[Output]) -> None:
+        for output in outputs:
+            if output.topic == ALARM_STATE and output.key is not None:
+                if output.value is None:
+                    self.state.pop(output.key, None)
+                else:
+                    self.state[output.key] = output.value
+
+    def restart(self) -> None:
+        """As after a kill: committed state only, followed topics read from their beginning."""
+        self.step = self._new()
+        for each in self.followed:
+            self.step.follow(each)
+
+    @property
+    def alarm(self) -> wire.Alarm:
+        return self.events[-1].alarm
+
+    @property
+    def last(self) -> wire.AlarmEvent:
+        return self.events[-1]

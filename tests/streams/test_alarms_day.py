@@ -1,0 +1,348 @@
+"""A scripted day on real Kafka: alarms and timelines equal the truth, undisturbed, under kills, and replayed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid5
+from zlib import crc32
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from typer.testing import CliRunner
+
+from fleetlake.broker import EmbeddedKafka
+from fleetlake.cli import app
+from runtime.kafka import KafkaSettings, declare_topics
+from schemas import wire
+from schemas.envelope import Envelope
+from schemas.timestamps import to_micros
+from schemas.topics import ALARM_ACTIONS, ALARMS, CLOCK, raw_topic, topic_specs
+from streams.ids import NAMESPACE
+from tests.streams.harness import ROOT, read_all
+from tests.streams.scripted_day import ALLOWANCE, RULES, Act, Day, Sent, Told, chunks, day_before
+
+RAW = raw_topic("wayscloud")
+PARTITIONS = 2
+SESSION = 3.0
+
+
+@dataclass
+class Fleet:
+    """A Kafka of its own, and stream workers on it as the product runs them."""
+
+    kafka: str
+    folder: Path
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    told_to: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PARTITIONS), -1))
+    started: int = 0
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Settings of the product's commands here."""
+        return {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "FLEETLAKE_KAFKA__BOOTSTRAP_SERVERS": self.kafka,
+            "FLEETLAKE_KAFKA__SESSION_TIMEOUT_SECONDS": str(SESSION),
+            "FLEETLAKE_PIPELINE__DATA": str(self.folder / f"data-{self.started}"),
+            "FLEETLAKE_PIPELINE__HEALTH_PORT": "0",
+            "FLEETLAKE_STREAM__RULES_FILE": str(self.folder / "rules.json"),
+            "FLEETLAKE_STREAM__TICK_SECONDS": "0",  # the script has its own
+            "FLEETLAKE_STREAM__LATE_ALLOWANCE_SECONDS": str(ALLOWANCE),
+        }
+
+    async def rules(self, *arguments: str) -> str:
+        """What `fleetlake rules` says."""
+        runner = CliRunner()
+        done = await asyncio.to_thread(runner.invoke, app, ["rules", *arguments], env=self.environment)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    def start(self, **settings: str) -> subprocess.Popen[bytes]:
+        """One more `fleetlake stream`."""
+        self.started += 1
+        with (self.folder / f"worker-{self.started}.log").open("wb") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "fleetlake", "stream"],
+                cwd=ROOT,
+                env={**self.environment, **settings},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self.workers.append(worker)
+        return worker
+
+    def kill(self, worker: subprocess.Popen[bytes]) -> None:
+        worker.send_signal(signal.SIGCONT)
+        worker.kill()
+        worker.wait()
+        self.workers.remove(worker)
+
+    async def stop(self, worker: subprocess.Popen[bytes]) -> None:
+        worker.terminate()
+        await asyncio.to_thread(worker.wait, 30)
+        self.workers.remove(worker)
+
+    def mend(self, wanted: int) -> None:
+        """Start what has ended: a worker that was frozen for too long finds itself fenced, and ends."""
+        self.workers = [worker for worker in self.workers if worker.poll() is None]
+        while len(self.workers) < wanted:
+            self.start()
+
+
+@asynccontextmanager
+async def fleet_on(folder: Path) -> AsyncIterator[Fleet]:
+    folder.mkdir()
+    async with EmbeddedKafka(folder) as broker:
+        fleet = Fleet(broker.bootstrap, folder)
+        settings = KafkaSettings(bootstrap_servers=broker.bootstrap, partitions=PARTITIONS)
+        await declare_topics(settings, topic_specs())
+        (folder / "rules.json").write_text(json.dumps(RULES))
+        try:
+            yield fleet
+        finally:
+            for worker in list(fleet.workers):
+                fleet.kill(worker)
+
+
+def partition_of(device: str) -> int:
+    return crc32(device.encode()) % PARTITIONS
+
+
+async def write_acts(producer: AIOKafkaProducer, acts: list[Act]) -> None:
+    for act in acts:
+        name = str(uuid5(NAMESPACE, f"{act.alarm_id} {act.at} {act.action}"))
+        action = wire.AlarmAction(name, act.alarm_id, act.device, act.action, "ops@example.com", act.at)
+        await producer.send(
+            ALARM_ACTIONS,
+            wire.encode(action),
+            key=act.device.encode(),
+            partition=partition_of(act.device),
+            timestamp_ms=to_micros(act.at) // 1000,
+        )
+    await producer.flush()
+
+
+async def write_sent(producer: AIOKafkaProducer, fleet: Fleet, sent: list[Sent]) -> None:
+    deliveries = [
+        await producer.send(
+            RAW,
+            each.envelope.data,
+            key=each.envelope.key,
+            partition=partition_of(each.envelope.device_id),
+            headers=each.envelope.headers(),
+        )
+        for each in sent
+    ]
+    for delivery in deliveries:
+        written = await delivery
+        fleet.told_to[written.partition] = max(written.offset, fleet.told_to[written.partition])
+
+
+async def write_ticks(producer: AIOKafkaProducer, fleet: Fleet, at: datetime) -> None:
+    """Say that all received before `at` is in the raw topic; every message of the script gives readings."""
+    for partition, offset in fleet.told_to.items():
+        tick = wire.ClockTick("wayscloud", at, offset, -1)
+        await producer.send_and_wait(CLOCK, wire.encode(tick), partition=partition)
+
+
+async def told(kafka: str) -> list[Told]:
+    found = await read_all(kafka, ALARMS, PARTITIONS)
+    events = [wire.decode_alarm_event(record.value or b"") for records in found.values() for record in records]
+    return sorted(
+        Told(
+            event.alarm.device_id,
+            event.alarm.rule_id,
+            event.alarm.alarm_id,
+            event.sequence,
+            event.event_type,
+            event.created_at,
+            event.alarm.status,
+            event.alarm.occurrence_count,
+            event.actor,
+            event.alarm.flapping,
+        )
+        for event in events
+    )
+
+
+async def until_all_is_told(kafka: str, producer: AIOKafkaProducer, fleet: Fleet, day: Day, seconds: float) -> None:
+    """Repeat the last tick, as a running pipeline does, until as much is told as is true; then look once more."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    tps = [TopicPartition(ALARMS, number) for number in range(PARTITIONS)]
+    count = 0
+    async with AIOKafkaConsumer(bootstrap_servers=kafka, isolation_level="read_committed") as consumer:
+        consumer.assign(tps)
+        await consumer.seek_to_beginning()
+        while count < len(day.truth) and asyncio.get_running_loop().time() < deadline:
+            await write_ticks(producer, fleet, day.end)
+            fetched = await consumer.getmany(timeout_ms=500)
+            count += sum(map(len, fetched.values()))
+    await write_ticks(producer, fleet, day.end + timedelta(seconds=1))
+    await asyncio.sleep(1)
+
+
+async def play(fleet: Fleet, day: Day, disturb: Callable[[int], Any], pause: float, seconds: float) -> list[Told]:
+    async with AIOKafkaProducer(bootstrap_servers=fleet.kafka, acks="all", linger_ms=5) as producer:
+        for hour, (end, sent, acts) in enumerate(chunks(day)):
+            await write_acts(producer, acts)  # they wait for their time
+            await write_sent(producer, fleet, sent)
+            await write_ticks(producer, fleet, end)
+            await disturb(hour)
+            await asyncio.sleep(pause)
+        fleet.mend(2)
+        await until_all_is_told(fleet.kafka, producer, fleet, day, seconds)
+    return await told(fleet.kafka)
+
+
+def assert_equal(found: list[Told], day: Day) -> None:
+    truth = sorted(day.truth)
+    assert [each for each in truth if each not in found] == [], "true, but not told"
+    assert [each for each in found if each not in truth] == [], "told, but not true"
+    assert found == truth, "told twice"
+
+
+async def copied(old: Fleet, new: Fleet) -> None:
+    """The raw topic and the operators' actions, as they were written."""
+    async with AIOKafkaProducer(bootstrap_servers=new.kafka, acks="all", linger_ms=5) as producer:
+        for topic in (ALARM_ACTIONS, RAW):
+            for records in (await read_all(old.kafka, topic, PARTITIONS)).values():
+                for record in records:
+                    await producer.send(
+                        topic,
+                        record.value,
+                        key=record.key,
+                        partition=record.partition,
+                        timestamp_ms=record.timestamp,
+                        headers=list(record.headers),
+                    )
+        await producer.flush()
+    new.told_to = old.told_to
+
+
+async def replayed(old: Fleet, new: Fleet, day: Day, seconds: float) -> list[Told]:
+    await copied(old, new)
+    new.start()
+    async with AIOKafkaProducer(bootstrap_servers=new.kafka) as producer:
+        await until_all_is_told(new.kafka, producer, new, day, seconds)
+    return await told(new.kafka)
+
+
+class Chaos:
+    """Kills, freezes and rebalances, spread over the hours of the day by a seed."""
+
+    def __init__(self, fleet: Fleet, plan: dict[int, list[str]], seed: int) -> None:
+        self.fleet = fleet
+        self.plan = plan
+        self.random = random.Random(seed)
+        self.done: list[str] = []
+
+    async def __call__(self, hour: int) -> None:
+        for what in self.plan.get(hour, []):
+            self.fleet.mend(2)
+            await asyncio.sleep(self.random.uniform(0.1, 1.5))
+            worker = self.random.choice(self.fleet.workers)
+            if what == "kill":
+                self.fleet.kill(worker)
+                self.fleet.start()
+            elif what == "freeze":
+                worker.send_signal(signal.SIGSTOP)
+                await asyncio.sleep(SESSION + 2)
+                worker.send_signal(signal.SIGCONT)
+            else:
+                self.fleet.start()
+                await asyncio.sleep(3)
+                await self.fleet.stop(worker)
+            self.done.append(what)
+
+
+async def test_a_small_day_with_kills_equals_the_truth(tmp_path: Path) -> None:
+    day = day_before(datetime.now(UTC), devices=24)
+    async with fleet_on(tmp_path / "day") as fleet:
+        fleet.mend(2)
+        await asyncio.sleep(3)
+        chaos = Chaos(fleet, {8: ["kill"], 16: ["kill"]}, seed=1)
+        found = await play(fleet, day, chaos, pause=0.05, seconds=40)
+        assert chaos.done == ["kill", "kill"]
+        assert_equal(found, day)
+        await lives_on(fleet)
+
+
+LIVE = {
+    "FLEETLAKE_STREAM__TICK_SECONDS": "0.3",
+    "FLEETLAKE_STREAM__CLOCK_ALLOWANCE_SECONDS": "0.5",
+    "FLEETLAKE_STREAM__LATE_ALLOWANCE_SECONDS": "0",
+}
+SILENT = {
+    "id": "silent",
+    "name": "Silent",
+    "rule_type": "offline",
+    "scope_type": "device",
+    "scope_device_id": "sensor-live",
+    "config": {"duration_seconds": 1},
+}
+
+
+async def lives_on(fleet: Fleet) -> None:
+    """By the clock, now: a worker's own ticks tell of silence, and rules change while it runs."""
+    for worker in list(fleet.workers):
+        await fleet.stop(worker)
+    fleet.start(**LIVE)
+    (fleet.folder / "silent.json").write_text(json.dumps([SILENT]))
+    applied = await fleet.rules("apply", str(fleet.folder / "silent.json"))
+    assert "silent" in applied and "added" in applied
+    assert "unchanged" in await fleet.rules("apply", str(fleet.folder / "silent.json"))
+    async with AIOKafkaProducer(bootstrap_servers=fleet.kafka, acks="all") as producer:
+        now, device = datetime.now(UTC), "wayscloud:sensor-live"
+        topic = {"mqtttopic": "devices/sensor-live/sensors/temperature"}
+        sent = Sent(now, Envelope("live", "wayscloud.publish", "wayscloud/mqtt", device, now, b"21", attributes=topic))
+        await write_sent(producer, fleet, [sent])
+    triggered = await until_told(fleet, device, "triggered")
+    assert triggered.at == now + timedelta(seconds=1)
+    await fleet.rules("disable", "silent")
+    resolved = await until_told(fleet, device, "resolved")
+    assert (resolved.alarm_id, resolved.actor) == (triggered.alarm_id, "rule_engine")
+    listed = await fleet.rules("list")
+    assert "device wayscloud:sensor-live" in listed and "Too hot" not in listed and "cli" in listed
+
+
+async def until_told(fleet: Fleet, device: str, event_type: str) -> Told:
+    async with asyncio.timeout(30):
+        while True:
+            for each in await told(fleet.kafka):
+                if each.device == device and each.event_type == event_type:
+                    return each
+            await asyncio.sleep(0.2)
+
+
+@pytest.mark.alarms_day
+@pytest.mark.timeout(1500)
+async def test_a_day_of_200_devices_with_kills_freezes_and_rebalances_and_again_from_the_raw_topics(
+    tmp_path: Path,
+) -> None:
+    day = day_before(datetime.now(UTC), devices=200)
+    plan = {hour: ["kill"] for hour in range(2, 22)}
+    for hour in (4, 8, 12, 16, 20):
+        plan[hour] = ["kill", "freeze"]
+    for hour in (3, 7, 11, 15, 19):
+        plan[hour] = ["kill", "rebalance"]
+    async with fleet_on(tmp_path / "day") as fleet:
+        fleet.mend(2)
+        chaos = Chaos(fleet, plan, seed=7)
+        found = await play(fleet, day, chaos, pause=0.5, seconds=300)
+        assert [chaos.done.count(what) for what in ("kill", "freeze", "rebalance")] == [20, 5, 5]
+        assert_equal(found, day)
+        async with fleet_on(tmp_path / "replay") as other:
+            assert_equal(await replayed(fleet, other, day, 300), day)

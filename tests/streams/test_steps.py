@@ -1,0 +1,399 @@
+"""The two steps: repeats, state over restarts, bad input, and that batching changes nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas import records, wire
+from schemas.envelope import Envelope, message_id
+from schemas.topics import (
+    ALARM_STATE,
+    ALARMS,
+    DEAD_LETTER,
+    EVENTS,
+    NORMALISE_STATE,
+    READINGS,
+    raw_topic,
+)
+from streams import steps
+from streams.detect import DetectOptions, DetectStep
+from streams.normalise import Options
+from streams.rules import DEFAULT_RULES, RuleSet, load_rules
+from streams.step import MAX_RECORD_BYTES, Output, record_bytes
+from streams.steps import NormaliseStep, SeenIds
+
+T0 = datetime(2026, 3, 16, tzinfo=UTC)
+RAW = raw_topic("karcher")
+DEVICE = "karcher:1.454-500.0/002005"
+
+
+@dataclass(frozen=True)
+class Consumed:
+    """A record as a consumer gives it."""
+
+    topic: str
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+    partition: int = 0
+    timestamp: int = 1773645667000
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def raw(envelope: Envelope, offset: int, topic: str = RAW) -> Consumed:
+    return Consumed(topic, offset, envelope.key, envelope.data, envelope.headers())
+
+
+def location(seconds: float, x: int = 1000, received: float | None = None, **fields: Any) -> Envelope:
+    at = T0 + timedelta(seconds=seconds)
+    stamp = int(at.timestamp() * 1000)
+    body = json.dumps({"type": "datapoints", "data": {"location": {"coordinateX": x}}, "timestamp": stamp}).encode()
+    got = at if received is None else T0 + timedelta(seconds=received)
+    known = {"id": message_id([DEVICE, body]), "type": "karcher.datapoints", "source": "t", "device_id": DEVICE}
+    return Envelope(**(known | {"received_at": got, "data": body} | fields))
+
+
+def mqtt(payload: bytes, seconds: float, dup: bool = False, name: str | None = None) -> Envelope:
+    at = T0 + timedelta(seconds=seconds)
+    attributes = {"mqtttopic": "devices/s/sensors/door_open", "mqttdup": "1" if dup else "0"}
+    unique = name or message_id([payload, str(seconds), str(dup)])
+    return Envelope(unique, "wayscloud.publish", "t", "wayscloud:s", at, payload, attributes=attributes)
+
+
+def normalise_step(topic: str = RAW, **bounds: Any) -> NormaliseStep:
+    return NormaliseStep(topic, Options(), **bounds)
+
+
+def of(outputs: Sequence[Output], topic: str) -> list[Output]:
+    return [output for output in outputs if output.topic == topic]
+
+
+def restarted(step: NormaliseStep, outputs: Sequence[Output]) -> NormaliseStep:
+    """A new instance that knows what `outputs` wrote to the state topic."""
+    fresh = normalise_step(step._state_key.decode())
+    for output in of(outputs, NORMALISE_STATE):
+        fresh.restore(output.key, output.value)
+    return fresh
+
+
+# -- normalise
+
+
+def test_a_message_becomes_an_observation_with_key_origin_and_id() -> None:
+    outputs = normalise_step().process([raw(location(0), 41)], 0)
+    (made,) = of(outputs, READINGS)
+    observation = records.Observation.model_validate_json(made.value or b"")
+    assert made.key == DEVICE.encode()
+    assert dict(made.headers) == {"content-type": b"application/json", "ce_id": observation.id.encode()}
+    assert (observation.origin.topic, observation.origin.partition, observation.origin.offset) == (RAW, 0, 41)
+    assert observation.readings[0].value_number == 1.0
+
+
+def test_a_repeat_is_dropped_in_the_batch_later_and_after_a_restart() -> None:
+    step = normalise_step()
+    outputs = step.process([raw(location(0), 0), raw(location(0), 1)], 0)
+    assert len(of(outputs, READINGS)) == 1
+    assert of(step.process([raw(location(0, received=60), 2)], 0), READINGS) == []
+    assert of(restarted(step, outputs).process([raw(location(0, received=60), 2)], 0), READINGS) == []
+
+
+def test_a_step_knows_which_raw_records_it_told_of_also_after_a_restart() -> None:
+    step = normalise_step()
+    assert step.told == (-1, -1)
+    outputs = step.process([raw(location(0), 41), raw(location(0), 42)], 0)
+    assert step.told == (41, -1), "the repeat gave nothing"
+    report = b'{"reportId":"r","finishedAt":"2026-03-16T00:00:00Z"}'
+    outputs += step.process([raw(location(1, type="karcher.cleaning.report", data=report, id="r"), 43)], 0)
+    assert step.told == (41, 43)
+    assert restarted(step, outputs).told == (41, 43)
+
+
+def test_a_message_put_back_on_purpose_is_no_repeat_but_its_own_repeat_is() -> None:
+    step = normalise_step()
+    step.process([raw(location(0), 0)], 0)
+    replayed = location(0, attributes={"replay": "2026-03-17"})
+    assert len(of(step.process([raw(replayed, 1), raw(replayed, 2)], 0), READINGS)) == 1
+
+
+def test_windows_end_after_ten_minutes_and_a_day() -> None:
+    step = normalise_step()
+    step.process([raw(location(0), 0)], 0)
+    assert of(step.process([raw(location(0, received=599.9), 1)], 0), READINGS) == []
+    assert len(of(step.process([raw(location(0, received=602), 2)], 0), READINGS)) == 1
+    report = b'{"reportId":"r","finishedAt":"2026-03-16T00:00:00Z"}'
+
+    def told(seconds: float) -> Envelope:
+        return location(0, received=seconds, type="karcher.cleaning.report", data=report, id="r")
+
+    step.process([raw(told(0), 3)], 0)
+    assert of(step.process([raw(told(24 * 3600 - 1), 4)], 0), EVENTS) == []
+    assert len(of(step.process([raw(told(24 * 3600 + 2), 5)], 0), EVENTS)) == 1
+
+
+def test_a_changed_entry_is_a_new_version_and_the_same_one_told_twice_is_not() -> None:
+    step = normalise_step(raw_topic("ogmen"))
+
+    def entry(name: str, resolved: bool) -> Consumed:
+        body = json.dumps({"log_id": 1, "recorded_at": "2026-03-16T00:00:00Z", "resolved": resolved}).encode()
+        return raw(Envelope(name, "ogmen.activity.log", "t", "ogmen:1", T0, body), 0, raw_topic("ogmen"))
+
+    outputs = step.process([entry("a", False), entry("b", False), entry("c", True)], 0)
+    told = [wire.decode_event_set(output.value or b"").events[0] for output in of(outputs, EVENTS)]
+    assert [json.loads(event.data)["resolved"] for event in told] == [False, True]
+    assert told[0].event_id == told[1].event_id
+
+
+def test_equal_payloads_without_a_time_are_kept_but_not_a_packet_sent_again() -> None:
+    topic = raw_topic("wayscloud")
+    step = normalise_step(topic)
+    twice = step.process([raw(mqtt(b"true", 0), 0, topic), raw(mqtt(b"true", 1), 1, topic)], 0)
+    assert len(of(twice, READINGS)) == 2
+    again = raw(mqtt(b"true", 2, dup=True), 2, topic)
+    assert of(restarted(step, twice).process([again], 0), READINGS) == []
+    assert of(step.process([again], 0), READINGS) == []
+    other = raw(mqtt(b"false", 3, dup=True), 3, topic)
+    assert len(of(step.process([other], 0), READINGS)) == 1, "its first delivery never came"
+
+
+def test_a_timed_mqtt_payload_is_known_by_its_id() -> None:
+    topic = raw_topic("wayscloud")
+    timed = b'{"value":true,"timestamp":"2026-03-16T00:00:00Z"}'
+    copies = [raw(mqtt(timed, number, name="same"), number, topic) for number in range(2)]
+    assert len(of(normalise_step(topic).process(copies, 0), READINGS)) == 1
+
+
+def test_the_number_of_ids_is_bounded() -> None:
+    seen = SeenIds(600, 10)
+    for digest in range(100):
+        seen.add(digest, 0)
+    assert len(seen) == 10
+    assert seen.is_repeat(99, 1)
+    assert not seen.is_repeat(0, 1)
+
+
+def test_ids_that_come_again_and_again_do_not_keep_others() -> None:
+    seen = SeenIds(600, 1000)
+    for second in range(0, 6000, 100):
+        seen.add(0, second)
+        seen.add(second + 1, second)
+    assert len(seen) <= 8
+
+
+def test_another_steps_state_is_not_ours() -> None:
+    outputs = normalise_step().process([raw(location(0), 0)], 0)
+    other = normalise_step(raw_topic("ogmen"))
+    for output in of(outputs, NORMALISE_STATE):
+        other.restore(output.key, output.value)
+    assert len(other._repeats._short) == 0
+
+
+def test_an_unreadable_envelope_is_a_dead_letter() -> None:
+    record = Consumed(RAW, 3, b"k", b"x", [("ce_id", b"\xff")])
+    (made,) = of(normalise_step().process([record], 0), DEAD_LETTER)
+    letter = records.DeadLetter.model_validate_json(made.value or b"")
+    assert (letter.problems[0].reason, letter.vendor, letter.origin and letter.origin.offset) == (
+        "no_envelope",
+        "karcher",
+        3,
+    )
+    for headers in ([], [("ce_id", None)], [("ce_id", b"1"), ("ce_type", b"t")]):
+        broken = Consumed(RAW, 3, None, None, headers)
+        assert len(of(normalise_step().process([broken], 0), DEAD_LETTER)) == 1
+
+
+def test_good_fields_go_on_and_bad_ones_become_one_dead_letter() -> None:
+    body = (
+        b'{"type":"datapoints","data":{"location":{"coordinateX":"far","coordinateY":1000}},"timestamp":1773619200000}'
+    )
+    outputs = normalise_step().process([raw(location(0, data=body), 0)], 0)
+    assert len(of(outputs, READINGS)) == len(of(outputs, DEAD_LETTER)) == 1
+
+
+def test_a_bug_costs_its_record_and_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = steps.normalise
+
+    def buggy(envelope: Envelope, *rest: Any) -> Any:
+        if envelope.id.startswith("bug"):
+            raise ZeroDivisionError("secret")
+        return real(envelope, *rest)
+
+    monkeypatch.setattr(steps, "normalise", buggy)
+    batch = [raw(location(0, id="bug1"), 0), raw(location(1), 1), raw(location(2, id="bug2"), 2)]
+    with caplog.at_level(logging.ERROR):
+        outputs = normalise_step().process(batch, 0)
+    assert len(of(outputs, READINGS)) == 1
+    letters = [records.DeadLetter.model_validate_json(o.value or b"") for o in of(outputs, DEAD_LETTER)]
+    assert [letter.problems[0].reason for letter in letters] == ["internal_error"] * 2
+    assert len(caplog.records) == 1
+
+
+def test_what_no_topic_takes_becomes_a_dead_letter_that_fits() -> None:
+    huge = json.dumps({"type": "datapoints", "data": {f"k{i}": "é" * 30 for i in range(9)}, "timestamp": 1}).encode()
+    text = b'{"type":"datapoints","timestamp":1,"data":{"a":"' + b"\\u0001" * (MAX_RECORD_BYTES // 5) + b'"}}'
+    for body in (huge, text):
+        outputs = normalise_step().process([raw(location(0, data=body), 0)], 0)
+        assert all(record_bytes(output) <= MAX_RECORD_BYTES for output in outputs)
+    assert of(outputs, READINGS) == []
+    (made,) = of(outputs, DEAD_LETTER)
+    letter = records.DeadLetter.model_validate_json(made.value or b"")
+    assert [p.reason for p in letter.problems] == ["too_large"]
+    assert letter.payload_bytes == len(text)
+
+
+def test_a_dead_letter_with_endless_problems_fits() -> None:
+    states = [{"value": "x" * 300}] * 9000 + [{"name": "docked", "value": "y" * 90, "timestamp": "z" * 90}] * 40000
+    body = json.dumps({"states": states}).encode()
+    outputs = normalise_step().process([raw(location(0, data=body, type="karcher.status"), 0)], 0)
+    (made,) = of(outputs, DEAD_LETTER)
+    assert record_bytes(made) <= MAX_RECORD_BYTES
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=30), st.data())
+def test_batching_changes_nothing(messages: list[tuple[int, bool]], data: st.DataObject) -> None:
+    batch = [
+        raw(location(second, data=b"{" if broken else location(second).data), offset)
+        for offset, (second, broken) in enumerate(messages)
+    ]
+    whole = [o for o in normalise_step().process(batch, 0) if o.topic != NORMALISE_STATE]
+    split, step, start = [], normalise_step(), 0
+    written: list[Output] = []
+    while start < len(batch):
+        end = data.draw(st.integers(start + 1, len(batch)))
+        outputs = step.process(batch[start:end], 0)
+        written += outputs
+        split += [o for o in outputs if o.topic != NORMALISE_STATE]
+        step, start = restarted(step, written), end
+    assert split == whole
+
+
+# -- detect
+
+RULES, _ = load_rules(DEFAULT_RULES)
+
+
+def observed(seconds: float, value: float, offset: int, device: str = DEVICE, **fields: Any) -> Consumed:
+    at = T0 + timedelta(seconds=seconds)
+    reading = wire.Reading("battery.level", at, value_number=value, unit="%", **fields)
+    made = wire.Observation("id", device, device.partition(":")[0], at, wire.Origin(RAW, 0, offset), [reading])
+    return Consumed(READINGS, offset, device.encode(), wire.encode(made))
+
+
+def detect_step(topic: str = READINGS, rules: RuleSet = RULES) -> DetectStep:
+    return DetectStep(topic, 0, DetectOptions(), rules.rules)
+
+
+def resumed(outputs: Sequence[Output]) -> DetectStep:
+    step = detect_step()
+    for output in of(outputs, ALARM_STATE):
+        step.restore(output.key, output.value)
+    return step
+
+
+DRAIN = [observed(second, value, second) for second, value in enumerate([20, 14, 13, 12, 11, 10, 30, 30])]
+
+
+def test_a_crossing_of_three_seconds_triggers_and_resolves() -> None:
+    step = detect_step()
+    outputs = step.process(DRAIN, 0)
+    events = [records.AlarmEvent.model_validate_json(o.value or b"") for o in of(outputs, ALARMS)]
+    assert [event.event_type for event in events] == ["triggered", "resolved"]
+    assert events[0].origin.offset == 4
+    assert {o.key for o in of(outputs, ALARMS)} == {DEVICE.encode()}
+    assert [o.key for o in of(outputs, ALARM_STATE)] == [f"{READINGS}/{DEVICE}".encode(), f"{READINGS}#seen".encode()]
+    assert step.open_alarms == 0
+
+
+def test_a_duration_is_not_reset_by_a_restart() -> None:
+    before = detect_step().process(DRAIN[:3], 0)
+    after = resumed(before)
+    assert [wire.decode_alarm_event(o.value or b"").event_type for o in of(after.process(DRAIN[3:6], 0), ALARMS)] == [
+        "triggered"
+    ]
+    assert after.open_alarms == 1
+
+
+def test_a_replay_of_records_already_applied_says_nothing() -> None:
+    outputs = detect_step().process(DRAIN, 0)
+    assert of(resumed(outputs).process(DRAIN, 0), ALARMS) == []
+
+
+def test_open_alarms_are_known_after_a_restart_and_forgotten_with_their_state() -> None:
+    step = resumed(detect_step().process(DRAIN[:6], 0))
+    assert step.open_alarms == 1
+    step.restore(f"{READINGS}/{DEVICE}".encode(), None)
+    assert step.open_alarms == 0
+
+
+def test_without_rules_readings_are_not_even_read() -> None:
+    assert detect_step(rules=RuleSet([])).process([Consumed(READINGS, 0, b"k", b"rubbish")], 0) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"rubbish",
+        b"\xff",
+        b'{"id":"x"}',
+        DRAIN[1].value and DRAIN[1].value.replace(b"karcher:1.454-500.0/002005", b"nocolon"),
+        DRAIN[1].value and DRAIN[1].value.replace(b'01Z","value', b'01","value'),
+    ],
+)
+def test_what_is_no_observation_is_a_dead_letter(value: bytes | None) -> None:
+    outputs = detect_step().process([Consumed(READINGS, 1, b"karcher:1", value), *DRAIN], 0)
+    assert len(of(outputs, ALARMS)) == 2
+    (made,) = of(outputs, DEAD_LETTER)
+    letter = records.DeadLetter.model_validate_json(made.value or b"")
+    assert (letter.stage, letter.origin and letter.origin.topic) == ("detect", READINGS)
+
+
+def test_vendors_alerts_come_from_the_events() -> None:
+    def told(name: str, offset: int) -> Consumed:
+        event = wire.Event(
+            name, "alert", T0, '{"source":"nav","header":"Stuck","body":"b"}', severity="major", title="Stuck"
+        )
+        made = wire.EventSet("id", "ogmen:1", "ogmen", T0, wire.Origin(raw_topic("ogmen"), 0, offset), [event])
+        return Consumed(EVENTS, offset, b"ogmen:1", wire.encode(made))
+
+    outputs = detect_step(EVENTS).process([told("a", 0), told("b", 1), told("a", 2)], 0)
+    assert [wire.decode_alarm_event(o.value or b"").event_type for o in of(outputs, ALARMS)] == [
+        "triggered",
+        "repeated",
+    ]
+    assert [o.key for o in of(outputs, ALARM_STATE)] == [f"{EVENTS}/ogmen:1".encode(), f"{EVENTS}#seen".encode()]
+
+
+LEVELS = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([10.0, 14.0, 16.0])), min_size=1, max_size=40)
+
+
+@settings(max_examples=100, deadline=None)
+@given(LEVELS, st.data())
+def test_any_split_and_restart_gives_the_same_alarms(levels: list[tuple[str, float]], data: st.DataObject) -> None:
+    batch = [
+        observed(offset, value, offset, device=f"karcher:{device}") for offset, (device, value) in enumerate(levels)
+    ]
+    whole = of(detect_step().process(batch, 0), ALARMS)
+    split: list[Output] = []
+    written: list[Output] = []
+    start = 0
+    while start < len(batch):
+        end = data.draw(st.integers(start + 1, len(batch)))
+        replayed_from = data.draw(st.integers(0, start))
+        outputs = resumed(written).process(batch[replayed_from:end], 0)
+        written += outputs
+        split += of(outputs, ALARMS)
+        start = end
+    assert split == whole

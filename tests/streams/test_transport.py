@@ -1,0 +1,418 @@
+"""The record-batch transport and its pipelines against a real Kafka: failures, gaps, rebalances, state, bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from faust.types import TP
+
+from runtime.kafka import KafkaSettings
+from streams.app import Streams, build_app, run_streams
+from streams.fetching import FetchedRecord, memory_bytes
+from streams.pipeline import BatchStats, Pipeline, PipelineOptions, StreamsFailed
+from streams.step import MAX_RECORD_BYTES, Output, record_bytes
+from streams.transport import RecordBatch, start_offset
+from tests.conftest import MakeTopics
+from tests.streams.harness import (
+    Pair,
+    Workers,
+    committed,
+    numbers,
+    produce,
+    producer,
+    read_all,
+    until,
+    until_processed,
+)
+from tests.streams.worker import Counter, Numbered
+
+
+@contextmanager
+def workers(kafka: str, folder: Path, step: str, inputs: str, out: str, state: str = "none") -> Iterator[Workers]:
+    group = Workers(kafka, folder, step, inputs, out, state)
+    try:
+        yield group
+    finally:
+        group.kill_all()
+
+
+def records(count: int, value: bytes = b"x") -> list[Pair]:
+    return [(b"device-%d" % (number % 10), value) for number in range(count)]
+
+
+async def test_a_step_that_raises_ends_the_process_and_commits_nothing_of_the_batch(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    source, out = await make_topics(["in", "out"])
+    with workers(kafka, tmp_path, "raising", source, out) as group:
+        worker = group.start()
+        async with producer(kafka) as client:
+            await produce(client, source, 0, records(100))
+            await until_processed(group, source, 1)
+            await produce(client, source, 0, [*records(10), (b"device-1", b"poison"), *records(10)])
+            assert await group.exit_code(worker) == 1
+            assert group.log().count("CRITICAL") == 1
+            assert "stream worker failed: ZeroDivisionError: the step met poison" in group.log()
+            done = (await committed(kafka, group.application))[source, 0]
+            assert 100 <= done <= 110
+            assert len((await read_all(kafka, out, 1))[0]) == done
+
+            group.step = "numbered"
+            group.start()
+            await until_processed(group, source, 1)
+    assert numbers((await read_all(kafka, out, 1))[0]) == [[0, offset] for offset in range(121)]
+
+
+@asynccontextmanager
+async def transactional(kafka: str, name: str, **options: Any) -> AsyncIterator[AIOKafkaProducer]:
+    async with producer(kafka, transactional_id=name, **options) as client:
+        yield client
+
+
+async def test_markers_aborted_and_deleted_records_in_the_input_are_gaps_not_stalls(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    (source, out) = await make_topics(["in", "out"])
+
+    async def transaction(client: AIOKafkaProducer, count: int, end: str) -> None:
+        await client.begin_transaction()
+        await produce(client, source, 0, records(count))
+        await (client.commit_transaction() if end == "commit" else client.abort_transaction())
+
+    async with transactional(kafka, f"writer-{source}") as writer, producer(kafka) as plain:
+        await produce(plain, source, 0, records(20))
+        await _delete_before(kafka, source, 15)
+        for count, end in ((10, "commit"), (7, "abort"), (1, "commit"), (3, "abort"), (3, "abort")):
+            await transaction(writer, count, end)
+        with workers(kafka, tmp_path, "numbered", source, out) as group:
+            first = group.start()
+            await until(lambda: _count_is(kafka, out, 16), 30, group.log)
+            assert await group.stop(first) == 0
+            await transaction(writer, 5, "commit")
+            await transaction(writer, 5, "abort")
+            group.start()  # starts at a marker, and ends at one
+            await until(lambda: _count_is(kafka, out, 21), 30, group.log)
+            await produce(plain, source, 0, records(4))
+            await until_processed(group, source, 1)
+    expected = [[0, record.offset] for record in (await read_all(kafka, source, 1))[0]]
+    assert len(expected) == 25
+    assert numbers((await read_all(kafka, out, 1))[0]) == expected
+
+
+async def _count_is(kafka: str, topic: str, count: int) -> bool:
+    found = len((await read_all(kafka, topic, 1))[0])
+    assert found <= count
+    return found == count
+
+
+async def _delete_before(kafka: str, topic: str, offset: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=offset)})
+    finally:
+        await admin.close()
+
+
+async def test_workers_that_come_and_go_neither_lose_nor_repeat(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    source, out, state = await make_topics(["in", "out", "state"], partitions=3)
+    sent = [0, 0, 0]
+
+    async def feed_until_works(client: AIOKafkaProducer, worker: int) -> None:
+        """Feed until the worker has committed something, and some seconds more."""
+        end = time.monotonic() + 60
+        works = False
+        while time.monotonic() < end:
+            for partition in range(3):
+                sent[partition] += await produce(client, source, partition, records(50))
+            if not works and '"first_batch_after"' in group.log(worker):
+                works, end = True, time.monotonic() + 1.5
+            await asyncio.sleep(0.05)
+        assert works, group.log(worker)
+
+    with workers(kafka, tmp_path, "counter", source, out, state) as group:
+        first = group.start()
+        async with producer(kafka) as client:
+            await feed_until_works(client, 0)
+            second = group.start()
+            await feed_until_works(client, 1)
+            assert await group.stop(second) == 0, group.log(1)
+            third = group.start()
+            await feed_until_works(client, 2)
+        await until_processed(group, source, 3)
+        assert await group.stop(first) == 0, group.log(0)
+        assert await group.stop(third) == 0, group.log(2)  # in the middle of a rebalance
+    for partition, found in (await read_all(kafka, out, 3)).items():
+        expected = [[partition, offset, offset // 10 + 1] for offset in range(sent[partition])]
+        assert numbers(found) == expected
+
+
+async def test_a_partition_revoked_in_the_middle_of_its_batch_is_neither_lost_nor_repeated(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    source, out = await make_topics(["in", "out"])
+    begun = tmp_path / "begun"
+    with workers(kafka, tmp_path, "lingering", source, out) as group:
+        first = group.start(LINGER_FILE=str(begun))
+        async with producer(kafka) as client:
+            await produce(client, source, 0, records(100))
+            await until(lambda: _is(begun.exists), 30, group.log)
+            second = group.start()  # joins while the first is in its step, which takes two seconds
+            await produce(client, source, 0, records(100))
+            await until_processed(group, source, 1)
+        assert await group.stop(first) == 0, group.log(0)
+        assert await group.stop(second) == 0, group.log(1)
+    assert numbers((await read_all(kafka, out, 1))[0]) == [[0, offset] for offset in range(200)]
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("oversized", f"exceeds the limit of {MAX_RECORD_BYTES} bytes"),
+        ("refused", "MessageSizeTooLargeError"),
+        ("counter", "has no partition 0"),  # of the state topic, which does not exist
+    ],
+)
+async def test_what_cannot_be_written_ends_the_process_and_commits_nothing(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path, step: str, said: str
+) -> None:
+    source, out = await make_topics(["in", "out"], configs={"max.message.bytes": "1000000"})
+    async with producer(kafka) as client:
+        await produce(client, source, 0, records(10))
+    with workers(kafka, tmp_path, step, source, out, "no-such-topic") as group:
+        assert await group.exit_code(group.start()) == 1
+        assert group.log().count("CRITICAL") == 1
+        assert said in group.log()
+    assert await committed(kafka, group.application) == {}
+    assert (await read_all(kafka, out, 1))[0] == []
+
+
+async def test_state_is_read_back_by_the_next_owner(kafka: str, make_topics: MakeTopics, tmp_path: Path) -> None:
+    source, out, state = await make_topics(["in", "out", "state"], configs={"cleanup.policy": "compact"})
+    with workers(kafka, tmp_path, "counter", source, out, state) as group:
+        async with producer(kafka) as client:
+            for _ in range(3):
+                await produce(client, source, 0, records(100))
+                worker = group.start()
+                await until_processed(group, source, 1)
+                assert await group.stop(worker) == 0
+    expected = [[0, offset, offset // 10 + 1] for offset in range(300)]
+    assert numbers((await read_all(kafka, out, 1))[0]) == expected
+
+
+async def test_only_the_window_of_a_windowed_state_is_read_back(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    source, out, state = await make_topics(["in", "out", "state"])
+    now = int(time.time() * 1000)
+    async with producer(kafka) as client:
+        await client.send_and_wait(state, b"7", key=b"device-0", partition=0, timestamp_ms=now - 120_000)
+        await client.send_and_wait(state, b"8", key=b"device-1", partition=0, timestamp_ms=now)
+        await produce(client, source, 0, records(2))
+    with workers(kafka, tmp_path, "windowed", source, out, state) as group:
+        group.start()
+        await until_processed(group, source, 1)
+    assert numbers((await read_all(kafka, out, 1))[0]) == [[0, 0, 1], [0, 1, 9]]
+
+
+async def test_state_behind_the_open_transaction_of_another_is_waited_for(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    """Up to the last stable offset nothing is there: who takes that for the end starts with a stale state."""
+    source, out, state = await make_topics(["in", "out", "state"])
+    async with transactional(kafka, f"other-{state}", transaction_timeout_ms=6000) as other, producer(kafka) as client:
+        await other.begin_transaction()
+        await other.send_and_wait(state, b"1000", key=b"device-1", partition=0)
+        await client.send_and_wait(state, b"41", key=b"device-0", partition=0)
+        await produce(client, source, 0, records(2))
+        with workers(kafka, tmp_path, "counter", source, out, state) as group:
+            group.start()
+            await until_processed(group, source, 1)
+    assert numbers((await read_all(kafka, out, 1))[0]) == [[0, 0, 42], [0, 1, 1]]
+
+
+async def test_a_named_worker_takes_its_partitions_back_before_the_dead_ones_session_ends(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    """And when it stops in order it leaves at once, for another to go on."""
+    source, out = await make_topics(["in", "out"])
+    session = {"SESSION": "25"}
+    with workers(kafka, tmp_path, "numbered", source, out) as group:
+        async with producer(kafka) as client:
+            dead = group.start(INSTANCE="one", **session)
+            await produce(client, source, 0, records(10))
+            await until_processed(group, source, 1)
+            dead.kill()
+            began = time.monotonic()
+            named = group.start(INSTANCE="one", **session)
+            await produce(client, source, 0, records(10))
+            await until_processed(group, source, 1, seconds=20)
+            assert await group.stop(named) == 0
+            group.start(INSTANCE="two", **session)
+            await produce(client, source, 0, records(10))
+            await until_processed(group, source, 1, seconds=20)
+            assert time.monotonic() - began < 25
+    assert numbers((await read_all(kafka, out, 1))[0]) == [[0, offset] for offset in range(30)]
+
+
+async def test_a_topic_larger_than_the_buffer_does_not_fill_the_memory(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    source, out, state = await make_topics(["in", "out", "state"], partitions=2)
+    async with producer(kafka, max_batch_size=500_000) as client:
+        for partition in range(2):
+            await produce(client, source, partition, records(8000, bytes(10_000)))
+    with workers(kafka, tmp_path, "counter", source, out, state) as group:
+        worker = group.start(BUFFER_BYTES=str(8 << 20), STEP_SLEEP="0.05")
+        await until_processed(group, source, 2, seconds=90)
+        peak = _peak_memory(worker.pid)
+    assert peak < 125e6, f"{peak / 1e6:.0f} MB for a topic of 160 MB with a buffer of 8 MB"
+
+
+def _peak_memory(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return float(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+# -- embedded in this process
+
+
+class Batches:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.seen: list[BatchStats] = []
+
+    def batch_committed(self, stats: BatchStats) -> None:
+        self.seen.append(stats)
+
+
+def embedded(kafka: str, folder: Path, source: str, out: str, observer: Batches | None = None) -> Streams:
+    settings = KafkaSettings(bootstrap_servers=kafka, application_id=f"app-{source}", session_timeout_seconds=6)
+    return build_app(settings, {source: lambda topic, partition: Numbered(out, "")}, folder, observer=observer)
+
+
+async def test_it_runs_in_a_loop_that_is_there_and_tells_how_it_is(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    source, out = await make_topics(["in", "out"], partitions=2)
+    observer, stop = Batches(), asyncio.Event()
+    streams = embedded(kafka, tmp_path, source, out, observer)
+    running = asyncio.create_task(run_streams(streams, stop))
+    async with producer(kafka) as client:
+        await produce(client, source, 1, records(30))
+    await until(lambda: _is(lambda: sum(stats.records_in for stats in observer.seen) == 30), 30)
+    assert streams.healthy() is None
+    assert {(p.topic, p.partition): (p.position, p.lag) for p in streams.progress()}[source, 1] == (30, 0)
+    assert observer.seen[-1].records_out == observer.seen[-1].records_in
+    assert all(0 < stats.step_seconds < stats.total_seconds for stats in observer.seen)
+    async with transactional(kafka, f"writer-{source}") as writer:
+        await writer.begin_transaction()
+        await produce(writer, source, 1, records(5))
+        await writer.commit_transaction()
+    await until(lambda: _is(lambda: sum(stats.records_in for stats in observer.seen) == 35), 30)
+    await until(lambda: _is(lambda: [p.lag for p in streams.progress()] == [0, 0]), 10)  # a marker is no lag
+    stop.set()
+    began = time.monotonic()
+    await running
+    assert time.monotonic() - began < 10
+
+
+async def test_a_dead_fetcher_ends_the_worker(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, out = await make_topics(["in", "out"])
+    streams = embedded(kafka, tmp_path, source, out)
+    running = asyncio.create_task(run_streams(streams, asyncio.Event()))
+    await until(lambda: _is(lambda: bool(streams.progress()) and streams.progress()[0].position is not None), 30)
+    thread = cast(Any, streams.app.consumer)._thread
+    thread.thread_loop.call_soon_threadsafe(thread._consumer._fetcher._fetch_task.cancel)
+    with pytest.raises(StreamsFailed, match="the Kafka fetcher has died"):
+        await asyncio.wait_for(running, 30)
+    assert streams.healthy() == "failed: RuntimeError: the Kafka fetcher has died"
+    assert [r.levelname for r in caplog.records if r.name == "streams.app"] == ["CRITICAL"]
+
+
+async def test_without_a_broker_it_waits_and_says_so_once(
+    unused_port: Callable[[], int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    streams, stop = embedded(f"127.0.0.1:{unused_port()}", tmp_path, "in", "out"), asyncio.Event()
+    running = asyncio.create_task(run_streams(streams, stop))
+    await asyncio.sleep(2.5)
+    assert not running.done()
+    stop.set()
+    await asyncio.wait_for(running, 10)
+    said = [r.getMessage() for r in caplog.records if r.name == "runtime.kafka" and r.levelno >= logging.WARNING]
+    assert len(said) == 1 and "no Kafka broker answers at 127.0.0.1" in said[0]
+
+
+async def _is(condition: Callable[[], bool]) -> bool:
+    return condition()
+
+
+# -- pure
+
+
+def test_the_start_is_the_committed_offset_or_the_first_record() -> None:
+    warned: list[object] = []
+
+    def warn(message: str, *arguments: object) -> None:
+        warned.append(message % arguments)
+
+    tp = TP("in", 3)
+    assert start_offset(tp, None, 5, 9, warn) == 5
+    assert start_offset(tp, 7, 5, 9, warn) == 7
+    assert start_offset(tp, 9, 9, 9, warn) == 9
+    assert warned == []
+    assert start_offset(tp, 2, 5, 9, warn) == 5
+    assert warned == ["in[3]: offsets 2 to 4 were removed by retention unread"]
+    with pytest.raises(RuntimeError, match=r"in\[3\] ends at offset 9, but 10 is committed"):
+        start_offset(tp, 10, 5, 9, warn)
+
+
+def test_a_batch_that_skips_or_repeats_is_refused_and_one_of_an_old_epoch_dropped() -> None:
+    tp = TP("in", 0)
+    pipeline = Pipeline(
+        tp, Counter("out", "state"), cast(Any, None), "app", PipelineOptions(), lambda batch: None, None
+    )
+
+    def batch(epoch: int, start: int, after: int) -> RecordBatch:
+        return RecordBatch(tp, epoch, start, after, after, [], 0)
+
+    pipeline.positioned(10, epoch=2)
+    pipeline.accept(batch(1, 90, 100))
+    pipeline.accept(batch(2, 10, 20))
+    for wrong in (21, 19, 10):
+        with pytest.raises(RuntimeError, match=f"continues at {wrong}, not 20"):
+            pipeline.accept(batch(2, wrong, 30))
+    pipeline.accept(batch(2, 20, 20))
+    pipeline.positioned(5, epoch=3)
+    with pytest.raises(RuntimeError, match="continues at 20, not 5"):
+        pipeline.accept(batch(3, 20, 30))
+
+
+def test_the_memory_of_records_counts_keys_values_and_headers() -> None:
+    def record(value: bytes | None, headers: list[tuple[str, bytes | None]]) -> FetchedRecord:
+        return FetchedRecord("in", 0, 0, 0, b"key", value, headers)
+
+    tombstone, large = record(None, [("ce_none", None)]), record(bytes(10_000), [("ce_long", bytes(5000))])
+    assert memory_bytes([tombstone]) < 1000
+    assert 15_000 < memory_bytes([large]) < 16_000
+    assert memory_bytes([tombstone, large]) > 20_000
+
+
+def test_the_size_of_an_output_is_an_upper_bound() -> None:
+    output = Output("out", b"key", b"value", [("ce_id", b"1"), ("ce_none", None)])
+    assert record_bytes(output) > 3 + 5 + 5 + 1 + 7
+    assert record_bytes(Output("out", None, None)) < 100
