@@ -43,6 +43,9 @@ _OVERHEAD_BYTES = 16 * 1024
 
 _BATCH_BYTES = 1024 * 1024
 _BATCH_RECORDS = 2000
+_RECOVERED = 0.3
+"""Which part of the time after which Kafka counts as away no batch may exceed when it is to count as back."""
+
 _REFUSED = (MessageSizeTooLargeError, RecordListTooLargeError)
 """The broker refuses the record itself: trying again does not help."""
 
@@ -297,7 +300,8 @@ class Publisher:
                     raise
                 else:
                     self._producer = producer
-                    self._back()
+                    if not self._waiting:  # else the first acknowledgement tells whether Kafka takes records, too
+                        self._back()
         return self._producer
 
     def _new_producer(self) -> AIOKafkaProducer:
@@ -341,13 +345,13 @@ class Publisher:
         """A broker that accepts and never answers is away, too."""
         while True:
             await asyncio.sleep(min(1.0, self._stalled_after / 2))
-            if self._is_stalled():
+            if self._slowest() > self._stalled_after:
                 self._gone(f"no acknowledgement for {self._stalled_after:g} s")
 
-    def _is_stalled(self) -> bool:
-        """Whether some partition's batch waits for its acknowledgement for too long."""
-        oldest = min(self._in_flight.values(), default=None)
-        return oldest is not None and time.monotonic() - oldest > self._stalled_after
+    def _slowest(self) -> float:
+        """For how many seconds the oldest batch of any partition has waited for its acknowledgement."""
+        now = time.monotonic()
+        return now - min(self._in_flight.values(), default=now)
 
     def _gone(self, reason: str) -> None:
         if not self._said_so:
@@ -356,8 +360,11 @@ class Publisher:
         self._away = reason
 
     def _back(self) -> None:
-        """Said when all partitions have a leader again, not at the first: after a restart that takes a while."""
-        if self._is_stalled():
+        """Said when all partitions have a leader again, not at the first: after a restart that takes a while.
+
+        What is away must become clearly faster to be back, so that a slow broker is not away and back by turns.
+        """
+        if self._said_so and self._slowest() > self._stalled_after * _RECOVERED:
             return
         if self._said_so:
             _log.info("Kafka is back")

@@ -87,7 +87,7 @@ async def test_while_kafka_is_away_callers_wait_and_then_all_is_delivered(
     caplog.set_level(logging.INFO, logger="connectors.publisher")
     port = unused_port()
     settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}")
-    publisher = Publisher(settings, max_buffered_bytes=200_000, stalled_after=3.0)
+    publisher = Publisher(settings, max_buffered_bytes=200_000, stalled_after=6.0)
     await publisher.start()  # before there is any broker
     numbers = iter(range(100_000))
     stop = asyncio.Event()
