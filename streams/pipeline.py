@@ -110,6 +110,18 @@ class PartitionProgress:
     """Of these, in memory."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What a transaction will write and commit."""
+
+    batches: Sequence[RecordBatch]
+    built: Mapping[str, list[BatchBuilder]]
+    started: float
+    step_seconds: float
+    records_in: int
+    records_out: int
+
+
 class Observer(Protocol):
     """Told of every committed transaction, on the event loop; must be quick and must not raise."""
 
@@ -235,18 +247,21 @@ class Pipeline:
     async def run(self) -> None:
         """Process until closed. Any exception is final: the process has to end."""
         await self.restored.wait()
+        prepared: _Prepared | None = None
         while not self._closing:
-            if not self._queue and not self._pending:
-                self._changed.clear()
-                await self._changed.wait()
-                continue
-            await self._pace()
-            if self._closing:
-                break
-            if self._queue:
-                await self._process(self._take())
-            else:
-                await self._process_pending()
+            if prepared is None:
+                if not self._queue and not self._pending:
+                    self._changed.clear()
+                    await self._changed.wait()
+                    continue
+                await self._pace()
+                if self._closing:
+                    break
+                if not self._queue:
+                    await self._process_pending()
+                    continue
+                prepared = self._prepare()
+            prepared = await self._finish(prepared)
 
     @property
     def _pending(self) -> bool:
@@ -304,31 +319,63 @@ class Pipeline:
             and size + queued.size <= self._options.max_batch_bytes
         )
 
-    async def _process(self, batches: list[RecordBatch]) -> None:
-        started = self.busy_since = time.monotonic()
+    def _prepare(self) -> _Prepared:
+        """Run the step on what waits. Only in memory: whether it happened is decided by the commit."""
+        started = time.monotonic()
+        self.busy_since = self.busy_since or started
+        batches = self._take()
         records = batches[0].records if len(batches) == 1 else list(chain.from_iterable(b.records for b in batches))
         now_us = time.time_ns() // 1000
         outputs = self.step.process(records, now_us)
-        step_done = time.monotonic()
-        await self._commit(self._build(outputs, now_us // 1000), batches[-1].next_offset)
-        self.position = batches[-1].next_offset
-        self.busy_since = None
-        for batch in batches:
+        step_seconds = time.monotonic() - started
+        return _Prepared(
+            batches, self._build(outputs, now_us // 1000), started, step_seconds, len(records), len(outputs)
+        )
+
+    async def _finish(self, prepared: _Prepared) -> _Prepared | None:
+        """Commit a transaction; where a full one waits, the step of it is run meanwhile, which is the result."""
+        next_offset = prepared.batches[-1].next_offset
+        committing = asyncio.ensure_future(self._commit(prepared.built, next_offset))
+        try:
+            following = await self._prepare_meanwhile(committing)
+            await committing
+        finally:
+            if committing.cancel():
+                await asyncio.wait({committing})
+        self.position = next_offset
+        self.busy_since = following.started if following else None
+        for batch in prepared.batches:
             self._release(batch)
         if self._observer is not None:
-            self._observer.batch_committed(
-                BatchStats(
-                    self.tp.topic,
-                    self.tp.partition,
-                    len(records),
-                    len(outputs),
-                    sum(batch.size for batch in batches),
-                    step_done - started,
-                    time.monotonic() - started,
-                    self.position,
-                    max(0, (self.end_offset or 0) - self.position),
-                )
-            )
+            self._observer.batch_committed(self._stats(prepared))
+        return following
+
+    async def _prepare_meanwhile(self, committing: asyncio.Task[None]) -> _Prepared | None:
+        """The next transaction, as soon as more waiting would not make it larger; None if that is not so in time."""
+        while not committing.done():
+            if self._is_full() and not self._closing:
+                await asyncio.sleep(0)  # the requests go out first: the broker works while the step does
+                self._not_before = time.monotonic() + self._min_interval
+                return self._prepare()
+            self._changed.clear()
+            changed = asyncio.ensure_future(self._changed.wait())
+            await asyncio.wait({committing, changed}, return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
+        return None
+
+    def _stats(self, done: _Prepared) -> BatchStats:
+        next_offset = done.batches[-1].next_offset
+        return BatchStats(
+            self.tp.topic,
+            self.tp.partition,
+            done.records_in,
+            done.records_out,
+            sum(batch.size for batch in done.batches),
+            done.step_seconds,
+            time.monotonic() - done.started,
+            next_offset,
+            max(0, (self.end_offset or 0) - next_offset),
+        )
 
     def _build(self, outputs: Sequence[Output], now_ms: int) -> dict[str, list[BatchBuilder]]:
         built: dict[str, list[BatchBuilder]] = {}
