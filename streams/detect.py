@@ -279,6 +279,11 @@ class DetectStep:
         self._take_rules()
         return bool(self._touched) or any(map(self._is_due, self._ticks))
 
+    @property
+    def idle(self) -> bool:
+        """Without rules and without states of earlier ones, readings need not even be read."""
+        return self._of_readings and self._book.is_empty and not self._machines
+
     def _is_due(self, vendor: str) -> bool:
         heap = self._due.get(vendor)
         return heap is not None and bool(heap) and heap[0][0] < self._ticks[vendor].reached
@@ -287,7 +292,7 @@ class DetectStep:
         """Apply the records, in order; then what is due by the ticks; then write the states that changed."""
         outputs: list[Output] = []
         self._take_rules()
-        if records and not self._is_idle:
+        if records and not self.idle:
             for record in records:
                 self._process(record, outputs)
         for vendor, ticks in self._ticks.items():
@@ -311,11 +316,6 @@ class DetectStep:
         for device, machine in self._machines.items():
             machine.due = 0
             self._schedule(device, machine)
-
-    @property
-    def _is_idle(self) -> bool:
-        """Without rules and without states of earlier ones, readings need not even be read."""
-        return self._of_readings and self._book.is_empty and not self._machines
 
     def _process(self, record: Record, outputs: list[Output]) -> None:
         vendor = _vendor_label(record.key)

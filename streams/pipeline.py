@@ -235,6 +235,11 @@ class Pipeline:
         self._changed.set()
 
     @property
+    def passes_over(self) -> bool:
+        """Whether the input need not be read now."""
+        return self.restored.is_set() and bool(self.follows) and cast(FollowingStep, self.step).idle
+
+    @property
     def waiting_records(self) -> int:
         """Records queued and not being processed."""
         return sum(len(batch.records) for batch in self._queue)
@@ -499,6 +504,10 @@ class Pipelines:
         """See `PartitionOwner.positioned`."""
         if tp in self._running:
             self._running[tp][0].positioned(start, epoch)
+
+    def passes_over(self, tp: TP) -> bool:
+        """See `PartitionOwner.passes_over`."""
+        return tp in self._running and self._running[tp][0].passes_over
 
     async def close_partitions(self) -> None:
         """Finish running transactions within `close_timeout`, stop all producers, drop what waits."""

@@ -93,6 +93,11 @@ class FollowingStep(Step, Protocol):
         """Whether `process` is to be called even without records."""
         ...
 
+    @property
+    def idle(self) -> bool:
+        """Whether `process` would make nothing of any record now, so that the input need not even be read."""
+        ...
+
     def follow(self, record: Record) -> None:
         """Take one record of a followed topic, in order per partition; after the state, between calls of `process`.
 

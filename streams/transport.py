@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -27,6 +28,7 @@ from typing import Any, Protocol, cast
 import aiokafka
 from aiokafka import TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import KafkaError
 from faust import Schema
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
@@ -38,6 +40,7 @@ from streams.fetching import FetchedRecord, memory_bytes, take
 SCHEME = "kafka-batch"
 
 _IDLE_SECONDS = 1.0
+_PASS_SECONDS = 5.0  # how often the position of a partition that is passed over follows its end
 _HELD_BACK_SECONDS = 0.1  # shorter wait while partitions are held back: nobody wakes a running fetch on their release
 
 
@@ -55,6 +58,7 @@ class RecordBatch:
     end_offset: int | None
     """The partition's last stable offset when fetched, for the lag."""
     records: Sequence[FetchedRecord]
+    """None where the partition is passed over."""
     size: int
     """Estimated bytes of memory."""
 
@@ -72,6 +76,10 @@ class PartitionOwner(Protocol):
 
     async def close_partitions(self) -> None:
         """End or abandon what is running: all partitions are revoked."""
+        ...
+
+    def passes_over(self, tp: TP) -> bool:
+        """Whether nothing would be made of this partition's records now, so that they need not be fetched."""
         ...
 
     def fail(self, error: BaseException) -> None:
@@ -178,6 +186,26 @@ class RecordBatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[
         finally:
             waiter.cancel()
 
+    async def pass_over(self, partitions: set[TP]) -> dict[TP, int]:
+        """Fetch none of these partitions from now on, and all others; move to the ends of these.
+
+        Gives the partitions that moved and where to: the last stable offset. A broker that does not answer moves none.
+        """
+        return cast(dict[TP, int], await self.call_thread(self._pass_over, partitions))
+
+    async def _pass_over(self, partitions: set[TP]) -> dict[TP, int]:
+        consumer = self._ensure_consumer()
+        passed = {tp for p in partitions if (tp := TopicPartition(*p)) in consumer.assignment()}
+        consumer.resume(*consumer.paused() - passed)
+        consumer.pause(*passed - consumer.paused())
+        ends = await _last_stable_offsets(consumer, passed)
+        # No await from here on, so that a partition that is assigned still has the position it is compared with.
+        state = consumer._subscription.subscription.assignment.state_value
+        moved = {tp: end for tp, end in ends.items() if tp in consumer.assignment() and end > state(tp).position}
+        for tp, end in moved.items():
+            consumer.seek(tp, end)
+        return {TP(*tp): end for tp, end in moved.items()}
+
     async def seek_to_start(self) -> dict[TP, int]:
         """Seek all assigned partitions to the committed offset, or to the first record, and return these positions."""
         return cast(dict[TP, int], await self.call_thread(self._seek_to_start))
@@ -217,6 +245,19 @@ class RecordBatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[
         self.log.debug(msg.format(*fmt), exc_info=True)
 
 
+async def _last_stable_offsets(
+    consumer: aiokafka.AIOKafkaConsumer, partitions: set[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """The ends of the partitions for a `read_committed` reader; none where the broker does not say so in time."""
+    if not partitions:
+        return {}
+    try:
+        async with asyncio.timeout(_PASS_SECONDS):
+            return dict(await consumer.end_offsets(partitions))
+    except (TimeoutError, KafkaError):
+        return {}
+
+
 def start_offset(tp: Any, committed: int | None, first: int, end: int, warn: Callable[..., None]) -> int:
     """Where to begin reading a partition.
 
@@ -248,6 +289,8 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
         self._epoch = 0
         self._next: dict[TP, int] = {}  # partitions that have a position in this epoch
         self._held: dict[TP, int] = {}  # bytes delivered and not released
+        self._passed: set[TP] = set()  # partitions that are not fetched, their records not wanted
+        self._pass_at = 0.0
         self._seek_lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self.last_fetch_at: float | None = None
@@ -280,6 +323,7 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
         self._epoch += 1
         self._next.clear()
         self._held.clear()
+        self._passed.clear()
 
     async def perform_seek(self) -> None:
         """Faust calls this once a rebalance, when the flow may resume. It runs after `open_partitions`."""
@@ -320,27 +364,49 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
             self._owner.fail(exc)
 
     async def _fetch_and_deliver(self) -> None:
+        await self._pass_over()
         wanted = self._fetchable()
         if not wanted:
             self._wake.clear()
             await _wait(self._wake, _IDLE_SECONDS)
             return
         epoch = self._epoch
-        timeout = _IDLE_SECONDS if len(wanted) == len(self._next) else _HELD_BACK_SECONDS
+        timeout = _IDLE_SECONDS if len(wanted) == len(self._next) - len(self._passed) else _HELD_BACK_SECONDS
         fetched = await self._thread.fetch(wanted, timeout)
         for tp, part in fetched.items():
             if epoch != self._epoch:
                 break
+            if part.records[0].offset < self._next[tp]:
+                raise RuntimeError(
+                    f"{tp.topic}[{tp.partition}] went back to {part.records[0].offset} when {self._next[tp]} was due"
+                )
             await self._deliver(tp, part, epoch)
         if fetched and epoch != self._epoch:
             await self._put_back(set(fetched))
+
+    async def _pass_over(self) -> None:
+        """Leave out the partitions whose records nobody wants: their position follows the end from time to time."""
+        if not self.flow_active:
+            return
+        now = asyncio.get_running_loop().time()
+        passed = {tp for tp in self._next if self._owner.passes_over(tp)}
+        if passed == self._passed and (not passed or now < self._pass_at):
+            return
+        epoch = self._epoch
+        moved = await self._thread.pass_over(passed)
+        if epoch != self._epoch:
+            await self._put_back(set(moved))
+            return
+        self._passed, self._pass_at = passed, now + _PASS_SECONDS
+        for tp, end in moved.items():
+            await self._deliver(tp, FetchedPartition([], end, end), epoch)
 
     def _fetchable(self) -> set[TP]:
         if not self.flow_active or not self._next:
             return set()
         limit = self._share()
         active = self._get_active_partitions()
-        return {tp for tp in self._next if tp in active and self._held.get(tp, 0) < limit}
+        return {tp for tp in self._next if tp in active and tp not in self._passed and self._held.get(tp, 0) < limit}
 
     def _share(self) -> int:
         """Bytes a partition may hold and still be fetched.
@@ -352,20 +418,15 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
         return half // len(self._next) + max(0, half - sum(self._held.values())) // 2
 
     async def _deliver(self, tp: TP, part: FetchedPartition, epoch: int) -> None:
-        start = self._next[tp]
-        if part.records[0].offset < start:
-            raise RuntimeError(f"{tp.topic}[{tp.partition}] went back to {part.records[0].offset} when {start} was due")
-        batch = RecordBatch(
-            tp, epoch, start, part.next_offset, part.end_offset, part.records, memory_bytes(part.records)
-        )
+        size = memory_bytes(part.records) if part.records else 0
+        batch = RecordBatch(tp, epoch, self._next[tp], part.next_offset, part.end_offset, part.records, size)
         self._next[tp] = part.next_offset
-        self._held[tp] = self._held.get(tp, 0) + batch.size
-        last = part.records[-1]
+        self._held[tp] = self._held.get(tp, 0) + size
         message = ConsumerMessage(
-            last.topic,
-            last.partition,
-            last.offset,
-            timestamp=last.timestamp / 1000,
+            tp.topic,
+            tp.partition,
+            part.next_offset - 1,
+            timestamp=part.records[-1].timestamp / 1000 if part.records else time.time(),
             timestamp_type=0,
             headers=[],
             key=None,

@@ -20,6 +20,7 @@ class Listening:
     state_window_seconds = None
     follows: Sequence[Followed] = (Followed("side"),)
     pending = False
+    idle = False
 
     def __init__(self) -> None:
         self.given: list[str] = []

@@ -242,6 +242,38 @@ async def test_state_behind_the_open_transaction_of_another_is_waited_for(
     assert numbers((await read_all(kafka, out, 1))[0]) == [[0, 0, 42], [0, 1, 1]]
 
 
+async def test_records_that_nobody_wants_are_passed_over_and_those_after_them_are_not(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    source, out, side = await make_topics(["in", "out", "side"])
+    with workers(kafka, tmp_path, "idle", source, out) as group:
+        group.env["FOLLOWED"] = side
+        async with producer(kafka) as client, transactional(kafka, f"writer-{source}") as writer:
+            await produce(client, source, 0, records(100))
+            worker = group.start()
+            await until_processed(group, source, 1)
+            await writer.begin_transaction()
+            await produce(writer, source, 0, records(10))
+            await produce(client, side, 0, [(b"wish", b"wake")])
+            await writer.commit_transaction()
+            await produce(client, source, 0, records(200))
+            await until(lambda: _count_is_at_least(kafka, out, 200), 30, group.log)
+            await until_processed(group, source, 1)
+            woken = [offset for _, offset in numbers((await read_all(kafka, out, 1))[0])]
+            assert set(woken) >= set(range(111, 311)), "what was written after the wish"
+            await produce(client, side, 0, [(b"wish", b"sleep")])
+            assert await group.stop(worker) == 0
+            await produce(client, source, 0, records(50))
+            group.start()
+            await until_processed(group, source, 1)
+    offsets = [offset for _, offset in numbers((await read_all(kafka, out, 1))[0])]
+    assert offsets == woken == sorted(set(woken))
+
+
+async def _count_is_at_least(kafka: str, topic: str, count: int) -> bool:
+    return len((await read_all(kafka, topic, 1))[0]) >= count
+
+
 async def test_a_named_worker_takes_its_partitions_back_before_the_dead_ones_session_ends(
     kafka: str, make_topics: MakeTopics, tmp_path: Path
 ) -> None:

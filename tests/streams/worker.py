@@ -19,7 +19,7 @@ from runtime.kafka import KafkaSettings
 from schemas.consumed import Record
 from streams.app import Streams, build_app, run_streams
 from streams.pipeline import BatchStats, PipelineOptions, StreamsFailed
-from streams.step import MAX_RECORD_BYTES, Output, StepFactory
+from streams.step import MAX_RECORD_BYTES, Followed, Output, StepFactory
 
 STARTED = time.time()
 
@@ -105,7 +105,26 @@ class Refused(Numbered):
         return [*super().process(records, now_us), Output(self.out, b"big", bytes(3_000_000))]
 
 
-STEPS = {step.__name__.lower(): step for step in (Numbered, Counter, Windowed, Raising, Lingering, Oversized, Refused)}
+class Idle(Numbered):
+    """Wants no records until there is one on the topic it follows; like the detection of alarms without rules."""
+
+    pending = False
+    idle = True
+
+    def __init__(self, out: str, state: str) -> None:
+        super().__init__(out, state)
+        self.follows = (Followed(os.environ["FOLLOWED"]),)
+
+    def follow(self, record: Record) -> None:
+        self.idle = record.value == b"sleep"
+
+    def process(self, records: Sequence[Record], now_us: int) -> Sequence[Output]:
+        return [] if self.idle else super().process(records, now_us)
+
+
+STEPS = {
+    step.__name__.lower(): step for step in (Numbered, Counter, Windowed, Raising, Lingering, Oversized, Refused, Idle)
+}
 
 
 class Report:
