@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
+from types import MappingProxyType
 
 import msgspec
 
@@ -70,6 +72,10 @@ class EnvelopeError(ValueError):
     """A record on a raw topic that is no envelope: the message says which header is missing or wrong."""
 
 
+_often = lru_cache(maxsize=65_536)(bytes.decode)
+"""Decodes what a few values, or as many as there are devices, are sent of: one text each in memory, its hash known."""
+
+_NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 _REQUIRED = ("ce_id", "ce_type", "ce_source", "ce_subject", "ce_receivedat")
 _KNOWN = frozenset({*_REQUIRED, "ce_specversion", "ce_time", "content-type"})
 
@@ -77,26 +83,30 @@ _KNOWN = frozenset({*_REQUIRED, "ce_specversion", "ce_time", "content-type"})
 def read_envelope(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
     """The envelope of a Kafka record. EnvelopeError where a required attribute is missing or unreadable."""
     found: dict[str, bytes | None] = dict(headers)
-    attributes: dict[str, str] = {}
+    attributes: Mapping[str, str] = _NO_ATTRIBUTES
     try:
         if not _KNOWN.issuperset(found):
             found = {name.lower(): text for name, text in headers}
             others = sorted(name for name in found.keys() - _KNOWN if name.startswith("ce_"))
             attributes = {name[3:]: (found[name] or b"").decode() for name in others}
-        identity, kind, source, subject, received = [(found.get(name) or b"").decode() for name in _REQUIRED]
+        identity = found.get("ce_id")
+        kind = found.get("ce_type")
+        source = found.get("ce_source")
+        subject = found.get("ce_subject")
+        received = found.get("ce_receivedat")
         if not (identity and kind and source and subject and received):
             missing = next(name for name in _REQUIRED if not found.get(name))
             raise EnvelopeError(f"header {missing} is missing")
         time = found.get("ce_time")
         return Envelope(
-            identity,
-            kind,
-            source,
-            subject,
-            parse_iso(received),
+            identity.decode(),
+            _often(kind),
+            _often(source),
+            _often(subject),
+            parse_iso(received.decode()),
             value or b"",
             parse_iso(time.decode()) if time else None,
-            (found.get("content-type") or b"").decode() or JSON,
+            _often(found.get("content-type") or b"") or JSON,
             attributes,
         )
     except UnicodeDecodeError as error:

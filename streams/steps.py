@@ -22,7 +22,7 @@ from runtime.metrics import DEAD_LETTERS, DUPLICATES, LEFT_OUT, READINGS_OUT, RE
 from schemas import wire
 from schemas.consumed import Record
 from schemas.envelope import JSON, Envelope, EnvelopeError, dedupe_window_seconds, message_id, read_envelope
-from schemas.timestamps import from_millis
+from schemas.timestamps import EPOCH, from_millis
 from schemas.topics import (
     DEAD_LETTER,
     EVENTS,
@@ -81,15 +81,28 @@ class SeenIds:
         while len(seen) > self._max_ids or second - next(iter(seen.values())) > self.window_seconds:
             seen.popitem(last=False)
 
+    def add_new(self, digest: int, second: int) -> bool:
+        """Remember the id unless it is a repeat; whether it was remembered. Both at once for the hot path."""
+        seen = self._last_seen.get(digest)
+        if seen is not None and second - seen <= self.window_seconds:
+            return False
+        self.add(digest, second)
+        return True
 
-def _message_digest(device: bytes, name: str) -> int:
+
+def _message_digest(device: str, name: str) -> int:
     """Eight bytes of the message's id, distinct for each device. Ids are mostly hexadecimal digests already."""
     if len(name) == 32:
         try:
-            return int.from_bytes(bytes.fromhex(name[:16]), "little") ^ (crc32(device) * 0x9E3779B1)
+            return int.from_bytes(bytes.fromhex(name[:16]), "little") ^ _device_mark(device)
         except ValueError:
             pass
     return _digest(device, name)
+
+
+@lru_cache(maxsize=65_536)
+def _device_mark(device: str) -> int:
+    return crc32(device.encode()) * 0x9E3779B1
 
 
 def _digest(*parts: str | bytes) -> int:
@@ -121,7 +134,7 @@ class RepeatFilter:
         name = envelope.id
         if envelope.attributes and (attempt := envelope.attributes.get("replay")):
             name = f"{name} {attempt}"
-        digest = _message_digest(envelope.device_id.encode(), name)
+        digest = _message_digest(envelope.device_id, name)
         return self._seen(digest, _second(envelope.received_at), _has_long_window(envelope.type))
 
     def is_repeated_packet(self, envelope: Envelope) -> bool:
@@ -154,10 +167,10 @@ class RepeatFilter:
         return self._seen(_digest(event.event_id, event.data), _second(received_at), True)
 
     def _seen(self, digest: int, second: int, long: bool) -> bool:
-        window = self._long if long else self._short
-        if window.is_repeat(digest, second):
+        if not (self._long if long else self._short).add_new(digest, second):
             return True
-        self._remember(digest, second, long)
+        self._news[2 if long else 0].append(digest)
+        self._news[3 if long else 1].append(second)
         return False
 
     def _remember(self, digest: int, second: int, long: bool) -> None:
@@ -194,7 +207,8 @@ def _has_long_window(message_type: str) -> bool:
 
 
 def _second(moment: datetime) -> int:
-    second = int(moment.timestamp())
+    since = moment - EPOCH
+    second = since.days * 86_400 + since.seconds
     return second if 0 <= second < 0xFFFFFFFF else 0
 
 
@@ -257,29 +271,30 @@ class NormaliseStep:
             envelope = read_envelope(record.value, record.headers)
         except EnvelopeError as error:
             return Normalised(dead_letter=self._unreadable(record, origin, str(error))), record.key or b""
-        timeless_packet = False
-        if "mqtttopic" not in envelope.attributes and self._repeats.is_repeat(envelope):
+        packet = "mqtttopic" in envelope.attributes  # whether it repeats another depends on what it says
+        if not packet and self._repeats.is_repeat(envelope):
             return None
         try:
             result = normalise(envelope, origin, self._options)
-            if "mqtttopic" in envelope.attributes:
-                timeless_packet = _is_timeless(result)
+            timeless = packet and _is_timeless(result)
         except Exception as error:
-            result = Normalised(dead_letter=self._bug(envelope, origin, error))
-        if "mqtttopic" in envelope.attributes and (
-            self._repeats.is_repeated_packet(envelope) if timeless_packet else self._repeats.is_repeat(envelope)
-        ):
+            result, timeless = Normalised(dead_letter=self._bug(envelope, origin, error)), False
+        if packet and (self._repeats.is_repeated_packet if timeless else self._repeats.is_repeat)(envelope):
             return None
-        if (seen := result.observation) is not None and envelope.type in _TWO_WAYS:
-            readings = self._repeats.not_told_the_other_way(seen.readings, envelope)
-            if len(readings) < len(seen.readings):
-                LEFT_OUT.labels("normalise", self.vendor, "told_before").inc(len(seen.readings) - len(readings))
-                seen.readings = readings
-                result.observation = seen if readings else None
+        if result.observation is not None and envelope.type in _TWO_WAYS:
+            self._leave_out_told(result, result.observation, envelope)
         if (told := result.events) is not None:
             told.events = [e for e in told.events if not self._repeats.is_repeated_event(e, told.received_at)]
             result.events = told if told.events else None
         return result, record.key or envelope.key
+
+    def _leave_out_told(self, result: Normalised, seen: wire.Observation, envelope: Envelope) -> None:
+        """Leave out the readings that were told the other way, live or read back."""
+        readings = self._repeats.not_told_the_other_way(seen.readings, envelope)
+        if len(readings) < len(seen.readings):
+            LEFT_OUT.labels("normalise", self.vendor, "told_before").inc(len(seen.readings) - len(readings))
+            seen.readings = readings
+            result.observation = seen if readings else None
 
     def _unreadable(self, record: Record, origin: wire.Origin, reason: str) -> wire.DeadLetter:
         """The dead letter of a record that is no envelope; it was received when Kafka got it."""
@@ -311,24 +326,29 @@ class NormaliseStep:
         What no topic takes becomes a problem of the dead letter.
         """
         letter = result.dead_letter
-        for topic, made in ((READINGS, result.observation), (EVENTS, result.events)):
-            if made is None:
-                continue
-            output = _output(topic, key, made.id, made)
-            size = len(output.value or b"")
-            if size < _SURELY_FITS or record_bytes(output) <= MAX_RECORD_BYTES:
+        if (seen := result.observation) is not None:
+            output = _output(READINGS, key, seen.id, seen)
+            if _fits(output):
                 outputs.append(output)
-                self.told = (record.offset, self.told[1]) if topic == READINGS else (self.told[0], record.offset)
+                self.told = (record.offset, self.told[1])
             else:
-                letter = self._too_large(letter, made, record, size)
+                letter = self._too_large(letter, seen, record, output)
+        if (told := result.events) is not None:
+            output = _output(EVENTS, key, told.id, told)
+            if _fits(output):
+                outputs.append(output)
+                self.told = (self.told[0], record.offset)
+            else:
+                letter = self._too_large(letter, told, record, output)
         if letter is None:
             return False
         outputs.append(_bounded_letter(key, letter))
         return True
 
     def _too_large(
-        self, letter: wire.DeadLetter | None, made: wire.Observation | wire.EventSet, record: Record, size: int
+        self, letter: wire.DeadLetter | None, made: wire.Observation | wire.EventSet, record: Record, output: Output
     ) -> wire.DeadLetter:
+        size = len(output.value or b"")
         problem = wire.Problem("", "too_large", f"{size} bytes normalised; the limit is {MAX_RECORD_BYTES}")
         if letter is not None:
             letter.problems.append(problem)
@@ -364,6 +384,10 @@ def _is_timeless(result: Normalised) -> bool:
     """Whether the vendor's message carried no time of its own."""
     readings = result.observation.readings if result.observation is not None else []
     return all(reading.time_source == "received" for reading in readings)
+
+
+def _fits(output: Output) -> bool:
+    return len(output.value or b"") < _SURELY_FITS or record_bytes(output) <= MAX_RECORD_BYTES
 
 
 def _output(topic: str, key: bytes, name: str, made: Any) -> Output:
