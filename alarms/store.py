@@ -29,9 +29,10 @@ from alarms.notify import outbox
 from runtime.sql import Moment, file_url, make_engine, reason, writing
 from schemas import wire
 from schemas.consumed import Record
-from schemas.records import AlarmRule, AlarmStatus, Severity
+from schemas.records import AlarmRule
 from schemas.rules import encode_rule, parse_rule
 from schemas.topics import ALARMS
+from schemas.words import AlarmStatus, Severity
 
 SCHEMA = 1
 OPEN = ("active", "acknowledged")

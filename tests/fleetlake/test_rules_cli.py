@@ -90,7 +90,7 @@ def test_rules_are_tried_out_on_a_recording(run: Run, tmp_path: Path) -> None:
     lines = b"\n".join(each.value or b"" for each in recorded())
     (tmp_path / "recorded.jsonl").write_bytes(lines + b"\n")
     told = run("rules", "test", "rules.json", "--recording", "recorded.jsonl")
-    assert "1 alarms of 2 rules in 5 readings of 2 devices, 2026-03-16 00:00:00 to 2026-03-16 00:15:50" in told
+    assert "1 alarms of 2 rules in 5 readings of 2 devices, 2026-03-16 00:00:00Z to 2026-03-16 00:15:50Z" in told
     assert "nothing received for 300 s" in told
     assert "2026-03-16 00:08:20" in told, "last heard at 200 s, and 300 s later it is offline"
     (tmp_path / "recorded.jsonl").write_bytes(lines + b"\nrubbish")
