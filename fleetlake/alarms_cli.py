@@ -275,14 +275,14 @@ def _store(config: Path | None, data: Path | None) -> Iterator[Store]:
     """The service's database, whether the service runs or not."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from alarms.errors import AlarmServiceError
     from alarms.service import store_of
+    from runtime.errors import StageError
     from runtime.sql import reason
 
     settings = read_settings(config, data)
     try:
         store = store_of(settings.alarms, settings.pipeline.data)
-    except AlarmServiceError as error:
+    except StageError as error:
         raise UserError(str(error)) from error
     try:
         yield store

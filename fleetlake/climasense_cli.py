@@ -64,7 +64,8 @@ def create_key(
 
     A device may have several, so that one can be replaced without a break.
     """
-    from connectors.climasense.protocol import Provisioned, hash_key
+    from connectors.climasense.protocol import Provisioned
+    from runtime.keys import hash_key
 
     if not device:
         raise UserError("a device needs a name")
@@ -222,13 +223,13 @@ def _store(config: Path | None, data: Path | None) -> Iterator[Store]:
 
     from connectors.climasense.connector import store_of
     from connectors.climasense.store import StateError
-    from connectors.errors import ConnectorError
+    from runtime.errors import StageError
     from runtime.sql import reason
 
     settings = read_settings(config, data)
     try:
         store = store_of(settings.climasense, settings.pipeline.data / "state")
-    except ConnectorError as error:
+    except StageError as error:
         raise UserError(str(error)) from error
     try:
         yield store

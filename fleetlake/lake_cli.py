@@ -235,9 +235,9 @@ def erase(
     from aiokafka.errors import KafkaError
     from sqlalchemy.exc import SQLAlchemyError
 
-    from alarms.errors import AlarmServiceError
     from fleetlake.erase import delete_files, erase_alarms, erase_rows, forget_registry_entry, wait_for_published
     from fleetlake.stages import resolve_kafka
+    from runtime.errors import StageError
     from sinks.upkeep import Contended
 
     settings, location = _lake(config, data)
@@ -248,7 +248,7 @@ def erase(
         asyncio.run(forget_registry_entry(resolve_kafka(settings), device))
         alarms = erase_alarms(settings.alarms, settings.pipeline.data, device)
         done = erase_rows(location, device)
-    except (KafkaError, Contended, AlarmServiceError, SQLAlchemyError) as error:
+    except (KafkaError, Contended, StageError, SQLAlchemyError) as error:
         raise UserError(f"not erased, run it again: {error or type(error).__name__}") from error
     rows = {**done.rows} if alarms is None else {**done.rows, "(alarm service)": alarms}
     print_records([{"table": name, "rows deleted": count} for name, count in rows.items()])

@@ -76,13 +76,13 @@ def _history(
 ) -> tuple[list[DeliveryInfo], int]:
     from sqlalchemy.exc import SQLAlchemyError
 
-    from alarms.errors import AlarmServiceError
     from alarms.service import outbox_of, store_of
+    from runtime.errors import StageError
     from runtime.sql import reason
 
     try:
         store = store_of(settings.alarms, settings.pipeline.data)
-    except AlarmServiceError as error:
+    except StageError as error:
         raise UserError(str(error)) from error
     try:
         return outbox_of(store, settings.notify).history(limit, offset, status=status, channel_id=channel)

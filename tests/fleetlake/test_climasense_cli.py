@@ -11,9 +11,9 @@ from typing import Protocol
 
 import pytest
 
-from connectors.climasense.protocol import hash_key
 from connectors.climasense.store import open_store
 from fleetlake.cli import main
+from runtime.keys import hash_key
 
 
 class Run(Protocol):
