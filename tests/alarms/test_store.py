@@ -27,19 +27,10 @@ NOW = datetime(2026, 3, 30, 14, 0, 0, 123456, tzinfo=UTC)
 ALL = AlarmFilter()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    url = None
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgresql")
-        engine = sa.create_engine(url)
-        with engine.begin() as tx:
-            tx.execute(sa.text("DROP SCHEMA public CASCADE"))
-            tx.execute(sa.text("CREATE SCHEMA public"))
-        engine.dispose()
-    opened = open_store(url, tmp_path / "alarms.db")
-    yield opened
-    opened.close()
+@pytest.fixture
+def store(database_url: str | None, tmp_path: Path) -> Iterator[Store]:
+    with closing(open_store(database_url, tmp_path / "alarms.db")) as opened:
+        yield opened
 
 
 def event(

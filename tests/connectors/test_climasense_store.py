@@ -30,21 +30,10 @@ from tests.connectors.conftest import Tail
 NOW = datetime(2026, 3, 29, 12, 0, 0, 123456, tzinfo=UTC)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    url = None
-    if request.param == "postgresql":
-        import sqlalchemy as sa
-
-        url = request.getfixturevalue("postgresql")
-        engine = sa.create_engine(url)
-        with engine.begin() as tx:
-            tx.execute(sa.text("DROP SCHEMA public CASCADE"))
-            tx.execute(sa.text("CREATE SCHEMA public"))
-        engine.dispose()
-    opened = open_store(url, tmp_path)
-    yield opened
-    opened.close()
+@pytest.fixture
+def store(database_url: str | None, tmp_path: Path) -> Iterator[Store]:
+    with contextlib.closing(open_store(database_url, tmp_path)) as opened:
+        yield opened
 
 
 def add(store: Store, device: str, key: str = "", role: str = "device", batch: str | None = None) -> None:
