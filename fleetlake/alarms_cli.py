@@ -272,24 +272,12 @@ def _ask(folder: Path, statement: str, values: Sequence[str]) -> list[dict[str, 
 
 @contextmanager
 def _store(config: Path | None, data: Path | None) -> Iterator[Store]:
-    """The service's database, whether the service runs or not."""
-    from sqlalchemy.exc import SQLAlchemyError
-
     from alarms.service import store_of
-    from runtime.errors import StageError
-    from runtime.sql import reason
+    from fleetlake.stores import using
 
     settings = read_settings(config, data)
-    try:
-        store = store_of(settings.alarms, settings.pipeline.data)
-    except StageError as error:
-        raise UserError(str(error)) from error
-    try:
+    with using("the alarm service", lambda: store_of(settings.alarms, settings.pipeline.data)) as store:
         yield store
-    except SQLAlchemyError as error:
-        raise UserError(f"the alarm service's database is away: {reason(error)}") from error
-    finally:
-        store.close()
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -218,27 +218,17 @@ def list_firmware(config: ConfigOption = None, data: DataOption = None) -> None:
 
 @contextmanager
 def _store(config: Path | None, data: Path | None) -> Iterator[Store]:
-    """The server's database, whether the server runs or not; what cannot be done is a UserError."""
-    from sqlalchemy.exc import SQLAlchemyError
-
+    """The server's database; what cannot be done is a UserError."""
     from connectors.climasense.connector import store_of
     from connectors.climasense.store import StateError
-    from runtime.errors import StageError
-    from runtime.sql import reason
+    from fleetlake.stores import using
 
     settings = read_settings(config, data)
     try:
-        store = store_of(settings.climasense, settings.pipeline.data / "state")
-    except StageError as error:
-        raise UserError(str(error)) from error
-    try:
-        yield store
+        with using("climasense", lambda: store_of(settings.climasense, settings.pipeline.data / "state")) as store:
+            yield store
     except StateError as error:
         raise UserError(str(error)) from error
-    except SQLAlchemyError as error:
-        raise UserError(f"climasense: the database is away: {reason(error)}") from error
-    finally:
-        store.close()
 
 
 def _object(text: str, option: str) -> dict[str, Any]:

@@ -74,22 +74,11 @@ def history(
 def _history(
     settings: Settings, limit: int, offset: int, status: StatusName | None, channel: str | None
 ) -> tuple[list[DeliveryInfo], int]:
-    from sqlalchemy.exc import SQLAlchemyError
-
     from alarms.service import outbox_of, store_of
-    from runtime.errors import StageError
-    from runtime.sql import reason
+    from fleetlake.stores import using
 
-    try:
-        store = store_of(settings.alarms, settings.pipeline.data)
-    except StageError as error:
-        raise UserError(str(error)) from error
-    try:
+    with using("the alarm service", lambda: store_of(settings.alarms, settings.pipeline.data)) as store:
         return outbox_of(store, settings.notify).history(limit, offset, status=status, channel_id=channel)
-    except SQLAlchemyError as error:
-        raise UserError(f"the alarm service's database is away: {reason(error)}") from error
-    finally:
-        store.close()
 
 
 def _print(found: list[DeliveryInfo]) -> None:
