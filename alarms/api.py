@@ -29,8 +29,9 @@ from alarms.settings import AlarmsSettings
 from alarms.store import AlarmFilter, Store, StoredAlarm
 from runtime.metrics import LEFT_OUT
 from schemas import alarm_api as contract
-from schemas.records import AlarmRule, AlarmStatus, Severity
+from schemas.records import AlarmRule
 from schemas.rules import RefusedRule, merge_rule, parse_rule
+from schemas.words import AlarmStatus, Severity
 
 _log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from alarms.errors import AlarmServiceError
 from alarms.store import StaleBatch, Store
+from runtime.errors import StageError
 from runtime.metrics import LAG, LEFT_OUT, RECORDS_IN
 from schemas import wire
 from schemas.consumed import Record
@@ -73,7 +73,7 @@ class Feed:
     async def run(self, partitions: Mapping[str, Iterable[int]]) -> None:
         """Follow until cancelled; `partitions` are those of the two topics.
 
-        AlarmServiceError where the log does not go with the store.
+        StageError where the log does not go with the store.
         """
         rules = [TopicPartition(RULES, number) for number in partitions[RULES]]
         alarms = [TopicPartition(ALARMS, number) for number in partitions[ALARMS]]
@@ -108,7 +108,7 @@ class Feed:
         for tp in tps:
             offset = stored.get(tp.partition)
             if offset is not None and offset > ends[tp]:
-                raise AlarmServiceError(
+                raise StageError(
                     f"{tp.topic}[{tp.partition}] ends at offset {ends[tp]}, but offset {offset} is the next that the "
                     "alarm service's database waits for: the log was cut or replaced. Restore it, or use a new database"
                 )

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from aiohttp import web
-
 from alarms.api import Api
-from alarms.errors import AlarmServiceError
 from alarms.feed import Feed
 from alarms.notify.dispatcher import Dispatcher
 from alarms.notify.http import NotifyApi
@@ -24,12 +19,14 @@ from alarms.settings import AlarmsSettings
 from alarms.store import Store, open_store
 from runtime.health import Health
 from runtime.kafka import KafkaSettings, client_options
+from runtime.server import serving
 from schemas.topics import ALARMS, RULES
 
 _log = logging.getLogger(__name__)
 
 DATABASE = Path("state") / "alarms.db"
 """Where the database is in the data folder, unless `database_url` names another."""
+SERVED = "alarms"
 _FORGET_SECONDS = 3600.0
 
 
@@ -44,7 +41,7 @@ async def run_alarms(
 ) -> None:
     """Serve, and notify, until `stop`. The topics must exist.
 
-    AlarmServiceError where the port is taken, the database cannot be used, or Kafka's log does not go with it.
+    StageError where the port is taken, the database cannot be used, or Kafka's log does not go with it.
     Whatever else fails ends the process; the next one goes on where the store is.
     """
     client, notify = client_options(kafka), notify or NotifySettings()
@@ -57,7 +54,7 @@ async def run_alarms(
             health.ready.append(feed.problem)
             partitions = {topic: await publisher.partitions(topic) for topic in (ALARMS, RULES)}
             app = Api(settings, store, feed, publisher, NotifyApi(notify, outbox).handlers()).app()
-            async with _serving(app, settings.host, settings.port) as port, asyncio.TaskGroup() as group:
+            async with serving(app, settings.host, settings.port, SERVED) as port, asyncio.TaskGroup() as group:
                 _log.info("alarms: http://%s:%d/v1/iot/alarms", settings.host, port)
                 tasks = [
                     group.create_task(feed.run(partitions)),
@@ -73,7 +70,7 @@ async def run_alarms(
 
 
 def store_of(settings: AlarmsSettings, data: Path) -> Store:
-    """The store as configured. AlarmServiceError where it cannot be opened."""
+    """The store as configured. StageError where it cannot be opened."""
     url = settings.database_url
     return open_store(url.get_secret_value() if url is not None else None, data / DATABASE)
 
@@ -97,17 +94,3 @@ async def _forget(store: Store, keep: timedelta) -> None:
         if count:
             _log.info("alarms: %d alarms resolved more than %d days ago are forgotten", count, keep.days)
         await asyncio.sleep(_FORGET_SECONDS)
-
-
-@asynccontextmanager
-async def _serving(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise AlarmServiceError(f"alarms: cannot listen on {host}:{port}: {error.strerror or error}") from error
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()

@@ -10,7 +10,6 @@ that another has stored the batch (`StaleBatch`) goes on from where that one cam
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,29 +21,23 @@ from typing import Any
 import msgspec
 import pydantic_core
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
 
-from alarms.errors import AlarmServiceError
 from alarms.notify import outbox
-from runtime.sql import Moment, file_url, make_engine, reason, writing
+from runtime.keys import hash_key
+from runtime.sql import Database, Moment, Schema, meta_table, open_database
 from schemas import wire
 from schemas.consumed import Record
-from schemas.records import AlarmRule, AlarmStatus, Severity
+from schemas.records import AlarmRule
 from schemas.rules import encode_rule, parse_rule
 from schemas.topics import ALARMS
+from schemas.words import AlarmStatus, Severity
 
-SCHEMA = 1
 OPEN = ("active", "acknowledged")
 
 _ALARM_DECODER = msgspec.json.Decoder(wire.Alarm)
 
 _metadata = sa.MetaData()
-_meta = sa.Table(
-    "meta",
-    _metadata,
-    sa.Column("name", sa.String, primary_key=True),
-    sa.Column("value", sa.Integer, nullable=False),
-)
+meta_table(_metadata)
 _offsets = sa.Table(
     "offsets",
     _metadata,
@@ -142,22 +135,10 @@ class KeyInfo:
     revoked_at: datetime | None
 
 
-class Store:
+class Store(Database):
     """The database. Every method may raise `SQLAlchemyError`: it is away."""
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        self.on_events: OnEvents | None = None
-        self._write = writing(engine)
-
-    @property
-    def engine(self) -> sa.Engine:
-        """The database, for what is kept beside the alarms."""
-        return self._engine
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._engine.dispose()
+    on_events: OnEvents | None = None
 
     # -- what Kafka told
 
@@ -292,7 +273,7 @@ class Store:
         """Make an API key and return it, the only time that anybody sees it: its hash is kept."""
         key_id, secret = secrets.token_hex(4), secrets.token_hex(16)
         with self._write.begin() as tx:
-            values = {"key_id": key_id, "name": name, "digest": _digest(secret), "created_at": now}
+            values = {"key_id": key_id, "name": name, "digest": hash_key(secret), "created_at": now}
             tx.execute(_keys.insert().values(**values))
         return f"fleetlake_{key_id}_{secret}"
 
@@ -305,8 +286,8 @@ class Store:
         query = sa.select(_keys).where(_keys.c.key_id == _plain(key_id), _keys.c.revoked_at.is_(None))
         with self._engine.begin() as tx:
             row = tx.execute(query).first()
-        known = row.digest if row is not None else _digest("")
-        return row.name if hmac.compare_digest(known, _digest(secret)) and row is not None else None
+        known = row.digest if row is not None else hash_key("")
+        return row.name if hmac.compare_digest(known, hash_key(secret)) and row is not None else None
 
     def list_keys(self) -> list[KeyInfo]:
         """All keys, revoked ones too, oldest first."""
@@ -324,27 +305,10 @@ class Store:
 def open_store(url: str | None, path: Path) -> Store:
     """The store at a URL, else in a SQLite file; made where it is not there.
 
-    AlarmServiceError where it cannot be opened. The text never holds the URL's password.
+    StageError where it cannot be opened. The text never holds the URL's password.
     """
-    try:
-        engine = make_engine(url or file_url(path))
-        _make_tables(engine)
-    except (SQLAlchemyError, ImportError, OSError) as error:
-        raise AlarmServiceError(f"the alarm service's database cannot be used: {reason(error)}") from error
-    return Store(engine)
-
-
-def _make_tables(engine: sa.Engine) -> None:
-    with writing(engine).begin() as tx:
-        if tx.dialect.name == "postgresql":  # two processes that start at once
-            tx.execute(sa.text("SELECT pg_advisory_xact_lock(7305809)"))
-        _metadata.create_all(tx)
-        outbox.make_tables(tx, datetime.now(UTC))
-        found = tx.scalar(sa.select(_meta.c.value).where(_meta.c.name == "schema"))
-        if found is None:
-            tx.execute(_meta.insert().values(name="schema", value=SCHEMA))
-        elif found != SCHEMA:
-            raise AlarmServiceError(f"the alarm service's database has schema {found}, this program {SCHEMA}")
+    schema = Schema("the alarm service", _metadata, lock=7305809)
+    return Store(open_database(schema, url, path, lambda tx: outbox.make_tables(tx, datetime.now(UTC))))
 
 
 def _advance(tx: sa.Connection, partition: int, expected: int | None, next_: int) -> None:
@@ -430,7 +394,3 @@ def _plain(text: str) -> str:
 
 def _decode_alarm(body: str) -> wire.Alarm:
     return _ALARM_DECODER.decode(body)
-
-
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()

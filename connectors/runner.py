@@ -18,8 +18,8 @@ from pydantic import BaseModel
 from connectors.backoff import Backoff
 from connectors.context import Context
 from connectors.division import KafkaShare, Share
-from connectors.errors import ConnectorError
 from connectors.publisher import Publisher
+from runtime.errors import StageError
 from runtime.health import Health
 from runtime.kafka import KafkaSettings
 from schemas.redact import mask
@@ -137,6 +137,6 @@ def _explain(error: BaseException) -> str:
     known = error
     while isinstance(known, BaseExceptionGroup) and len(known.exceptions) == 1:
         known = known.exceptions[0]
-    if isinstance(known, ConnectorError):
+    if isinstance(known, StageError):
         return str(known)
     return mask("".join(traceback.format_exception(error)))

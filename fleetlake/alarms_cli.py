@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
-import logging
-import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
@@ -20,6 +16,9 @@ from uuid import uuid4
 import typer
 
 from fleetlake.errors import UserError
+from fleetlake.options import ConfigOption, DataOption, JsonOption, read_settings
+from fleetlake.output import print_table, time_text
+from schemas.words import AlarmStatus, Severity
 
 if TYPE_CHECKING:
     from alarms.store import Store
@@ -31,11 +30,6 @@ alarms = typer.Typer(
 keys = typer.Typer(help="API keys of the alarm service.", no_args_is_help=True, rich_markup_mode=None)
 alarms.add_typer(keys, name="keys")
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Configuration file; default fleetlake.toml or $FLEETLAKE_CONFIG.")
-]
-DataOption = Annotated[Path | None, typer.Option("--data", "-d", help="Data folder; default [pipeline] data.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AlarmArgument = Annotated[str, typer.Argument(help="The alarm's id, or its beginning.")]
 NoteOption = Annotated[str | None, typer.Option("--note", "-n", help="For the timeline.")]
 ActorOption = Annotated[str | None, typer.Option("--actor", help="Who does it; default: the user of this process.")]
@@ -44,28 +38,10 @@ WaitOption = Annotated[float, typer.Option("--wait", min=1, help="Wait so many s
 _LEAST_PREFIX = 4
 
 
-class StatusName(StrEnum):
-    """The document's words."""
-
-    ACTIVE = "active"
-    ACKNOWLEDGED = "acknowledged"
-    RESOLVED = "resolved"
-
-
-class SeverityName(StrEnum):
-    """Severities, worst first."""
-
-    CRITICAL = "critical"
-    MAJOR = "major"
-    MINOR = "minor"
-    WARNING = "warning"
-    INFO = "info"
-
-
 @alarms.command("list")
 def list_alarms(
-    status: Annotated[StatusName | None, typer.Option(help="Only these; default: all that are open.")] = None,
-    severity: Annotated[SeverityName | None, typer.Option(help="Only these.")] = None,
+    status: Annotated[AlarmStatus | None, typer.Option(help="Only these; default: all that are open.")] = None,
+    severity: Annotated[Severity | None, typer.Option(help="Only these.")] = None,
     device: Annotated[str | None, typer.Option(help="Only this device's; a bare id is WAYSCloud's.")] = None,
     rule: Annotated[str | None, typer.Option(help="Only this rule's.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Resolved ones too.")] = False,
@@ -82,13 +58,13 @@ def list_alarms(
     if status is None and not everything:
         where.append("status <> 'resolved'")
     condition = f"WHERE {' AND '.join(where)}" if where else ""
-    folder = _settings(config, data).pipeline.data
+    folder = read_settings(config, data).pipeline.data
     found = _ask(folder, f"FROM alarms {condition} ORDER BY triggered_at DESC, alarm_id", values)
     shown = found[:limit] if limit else found
     if as_json:
         typer.echo(json.dumps([_plain(row) for row in shown], indent=2))
         return
-    _table(
+    print_table(
         ("alarm", "device", "severity", "status", "triggered", "count", "title"),
         [
             (
@@ -96,7 +72,7 @@ def list_alarms(
                 row["device_id"],
                 row["severity"],
                 row["status"],
-                _time(row["triggered_at"]),
+                time_text(row["triggered_at"]),
                 str(row["occurrence_count"]),
                 row["title"],
             )
@@ -112,7 +88,7 @@ def show_alarm(
     alarm: AlarmArgument, as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None
 ) -> None:
     """Show an alarm and its timeline, as published last."""
-    folder = _settings(config, data).pipeline.data
+    folder = read_settings(config, data).pipeline.data
     found = _find(folder, alarm)
     timeline = _ask(
         folder,
@@ -123,67 +99,47 @@ def show_alarm(
     if as_json:
         typer.echo(json.dumps({**_plain(found), "timeline": [_plain(row) for row in timeline]}, indent=2))
         return
-    _table(("", ""), [(name, str(value)) for name, value in _plain(found).items() if value is not None])
-    _table(
+    print_table(("", ""), [(name, str(value)) for name, value in _plain(found).items() if value is not None])
+    print_table(
         ("", "at", "event", "actor", "note"),
-        [(str(e["id"]), _time(e["created_at"]), e["event_type"], e["actor"], e["note"]) for e in timeline],
+        [(str(e["id"]), time_text(e["created_at"]), e["event_type"], e["actor"], e["note"]) for e in timeline],
     )
 
 
 @alarms.command("summary")
 def summarise(as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None) -> None:
     """Count alarms by status, and the open ones by severity, as published last."""
-    folder = _settings(config, data).pipeline.data
+    folder = read_settings(config, data).pipeline.data
     rows = _ask(folder, "SELECT status, severity, count(*) AS n FROM alarms GROUP BY ALL", [])
-    by_status = {name.value: sum(r["n"] for r in rows if r["status"] == name) for name in StatusName}
-    still = [row for row in rows if row["status"] != StatusName.RESOLVED]
-    by_severity = {name.value: sum(row["n"] for row in still if row["severity"] == name) for name in SeverityName}
+    by_status = {name.value: sum(r["n"] for r in rows if r["status"] == name) for name in AlarmStatus}
+    still = [row for row in rows if row["status"] != AlarmStatus.RESOLVED]
+    by_severity = {name.value: sum(row["n"] for row in still if row["severity"] == name) for name in Severity}
     if as_json:
         total = sum(row["n"] for row in still)
         summary = {"by_status": by_status, "by_severity": by_severity, "active_total": total}
         typer.echo(json.dumps(summary, indent=2))
         return
-    _table(("status", "alarms"), [(name, str(count)) for name, count in by_status.items()])
-    _table(("severity", "open alarms"), [(name, str(count)) for name, count in by_severity.items()])
+    print_table(("status", "alarms"), [(name, str(count)) for name, count in by_status.items()])
+    print_table(("severity", "open alarms"), [(name, str(count)) for name, count in by_severity.items()])
 
 
-@alarms.command("acknowledge")
-def acknowledge(
-    alarm: AlarmArgument,
-    note: NoteOption = None,
-    actor: ActorOption = None,
-    wait: WaitOption = 15,
-    config: ConfigOption = None,
-    data: DataOption = None,
-) -> None:
-    """Say that somebody takes care of an alarm."""
-    _act("acknowledge", alarm, note, actor, wait, _settings(config, data))
+def _add_command(action: str, purpose: str) -> None:
+    def command(
+        alarm: AlarmArgument,
+        note: NoteOption = None,
+        actor: ActorOption = None,
+        wait: WaitOption = 15,
+        config: ConfigOption = None,
+        data: DataOption = None,
+    ) -> None:
+        _act(action, alarm, note, actor, wait, read_settings(config, data))
+
+    alarms.command(action, help=purpose)(command)
 
 
-@alarms.command("resolve")
-def resolve(
-    alarm: AlarmArgument,
-    note: NoteOption = None,
-    actor: ActorOption = None,
-    wait: WaitOption = 15,
-    config: ConfigOption = None,
-    data: DataOption = None,
-) -> None:
-    """Resolve an alarm. While its condition stays true it does not trigger again."""
-    _act("resolve", alarm, note, actor, wait, _settings(config, data))
-
-
-@alarms.command("reopen")
-def reopen(
-    alarm: AlarmArgument,
-    note: NoteOption = None,
-    actor: ActorOption = None,
-    wait: WaitOption = 15,
-    config: ConfigOption = None,
-    data: DataOption = None,
-) -> None:
-    """Open an alarm again that was resolved, within 30 days."""
-    _act("reopen", alarm, note, actor, wait, _settings(config, data))
+_add_command("acknowledge", "Say that somebody takes care of an alarm.")
+_add_command("resolve", "Resolve an alarm. While its condition stays true it does not trigger again.")
+_add_command("reopen", "Open an alarm again that was resolved, within 30 days.")
 
 
 @alarms.command("snooze")
@@ -203,21 +159,16 @@ def snooze(
     length = timedelta(minutes=int(matched[1]) * {"m": 1, "h": 60, "d": 1440}[matched[2]])
     if length > timedelta(days=366):
         raise UserError("an alarm can be snoozed for 366 days at most")
-    _act("snooze", alarm, note, actor, wait, _settings(config, data), datetime.now(UTC) + length)
+    _act("snooze", alarm, note, actor, wait, read_settings(config, data), datetime.now(UTC) + length)
 
 
 @alarms.command("serve")
 def serve(config: ConfigOption = None, data: DataOption = None) -> None:
     """Serve alarms and rules over HTTP, by the API keys of `fleetlake alarms keys`."""
-    from fleetlake.stages import alarms_stage
-    from runtime.process import run_stage
+    from fleetlake.stages import alarms_stage, run_and_leave
 
-    settings = _settings(config, data)
-    pipeline = settings.pipeline
-    code = run_stage("alarms", alarms_stage(settings), pipeline.health_host, pipeline.health_port)
-    logging.shutdown()
-    sys.stdout.flush()
-    os._exit(code)  # client libraries leave threads that would keep a failed process alive
+    settings = read_settings(config, data)
+    run_and_leave(settings, "alarms", alarms_stage(settings))
 
 
 @keys.command("create")
@@ -238,8 +189,8 @@ def list_keys(config: ConfigOption = None, data: DataOption = None) -> None:
     """Show whose keys there are."""
     with _store(config, data) as store:
         found = store.list_keys()
-    rows = [(key.key_id, key.name, _time(key.created_at), _time(key.revoked_at) or "in force") for key in found]
-    _table(("key", "name", "created", "revoked"), rows)
+    rows = [(key.key_id, key.name, time_text(key.created_at), time_text(key.revoked_at) or "in force") for key in found]
+    print_table(("key", "name", "created", "revoked"), rows)
 
 
 @keys.command("revoke")
@@ -289,7 +240,7 @@ def _act(
             f"the action is in Kafka, but the alarm engine has told nothing of it within {wait:g} s: either no stream "
             "worker runs, and it will be carried out when one does, or the alarm has changed meanwhile"
         )
-    word = f"snoozed until {_time(event.alarm.snoozed_until)}" if action == "snooze" else event.alarm.status
+    word = f"snoozed until {time_text(event.alarm.snoozed_until)}" if action == "snooze" else event.alarm.status
     typer.echo(f"{event.alarm.alarm_id} is {word}: {event.alarm.title}")
 
 
@@ -321,33 +272,12 @@ def _ask(folder: Path, statement: str, values: Sequence[str]) -> list[dict[str, 
 
 @contextmanager
 def _store(config: Path | None, data: Path | None) -> Iterator[Store]:
-    """The service's database, whether the service runs or not."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from alarms.errors import AlarmServiceError
     from alarms.service import store_of
-    from runtime.sql import reason
+    from fleetlake.stores import using
 
-    settings = _settings(config, data)
-    try:
-        store = store_of(settings.alarms, settings.pipeline.data)
-    except AlarmServiceError as error:
-        raise UserError(str(error)) from error
-    try:
+    settings = read_settings(config, data)
+    with using("the alarm service", lambda: store_of(settings.alarms, settings.pipeline.data)) as store:
         yield store
-    except SQLAlchemyError as error:
-        raise UserError(f"the alarm service's database is away: {reason(error)}") from error
-    finally:
-        store.close()
-
-
-def _settings(config: Path | None, data: Path | None) -> Settings:
-    from fleetlake.config import load_settings
-    from runtime.log import configure_logging
-
-    settings = load_settings(config, **({"pipeline": {"data": data}} if data else {}))
-    configure_logging(settings.pipeline.log_level)
-    return settings
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
@@ -357,28 +287,3 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     if isinstance(plain.get("metadata"), str):
         plain["metadata"] = json.loads(plain["metadata"])
     return plain
-
-
-def _time(moment: datetime | None) -> str:
-    """UTC, to the second; what DuckDB tells has no zone and is UTC."""
-    if moment is None:
-        return ""
-    return (
-        moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "seconds")
-        if moment.tzinfo
-        else (moment.isoformat(" ", "seconds"))
-    )
-
-
-def _table(names: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*names, header_style="bold", show_header=any(names))
-    for row in rows:
-        table.add_row(*(Text(value or "") for value in row))
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200
-    console.print(table)

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from fleetlake.config import Settings
 from fleetlake.errors import UserError
 from fleetlake.stages import resolve_kafka
-from runtime.kafka import KafkaSettings, client_options
+from runtime.kafka import KafkaSettings
+from runtime.reading import reading
 from schemas.envelope import Envelope, EnvelopeError, read_envelope
 from schemas.timestamps import format_iso
 from schemas.topics import VENDORS, raw_topic
@@ -49,12 +49,7 @@ async def capture(settings: Settings, vendor: str, seconds: float, out: Path) ->
 
 async def _from_now_on(kafka: KafkaSettings, topic: str, seconds: float) -> AsyncIterator[Envelope]:
     """The envelopes that come to the topic within the time; a record that is none is left out."""
-    consumer = AIOKafkaConsumer(**client_options(kafka), enable_auto_commit=False)
-    await consumer.start()
-    try:
-        await consumer._client._wait_on_metadata(topic)
-        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-        consumer.assign(partitions)
+    async with reading(kafka, topic) as (consumer, partitions):
         for partition, end in (await consumer.end_offsets(partitions)).items():
             consumer.seek(partition, end)
         loop = asyncio.get_running_loop()
@@ -66,8 +61,6 @@ async def _from_now_on(kafka: KafkaSettings, topic: str, seconds: float) -> Asyn
                         yield read_envelope(record.value, record.headers)
                     except EnvelopeError:
                         continue
-    finally:
-        await consumer.stop()
 
 
 @dataclass

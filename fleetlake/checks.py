@@ -9,12 +9,11 @@ from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from fleetlake.config import Settings
 from fleetlake.errors import UserError
+from fleetlake.output import print_table
 from fleetlake.stages import resolve_kafka
 from runtime.checks import CheckResult
 from runtime.kafka import client_options
@@ -43,14 +42,8 @@ async def run_checks(settings: Settings, vendors: list[str]) -> bool:
 
 
 def _print(results: list[CheckResult]) -> None:
-    table = Table("", "what", "detail", header_style="bold")
-    for result in results:
-        mark = Text("ok", "green") if result.ok else Text("FAILED", "red")
-        table.add_row(mark, Text(result.name), Text(result.detail))  # as Text: `[ogmen]` is no markup
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
-    console.print(table)
+    marks = {True: Text("ok", "green"), False: Text("FAILED", "red")}
+    print_table(("", "what", "detail"), [(marks[result.ok], result.name, result.detail) for result in results])
 
 
 async def _check_data(data: Path) -> list[CheckResult]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import sys
 from collections.abc import Coroutine
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -19,12 +17,9 @@ from fleetlake.climasense_cli import climasense, keys
 from fleetlake.errors import UserError
 from fleetlake.lake_cli import dead_letters, erase, lake, replay
 from fleetlake.notify_cli import notify
+from fleetlake.options import ConfigOption, DataOption, read_settings
 from fleetlake.rules_cli import rules
 from fleetlake.sql_cli import export, plot, sql
-
-if TYPE_CHECKING:
-    from fleetlake.config import Settings
-    from runtime.process import Stage
 
 T = TypeVar("T")
 
@@ -50,11 +45,6 @@ app.command()(erase)
 app.command()(sql)
 app.command()(plot)
 app.command()(export)
-
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Configuration file; default fleetlake.toml or $FLEETLAKE_CONFIG.")
-]
-DataOption = Annotated[Path | None, typer.Option("--data", "-d", help="Data folder; default [pipeline] data.")]
 
 
 class SinkName(StrEnum):
@@ -109,7 +99,7 @@ def up(
     """
     from fleetlake.up import run_up
 
-    settings = _settings(config, data)
+    settings = read_settings(config, data)
     raise typer.Exit(run_up(settings, seconds))
 
 
@@ -120,10 +110,10 @@ def connect(
     data: DataOption = None,
 ) -> None:
     """Write what vendors send to the raw topics."""
-    from fleetlake.stages import connect_stage
+    from fleetlake.stages import connect_stage, run_and_leave
 
-    settings = _settings(config, data)
-    _run_stage(settings, "connect", connect_stage(settings, vendors or []))
+    settings = read_settings(config, data)
+    run_and_leave(settings, "connect", connect_stage(settings, vendors or []))
 
 
 @app.command()
@@ -132,10 +122,10 @@ def stream(config: ConfigOption = None, data: DataOption = None) -> None:
 
     One Faust worker; start several to share the load.
     """
-    from fleetlake.stages import stream_stage
+    from fleetlake.stages import run_and_leave, stream_stage
 
-    settings = _settings(config, data)
-    _run_stage(settings, "stream", stream_stage(settings))
+    settings = read_settings(config, data)
+    run_and_leave(settings, "stream", stream_stage(settings))
 
 
 @app.command()
@@ -145,11 +135,11 @@ def sink(
     data: DataOption = None,
 ) -> None:
     """Write the lake (delta) and publish fleet.duckdb (duckdb)."""
-    from fleetlake.stages import sink_stage
+    from fleetlake.stages import run_and_leave, sink_stage
 
-    settings = _settings(config, data)
+    settings = read_settings(config, data)
     names = [name.value] if name else [s.value for s in SinkName]
-    _run_stage(settings, name.value if name else "sink", sink_stage(settings, names))
+    run_and_leave(settings, name.value if name else "sink", sink_stage(settings, names))
 
 
 @app.command()
@@ -166,7 +156,7 @@ def broker(
     from runtime.process import stop_with_supervisor
 
     stop_with_supervisor()
-    settings = _settings(config, data)
+    settings = read_settings(config, data)
     chosen = settings.broker.port if port is None else port
     run_broker(settings.pipeline.data, chosen, heap=f"{settings.broker.heap_megabytes}m")
 
@@ -177,10 +167,10 @@ def simulate(
     config: ConfigOption = None,
 ) -> None:
     """Run a vendor's simulated cloud and devices."""
-    from fleetlake.stages import simulate_stage
+    from fleetlake.stages import run_and_leave, simulate_stage
 
-    settings = _settings(config, None)
-    _run_stage(settings, "simulate", simulate_stage(settings, vendor))
+    settings = read_settings(config, None)
+    run_and_leave(settings, "simulate", simulate_stage(settings, vendor))
 
 
 @app.command()
@@ -188,7 +178,7 @@ def topics(config: ConfigOption = None, data: DataOption = None) -> None:
     """Declare missing Kafka topics and show all."""
     from fleetlake.stages import print_topics
 
-    _run(print_topics(_settings(config, data)))
+    _run(print_topics(read_settings(config, data)))
 
 
 @app.command()
@@ -203,7 +193,7 @@ def check(
     """
     from fleetlake.checks import run_checks
 
-    settings = _settings(config, data)
+    settings = read_settings(config, data)
     raise typer.Exit(0 if _run(run_checks(settings, vendors or [])) else 1)
 
 
@@ -223,7 +213,7 @@ def capture(
     """
     from fleetlake.capture import capture as record
 
-    written = _run(record(_settings(config, data), vendor, seconds, out))
+    written = _run(record(read_settings(config, data), vendor, seconds, out))
     for path in written:
         typer.echo(path)
     typer.echo(f"{len(written)} recording(s)", err=True)
@@ -237,25 +227,7 @@ def config(
     """Print the configuration in force, secrets masked."""
     from fleetlake.config import effective_toml, example_toml
 
-    typer.echo(example_toml() if example else effective_toml(_settings(config, None)))
-
-
-def _settings(config: Path | None, data: Path | None) -> Settings:
-    from fleetlake.config import load_settings
-    from runtime.log import configure_logging
-
-    settings = load_settings(config, **({"pipeline": {"data": data}} if data else {}))
-    configure_logging(settings.pipeline.log_level)
-    return settings
-
-
-def _run_stage(settings: Settings, name: str, stage: Stage) -> None:
-    from runtime.process import run_stage
-
-    code = run_stage(name, stage, settings.pipeline.health_host, settings.pipeline.health_port)
-    logging.shutdown()
-    sys.stdout.flush()
-    os._exit(code)  # client libraries leave threads that would keep a failed process alive
+    typer.echo(example_toml() if example else effective_toml(read_settings(config, None)))
 
 
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fleetlake.errors import UserError
+from fleetlake.options import ConfigOption, DataOption, read_settings
+from fleetlake.output import print_table, time_text
 
 if TYPE_CHECKING:
     from connectors.climasense.store import Store
@@ -27,10 +29,6 @@ climasense = typer.Typer(
 firmware = typer.Typer(help="Firmware, released batch by batch.", no_args_is_help=True, rich_markup_mode=None)
 climasense.add_typer(firmware, name="firmware")
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Configuration file; default fleetlake.toml or $FLEETLAKE_CONFIG.")
-]
-DataOption = Annotated[Path | None, typer.Option("--data", "-d", help="Data folder; default [pipeline] data.")]
 DeviceArgument = Annotated[str, typer.Argument(help="The device's own id, without `climasense:`.")]
 VersionArgument = Annotated[str, typer.Argument(help="E.g. 1.3.0.")]
 BatchOption = Annotated[list[str], typer.Option("--batch", "-b", help="Batch; may be given several times; * is all.")]
@@ -66,7 +64,8 @@ def create_key(
 
     A device may have several, so that one can be replaced without a break.
     """
-    from connectors.climasense.protocol import Provisioned, hash_key
+    from connectors.climasense.protocol import Provisioned
+    from runtime.keys import hash_key
 
     if not device:
         raise UserError("a device needs a name")
@@ -98,10 +97,10 @@ def list_keys(config: ConfigOption = None, data: DataOption = None) -> None:
     with _store(config, data) as store:
         found = store.list_keys()
     rows = [
-        (k.key_id, k.device, k.role, k.batch, k.source, _time(k.created_at), _time(k.revoked_at) or "in force")
+        (k.key_id, k.device, k.role, k.batch, k.source, time_text(k.created_at), time_text(k.revoked_at) or "in force")
         for k in found
     ]
-    _table(("key", "device", "role", "batch", "from", "created", "revoked"), rows)
+    print_table(("key", "device", "role", "batch", "from", "created", "revoked"), rows)
 
 
 @climasense.command("command")
@@ -119,7 +118,7 @@ def queue_command(
         raise UserError(f"factory_reset erases the device: confirm it with --confirm {device}")
     with _store(config, data) as store:
         command = store.queue_command(device, kind.value, content, _now(), confirmed=confirm == device)
-    typer.echo(f"{command.command_id} waits until {_time(command.expires_at)}")
+    typer.echo(f"{command.command_id} waits until {time_text(command.expires_at)}")
 
 
 @climasense.command("commands")
@@ -133,10 +132,17 @@ def list_commands(
         found = store.commands(device)
     now = _now()
     rows = [
-        (c.command_id, c.device, c.type, _time(c.created_at), c.status or _waits(c.expires_at, now), c.error_message)
+        (
+            c.command_id,
+            c.device,
+            c.type,
+            time_text(c.created_at),
+            c.status or _waits(c.expires_at, now),
+            c.error_message,
+        )
         for c in found
     ]
-    _table(("id", "device", "command", "created", "status", "error"), rows)
+    print_table(("id", "device", "command", "created", "status", "error"), rows)
 
 
 @climasense.command("settings")
@@ -207,33 +213,22 @@ def list_firmware(config: ConfigOption = None, data: DataOption = None) -> None:
     with _store(config, data) as store:
         found = store.firmware()
     rows = [(f.version, str(f.size_bytes), f.checksum, ", ".join(f.batches), f.release_notes) for f in found]
-    _table(("version", "bytes", "checksum", "released to", "notes"), rows)
+    print_table(("version", "bytes", "checksum", "released to", "notes"), rows)
 
 
 @contextmanager
 def _store(config: Path | None, data: Path | None) -> Iterator[Store]:
-    """The server's database, whether the server runs or not; what cannot be done is a UserError."""
-    from sqlalchemy.exc import SQLAlchemyError
-
+    """The server's database; what cannot be done is a UserError."""
     from connectors.climasense.connector import store_of
     from connectors.climasense.store import StateError
-    from connectors.errors import ConnectorError
-    from fleetlake.config import load_settings
-    from runtime.sql import reason
+    from fleetlake.stores import using
 
-    settings = load_settings(config, **({"pipeline": {"data": data}} if data else {}))
+    settings = read_settings(config, data)
     try:
-        store = store_of(settings.climasense, settings.pipeline.data / "state")
-    except ConnectorError as error:
-        raise UserError(str(error)) from error
-    try:
-        yield store
+        with using("climasense", lambda: store_of(settings.climasense, settings.pipeline.data / "state")) as store:
+            yield store
     except StateError as error:
         raise UserError(str(error)) from error
-    except SQLAlchemyError as error:
-        raise UserError(f"climasense: the database is away: {reason(error)}") from error
-    finally:
-        store.close()
 
 
 def _object(text: str, option: str) -> dict[str, Any]:
@@ -246,26 +241,8 @@ def _object(text: str, option: str) -> dict[str, Any]:
     return content
 
 
-def _table(columns: tuple[str, ...], rows: Sequence[Sequence[str | None]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(*columns, header_style="bold")
-    for row in rows:
-        table.add_row(*(escape(cell or "") for cell in row))
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200
-    console.print(table)
-
-
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _time(moment: datetime | None) -> str:
-    return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _waits(expires_at: datetime, now: datetime) -> str:

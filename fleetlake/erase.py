@@ -39,7 +39,7 @@ class Erased:
 def erase_alarms(settings: AlarmsSettings, data: Path, device: str) -> int | None:
     """Delete the device's alarms from the alarm service's database; how many, None where there is no database.
 
-    AlarmServiceError or SQLAlchemyError where it cannot be used.
+    StageError or SQLAlchemyError where it cannot be used.
     """
     from alarms.service import DATABASE, store_of
 

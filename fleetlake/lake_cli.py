@@ -6,15 +6,16 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fleetlake.errors import UserError
+from fleetlake.options import ConfigOption, DataOption, JsonOption, read_settings
+from fleetlake.output import print_records, time_text
 
 if TYPE_CHECKING:
     from fleetlake.config import Settings
@@ -25,11 +26,6 @@ lake = typer.Typer(
     help="The lake: merge files, delete unneeded ones, count, compare.", no_args_is_help=True, rich_markup_mode=None
 )
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Configuration file; default fleetlake.toml or $FLEETLAKE_CONFIG.")
-]
-DataOption = Annotated[Path | None, typer.Option("--data", "-d", help="Data folder; default [pipeline] data.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 TablesArgument = Annotated[list[str] | None, typer.Argument(help="Tables; default all.")]
 
 
@@ -52,7 +48,7 @@ def compact(
         except Contended as error:
             raise UserError(f"{name}: {error}; try again") from error
         found.append({"table": name, "files merged": done.merged, "into": done.into, "expired": done.expired})
-    _print(found, as_json)
+    print_records(found, as_json)
 
 
 @lake.command()
@@ -83,7 +79,7 @@ def vacuum(
         }
         for name in _existing(location, tables)
     ]
-    _print(found, as_json)
+    print_records(found, as_json)
 
 
 @lake.command()
@@ -112,7 +108,7 @@ def stats(
                 "last day": days[-1] if days else None,
             }
         )
-    _print(found, as_json)
+    print_records(found, as_json)
 
 
 @lake.command()
@@ -141,8 +137,8 @@ def verify(
     if as_json:
         print(json.dumps({"counted": summary, "problems": wrong}, indent=1))
     else:
-        _print(summary, False)
-        _print(wrong, False)
+        print_records(summary)
+        print_records(wrong)
         print(f"{len(wrong)} problem(s)" if wrong else "no hole, no double")
     raise typer.Exit(1 if wrong else 0)
 
@@ -186,9 +182,9 @@ def diff_lakes(
     if as_json:
         print(json.dumps([asdict(each) for each in found], indent=1, default=str))
     else:
-        _print([{k: v for k, v in asdict(each).items() if k != "examples"} for each in found], False)
+        print_records([{k: v for k, v in asdict(each).items() if k != "examples"} for each in found])
         for each in found:
-            _print(each.examples, False)
+            print_records(each.examples)
     raise typer.Exit(0 if all(each.alike for each in found) else 1)
 
 
@@ -209,11 +205,9 @@ def replay(
 
     from fleetlake.replay import Replay
     from fleetlake.stages import resolve_kafka
-    from runtime.log import configure_logging
     from schemas.topics import VENDORS
 
     settings, location = _lake(config, data)
-    configure_logging(settings.pipeline.log_level)
     unknown = [vendor for vendor in vendors or [] if vendor not in VENDORS]
     if unknown:
         raise UserError(f"unknown vendor {unknown[0]!r}; known are {', '.join(VENDORS)}")
@@ -224,7 +218,7 @@ def replay(
         found = asyncio.run(rebuilding.run(vendors or list(VENDORS), lambda said: print(said, file=sys.stderr)))
     except (KafkaError, OSError) as error:
         raise UserError(f"replay stopped: {error or type(error).__name__}") from error
-    _print([asdict(one) for one in found], False)
+    print_records([asdict(one) for one in found])
 
 
 def erase(
@@ -241,9 +235,9 @@ def erase(
     from aiokafka.errors import KafkaError
     from sqlalchemy.exc import SQLAlchemyError
 
-    from alarms.errors import AlarmServiceError
     from fleetlake.erase import delete_files, erase_alarms, erase_rows, forget_registry_entry, wait_for_published
     from fleetlake.stages import resolve_kafka
+    from runtime.errors import StageError
     from sinks.upkeep import Contended
 
     settings, location = _lake(config, data)
@@ -254,10 +248,10 @@ def erase(
         asyncio.run(forget_registry_entry(resolve_kafka(settings), device))
         alarms = erase_alarms(settings.alarms, settings.pipeline.data, device)
         done = erase_rows(location, device)
-    except (KafkaError, Contended, AlarmServiceError, SQLAlchemyError) as error:
+    except (KafkaError, Contended, StageError, SQLAlchemyError) as error:
         raise UserError(f"not erased, run it again: {error or type(error).__name__}") from error
     rows = {**done.rows} if alarms is None else {**done.rows, "(alarm service)": alarms}
-    _print([{"table": name, "rows deleted": count} for name, count in rows.items()], False)
+    print_records([{"table": name, "rows deleted": count} for name, count in rows.items()])
     published = settings.sink.delta.url or wait_for_published(settings.pipeline.data, done, wait)
     if not published:
         raise UserError(
@@ -296,12 +290,12 @@ def list_dead_letters(
     if as_json and each:
         print(json.dumps([asdict(letter) for letter in found[-limit:]], indent=1, default=str))
     elif not each:
-        _print(list(summary(found)), as_json)
+        print_records(list(summary(found)), as_json)
     else:
-        _print(
+        print_records(
             [
                 {
-                    "received": letter.received_at.strftime("%Y-%m-%d %H:%M:%SZ"),
+                    "received": time_text(letter.received_at),
                     "message": letter.message_id,
                     "device": letter.device_id,
                     "stage": letter.stage,
@@ -310,8 +304,7 @@ def list_dead_letters(
                     "goes back": "yes" if letter.kept_back is None else f"no: {letter.kept_back}",
                 }
                 for letter in found[-limit:]
-            ],
-            False,
+            ]
         )
 
 
@@ -353,7 +346,7 @@ def replay_dead_letters(
         except KafkaError as error:
             raise UserError(f"not all were put back: {error or type(error).__name__}") from error
     outcomes = Counter(why or ("would go back" if dry_run else "put back") for _, why in told)
-    _print([{"outcome": outcome, "letters": count} for outcome, count in outcomes.most_common()], False)
+    print_records([{"outcome": outcome, "letters": count} for outcome, count in outcomes.most_common()])
 
 
 def _letters(config: Path | None, data: Path | None, wanted: Wanted) -> tuple[Settings, LakeLocation, list[Letter]]:
@@ -379,10 +372,9 @@ def moment(text: str | None) -> datetime | None:
 
 
 def _lake(config: Path | None, data: Path | None) -> tuple[Settings, LakeLocation]:
-    from fleetlake.config import load_settings
     from sinks.location import LakeLocation
 
-    settings = load_settings(config, **({"pipeline": {"data": data}} if data else {}))
+    settings = read_settings(config, data)
     return settings, LakeLocation.of(settings.pipeline.data, settings.sink.delta)
 
 
@@ -404,27 +396,3 @@ def _existing(location: LakeLocation, names: list[str] | None) -> list[str]:
     if not there:
         raise UserError(f"no lake in {location.root} yet")
     return names or there
-
-
-def _print(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    if not rows:
-        return
-    table = Table(*rows[0], header_style="bold")
-    for row in rows:
-        table.add_row(
-            *(
-                escape("" if cell is None else f"{cell:,}" if isinstance(cell, int) else str(cell))
-                for cell in row.values()
-            )
-        )
-    console = Console()
-    if not sys.stdout.isatty():
-        console.width = 200
-    console.print(table)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fleetlake.errors import UserError
+from fleetlake.options import ConfigOption, DataOption, JsonOption, read_settings
+from fleetlake.output import print_table, time_text
 
 if TYPE_CHECKING:
     from alarms.notify.outbox import DeliveryInfo
@@ -23,12 +23,6 @@ notify = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Configuration file; default fleetlake.toml or $FLEETLAKE_CONFIG.")
-]
-DataOption = Annotated[Path | None, typer.Option("--data", "-d", help="Data folder; default [pipeline] data.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class StatusName(StrEnum):
@@ -46,7 +40,7 @@ def test(
     """Send a test notification now, past all policies; status 1 if the receiver does not take it."""
     from alarms.notify.dispatcher import send_test
 
-    channels = _settings(config, None).notify.channels
+    channels = read_settings(config, None).notify.channels
     if channel not in channels:
         known = ", ".join(sorted(channels)) or "none"
         raise UserError(f"no channel {channel!r} in [notify.channels]; there are: {known}")
@@ -67,9 +61,10 @@ def history(
     data: DataOption = None,
 ) -> None:
     """Show deliveries, latest first; whether the service runs or not."""
-    found, total = _history(_settings(config, data), limit, offset, status, channel)
+    found, total = _history(read_settings(config, data), limit, offset, status, channel)
     if as_json:
-        typer.echo(json.dumps({"deliveries": [asdict(one) for one in found], "total": total}, indent=2, default=_time))
+        told = {"deliveries": [asdict(one) for one in found], "total": total}
+        typer.echo(json.dumps(told, indent=2, default=lambda moment: time_text(moment, "T")))
         return
     _print(found)
     if len(found) < total:
@@ -79,57 +74,28 @@ def history(
 def _history(
     settings: Settings, limit: int, offset: int, status: StatusName | None, channel: str | None
 ) -> tuple[list[DeliveryInfo], int]:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from alarms.errors import AlarmServiceError
     from alarms.service import outbox_of, store_of
-    from runtime.sql import reason
+    from fleetlake.stores import using
 
-    try:
-        store = store_of(settings.alarms, settings.pipeline.data)
-    except AlarmServiceError as error:
-        raise UserError(str(error)) from error
-    try:
+    with using("the alarm service", lambda: store_of(settings.alarms, settings.pipeline.data)) as store:
         return outbox_of(store, settings.notify).history(limit, offset, status=status, channel_id=channel)
-    except SQLAlchemyError as error:
-        raise UserError(f"the alarm service's database is away: {reason(error)}") from error
-    finally:
-        store.close()
 
 
 def _print(found: list[DeliveryInfo]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(header_style="bold")
-    for name in ("created", "channel", "policy", "event", "alarm", "status", "tries", "sent or next", "detail"):
-        table.add_column(name)
-    for one in found:
-        table.add_row(
-            _time(one.created_at),
-            one.channel_id,
-            one.policy_id,
-            one.event_type,
-            one.alarm_id[:8],
-            one.status,
-            str(one.attempts),
-            _time(one.sent_at or one.next_attempt_at),
-            one.detail,
-        )
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 200
-    console.print(table)
-
-
-def _time(moment: datetime | None) -> str:
-    return "" if moment is None else moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _settings(config: Path | None, data: Path | None) -> Settings:
-    from fleetlake.config import load_settings
-    from runtime.log import configure_logging
-
-    settings = load_settings(config, **({"pipeline": {"data": data}} if data else {}))
-    configure_logging(settings.pipeline.log_level)
-    return settings
+    print_table(
+        ("created", "channel", "policy", "event", "alarm", "status", "tries", "sent or next", "detail"),
+        [
+            (
+                time_text(one.created_at),
+                one.channel_id,
+                one.policy_id,
+                one.event_type,
+                one.alarm_id[:8],
+                one.status,
+                str(one.attempts),
+                time_text(one.sent_at or one.next_attempt_at),
+                one.detail,
+            )
+            for one in found
+        ],
+    )

@@ -1,4 +1,4 @@
-"""How `fleetlake sql` prints rows: a table for people, Markdown, CSV or JSON lines for what comes next."""
+"""How commands print: a table for people; of `fleetlake sql` also Markdown, CSV or JSON lines for what comes next."""
 
 from __future__ import annotations
 
@@ -6,19 +6,57 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
-from datetime import date, datetime, time, timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TextIO
 
-from fleetlake.sql import Answer
-
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from fleetlake.sql import Answer
 
 Row = tuple[Any, ...]
+
+_PIPE_WIDTH = 200
+"""Columns of a table that goes to no terminal."""
+
+
+def print_table(names: Sequence[str], rows: Iterable[Sequence[str | Text | None]]) -> None:
+    """A table on standard output; without a header where no column has a name."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*names, header_style="bold", show_header=any(names))
+    for row in rows:
+        table.add_row(*(Text(cell or "") if cell is None or isinstance(cell, str) else cell for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    console.print(table)  # cells as Text: `[ogmen]` is no markup
+
+
+def print_records(records: Sequence[Mapping[str, Any]], as_json: bool = False) -> None:
+    """Records of one shape, as JSON or as a table (none where there are none)."""
+    if as_json:
+        print(json.dumps(records, indent=1))
+    elif records:
+        print_table(list(records[0]), [[_cell(value) for value in record.values()] for record in records])
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def time_text(moment: datetime | None, separator: str = " ") -> str:
+    """A time as people read it, in UTC, to the second; what has no zone is in UTC."""
+    if moment is None:
+        return ""
+    return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC).strftime(f"%Y-%m-%d{separator}%H:%M:%SZ")
 
 
 def write_table(answer: Answer, out: TextIO, limit: int, title: str | None = None) -> None:

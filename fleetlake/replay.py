@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.dataset as ds
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from deltalake.exceptions import TableNotFoundError
 
 from fleetlake.errors import UserError
-from runtime.kafka import KafkaSettings, client_options
+from runtime.kafka import KafkaSettings
+from runtime.reading import read_stretches, reading
 from schemas.consumed import Headers, Record
-from schemas.topics import MAX_MESSAGE_BYTES, raw_topic
+from schemas.topics import raw_topic
 from sinks.consumer import Slice
 from sinks.delta import Lake
 from sinks.location import LakeLocation
@@ -148,38 +148,16 @@ class Replay:
 
     async def _records(self, topic: str, done: Replayed) -> AsyncIterator[list[Record]]:
         """The raw records from the warm-up on, in order in each partition: of the table first, then Kafka's."""
-        consumer = AIOKafkaConsumer(
-            **client_options(self._kafka),
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
-        )
-        await consumer.start()
-        try:
-            await consumer._client._wait_on_metadata(topic)
-            partitions = [
-                TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())
-            ]
-            consumer.assign(partitions)
+        async with reading(self._kafka, topic) as (consumer, partitions):
             begin, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
             for records in self._of_table(topic, {p.partition: begin[p] for p in partitions}):
                 done.from_table += len(records)
                 yield records
             start_ms = int((self._since - WARM_UP).timestamp() * 1000)
             starts = await consumer.offsets_for_times(dict.fromkeys(partitions, max(0, start_ms)))
-            for p in partitions:
-                consumer.seek(p, starts[p].offset if starts[p] else end[p])
-            waiting = {p for p in partitions if starts[p] and starts[p].offset < end[p]}
-            consumer.pause(*(set(partitions) - waiting))
-            while waiting:
-                for p, records in (await consumer.getmany(timeout_ms=500, max_records=FETCH_RECORDS)).items():
-                    yield [record for record in records if record.offset < end[p]]
-                for p in list(waiting):
-                    if await consumer.position(p) >= end[p]:
-                        waiting.discard(p)
-                        consumer.pause(p)
-        finally:
-            await consumer.stop()
+            stretches = {p: (starts[p].offset, end[p]) for p in partitions if starts[p]}
+            async for _, records in read_stretches(consumer, stretches, FETCH_RECORDS):
+                yield records
 
     def _of_table(self, topic: str, before: dict[int, int]) -> Iterator[list[Record]]:
         """Records that Kafka holds no longer, in batches of one partition."""

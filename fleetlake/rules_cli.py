@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from fleetlake.errors import UserError
+from fleetlake.options import ConfigOption, DataOption, read_settings
+from fleetlake.output import print_table, time_text
 
 if TYPE_CHECKING:
     from fleetlake.config import Settings
@@ -27,10 +29,6 @@ rules = typer.Typer(
     rich_markup_mode=None,
 )
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Configuration file; default fleetlake.toml or $FLEETLAKE_CONFIG.")
-]
-DataOption = Annotated[Path | None, typer.Option("--data", "-d", help="Data folder; default [pipeline] data.")]
 FileArgument = Annotated[
     Path | None, typer.Argument(help="Rules (YAML or JSON), - for standard input; default rules_file in [stream].")
 ]
@@ -43,8 +41,8 @@ def check_rules(file: FileArgument = None, config: ConfigOption = None) -> None:
 
     Status 1 if any is refused.
     """
-    found, refused = _read(file, _settings(config, None))
-    _table(("rule", "type", "scope", "condition"), [_described(rule) for rule in found])
+    found, refused = _read(file, read_settings(config, None))
+    print_table(("rule", "type", "scope", "condition"), [_described(rule) for rule in found])
     _leave(refused)
 
 
@@ -53,18 +51,9 @@ def list_rules(config: ConfigOption = None, data: DataOption = None) -> None:
     """Show the rules of the running pipeline."""
     from streams.rule_topic import read_rules
 
-    found, refused = _run(read_rules(_client(_settings(config, data))))
-    rows = [
-        (
-            *_described(rule),
-            rule.severity.value,
-            "yes" if rule.is_enabled else "no",
-            rule.source,
-            _time(rule.updated_at),
-        )
-        for _, rule in sorted(found.items())
-    ]
-    _table(("rule", "type", "scope", "condition", "severity", "enabled", "from", "changed"), rows)
+    found, refused = _run(read_rules(_client(read_settings(config, data))))
+    rows = [_listed(rule) for _, rule in sorted(found.items())]
+    print_table(("rule", "type", "scope", "condition", "severity", "enabled", "from", "changed"), rows)
     _leave(refused)
 
 
@@ -79,7 +68,7 @@ def apply_rules(
 
     Running workers follow within seconds. Refused rules are left as they were; status 1 if there are any.
     """
-    settings = _settings(config, data)
+    settings = read_settings(config, data)
     found, refused = _read(file, settings)
     kept = {rule.id for rule in found} | {rule.rule_id for rule in refused}
     _run(_put(settings, found, "cli", kept if prune else None))
@@ -96,7 +85,7 @@ def import_rules(
 
     WAYSCloud's list of rules leaves out `config`: read each rule by its id, and put them into one list.
     """
-    settings = _settings(config, data)
+    settings = read_settings(config, data)
     found, refused = _read(file, settings)
     _run(_put(settings, found, "wayscloud", None))
     _leave(refused)
@@ -105,13 +94,13 @@ def import_rules(
 @rules.command("enable")
 def enable_rule(rule_id: RuleArgument, config: ConfigOption = None, data: DataOption = None) -> None:
     """Put a rule in force."""
-    _run(_switch(_settings(config, data), rule_id, enabled=True))
+    _run(_switch(read_settings(config, data), rule_id, enabled=True))
 
 
 @rules.command("disable")
 def disable_rule(rule_id: RuleArgument, config: ConfigOption = None, data: DataOption = None) -> None:
     """Take a rule out of force; its open alarms resolve."""
-    _run(_switch(_settings(config, data), rule_id, enabled=False))
+    _run(_switch(read_settings(config, data), rule_id, enabled=False))
 
 
 @rules.command("test")
@@ -132,7 +121,7 @@ def test_rules(
     """
     from fleetlake.rules_trial import from_lake, from_recording, try_rules
 
-    settings = _settings(config, data)
+    settings = read_settings(config, data)
     found, refused = _read(file, settings)
     since, until = _utc(start), _utc(end)
     devices: list[wire.Device] = []
@@ -141,13 +130,13 @@ def test_rules(
     else:
         observations, devices = from_lake(settings.pipeline.data, since, until)
     trial = try_rules([rule for rule in found if rule.is_enabled], settings.stream, observations, devices, until)
-    _table(
+    print_table(
         ("device", "rule", "severity", "triggered", "resolved", "count", "message"),
         [_alarm_row(alarm) for alarm in trial.alarms],
     )
     typer.echo(
         f"{len(trial.alarms)} alarms of {len(found)} rules in {trial.readings:,} readings of {trial.devices} devices"
-        + (f", {_time(trial.first)} to {_time(trial.last)}" if trial.first else "")
+        + (f", {time_text(trial.first)} to {time_text(trial.last)}" if trial.first else "")
     )
     _leave(refused)
 
@@ -158,8 +147,8 @@ def _alarm_row(alarm: wire.Alarm) -> tuple[str, ...]:
         alarm.device_id,
         alarm.rule_id,
         alarm.severity,
-        _time(alarm.triggered_at),
-        _time(alarm.resolved_at) or alarm.status,
+        time_text(alarm.triggered_at),
+        time_text(alarm.resolved_at) or alarm.status,
         f"{alarm.occurrence_count}{mark}",
         alarm.message,
     )
@@ -186,7 +175,7 @@ async def _put(settings: Settings, found: Sequence[AlarmRule], source: str, kept
         changes[name] = None
         rows.append((name, "deleted"))
     await write_rules(client, changes)
-    _table(("rule", ""), rows)
+    print_table(("rule", ""), rows)
 
 
 async def _switch(settings: Settings, rule_id: str, *, enabled: bool) -> None:
@@ -230,7 +219,7 @@ def _leave(refused: Sequence[RefusedRule]) -> None:
 
 def _listed(rule: AlarmRule) -> tuple[str | None, ...]:
     enabled = "yes" if rule.is_enabled else "no"
-    return *_described(rule), rule.severity.value, enabled, rule.source, _time(rule.updated_at)
+    return *_described(rule), rule.severity.value, enabled, rule.source, time_text(rule.updated_at)
 
 
 def _described(rule: AlarmRule) -> tuple[str, str, str, str]:
@@ -244,15 +233,6 @@ def _described(rule: AlarmRule) -> tuple[str, str, str, str]:
     elif compiled.missed is not None:
         lasting = f" for {compiled.missed:g} intervals"
     return rule.id, rule.rule_type, f"{kind} {name}".strip(), f"{compiled.text}{lasting}"
-
-
-def _settings(config: Path | None, data: Path | None) -> Settings:
-    from fleetlake.config import load_settings
-    from runtime.log import configure_logging
-
-    settings = load_settings(config, **({"pipeline": {"data": data}} if data else {}))
-    configure_logging(settings.pipeline.log_level)
-    return settings
 
 
 def _client(settings: Settings) -> Mapping[str, Any]:
@@ -273,23 +253,3 @@ def _run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def _utc(moment: datetime | None) -> datetime | None:
     return None if moment is None else moment.replace(tzinfo=moment.tzinfo or UTC)
-
-
-def _time(moment: datetime | None) -> str:
-    return (
-        "" if moment is None else moment.astimezone(UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
-    )
-
-
-def _table(names: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*names, header_style="bold")
-    for row in rows:
-        table.add_row(*(Text(value or "") for value in row))
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200
-    console.print(table)

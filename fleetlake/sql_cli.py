@@ -12,11 +12,8 @@ from typing import Annotated
 import typer
 
 from fleetlake.errors import UserError
+from fleetlake.options import ConfigOption, DataOption
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Configuration file; default fleetlake.toml or $FLEETLAKE_CONFIG.")
-]
-DataOption = Annotated[Path | None, typer.Option("--data", "-d", help="Data folder; default [pipeline] data.")]
 FileOption = Annotated[Path | None, typer.Option("--file", "-f", help="Read the query from this file.")]
 
 

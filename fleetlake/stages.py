@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 from collections.abc import Mapping
+from typing import NoReturn
 
 from pydantic import BaseModel
-from rich.console import Console
-from rich.table import Table
 
 from fleetlake.broker import find_bootstrap
 from fleetlake.config import Settings, chosen_vendors
 from fleetlake.errors import UserError
+from fleetlake.output import print_table
 from runtime.health import Health
 from runtime.kafka import KafkaSettings, client_options, declare_topics, wait_for_kafka
-from runtime.process import Stage
+from runtime.process import Stage, run_stage
 from schemas.topics import VENDORS, topic_specs
 
 log = logging.getLogger(__name__)
@@ -133,14 +135,19 @@ def simulate_stage(settings: Settings, vendor: str) -> Stage:
     return stage
 
 
+def run_and_leave(settings: Settings, name: str, stage: Stage) -> NoReturn:
+    """Run a stage as this process, which then ends."""
+    code = run_stage(name, stage, settings.pipeline.health_host, settings.pipeline.health_port)
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)  # client libraries leave threads that would keep a failed process alive
+
+
 async def print_topics(settings: Settings) -> None:
     """Declare missing topics and print all of them as a table."""
     kafka = resolve_kafka(settings)
     states = await declare_topics(kafka, topic_specs())
-    table = Table("topic", "partitions", "", "what travels on it", header_style="bold")
-    for state in states:
-        table.add_row(state.spec.name, str(state.partitions), "created" if state.created else "", state.spec.purpose)
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
-    console.print(table)
+    print_table(
+        ("topic", "partitions", "", "what travels on it"),
+        [(s.spec.name, str(s.partitions), "created" if s.created else "", s.spec.purpose) for s in states],
+    )

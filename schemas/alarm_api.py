@@ -16,7 +16,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
 from schemas import notify_api
-from schemas.records import AlarmEventType, AlarmRule, AlarmStatus, RuleType, Severity
+from schemas.records import AlarmEventType, AlarmRule, RuleType
+from schemas.words import AlarmStatus, Severity
 
 VERSION = "1.0.0"
 PAGE_SIZE, MAX_PAGE_SIZE = 50, 500

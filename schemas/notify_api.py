@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.records import AlarmEventType, Severity
+from schemas.records import AlarmEventType
+from schemas.words import Severity
 
 LIMIT, MAX_LIMIT = 50, 500
 ChannelType = Literal["webhook", "email", "slack", "teams", "sms", "alertmanager"]

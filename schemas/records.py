@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from schemas.words import AlarmStatus, Severity
+
 DeviceId = Annotated[
     str,
     Field(
@@ -30,16 +32,6 @@ class Record(BaseModel):
     """Base of all records: strict about types it knows, indifferent to fields it does not know."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Severity(StrEnum):
-    """Severity of an alarm, worst first. Ogmen's 1 to 5 map one to one; WAYSCloud's three are a subset."""
-
-    CRITICAL = "critical"
-    MAJOR = "major"
-    MINOR = "minor"
-    WARNING = "warning"
-    INFO = "info"
 
 
 class Origin(Record):
@@ -109,14 +101,6 @@ class EventSet(Record):
     received_at: AwareDatetime
     origin: Origin
     events: list[Event] = Field(min_length=1)
-
-
-class AlarmStatus(StrEnum):
-    """WAYSCloud's words."""
-
-    ACTIVE = "active"
-    ACKNOWLEDGED = "acknowledged"
-    RESOLVED = "resolved"
 
 
 class Alarm(Record):

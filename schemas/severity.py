@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.records import Severity
+from schemas.words import Severity
 
 _KNOWN = {severity.value for severity in Severity}
 _NUMBERED = tuple(severity.value for severity in Severity)

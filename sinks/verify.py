@@ -14,12 +14,13 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from runtime.kafka import KafkaSettings, client_options
-from schemas.topics import MAX_MESSAGE_BYTES
+from runtime.kafka import KafkaSettings
+from runtime.reading import read_stretches, reading
+from schemas.consumed import Record
 from sinks.delta import app_id
 from sinks.location import LakeLocation, filesystem
 from sinks.recount import Problem, Recount, expected, identity_columns, identity_sql, runs
@@ -141,18 +142,7 @@ class _Comparison:
 
     async def with_kafka(self, kafka: KafkaSettings, topic_id: str) -> list[Recount]:
         """Read what the topic holds of what is stored."""
-        consumer = AIOKafkaConsumer(
-            **client_options(kafka),
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
-        )
-        await consumer.start()
-        try:
-            await consumer._client._wait_on_metadata(self._table.topic)
-            numbers = sorted(consumer.partitions_for_topic(self._table.topic) or ())
-            partitions = [TopicPartition(self._table.topic, number) for number in numbers]
-            consumer.assign(partitions)
+        async with reading(kafka, self._table.topic) as (consumer, partitions):
             begin, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
             counted = {
                 p: Recount(self._table.name, p.topic, p.partition, begin[p], end[p], self._stored(p, topic_id))
@@ -160,30 +150,16 @@ class _Comparison:
             }
             for one in counted.values():
                 one.problems += _of_offsets(one)
-            await self._read(consumer, counted)
+            stretches = {p: (one.begin, min(one.stored or 0, one.end)) for p, one in counted.items()}
+            async for partition, records in read_stretches(consumer, stretches, FETCH_RECORDS):
+                self._expect(records, counted[partition])
             return list(counted.values())
-        finally:
-            await consumer.stop()
 
     def _stored(self, partition: TopicPartition, topic_id: str) -> int | None:
         stored: int | None = self._delta.transaction_version(app_id(partition.topic, topic_id, partition.partition))
         return stored
 
-    async def _read(self, consumer: AIOKafkaConsumer, counted: dict[TopicPartition, Recount]) -> None:
-        until = {p: min(one.stored or 0, one.end) for p, one in counted.items()}
-        waiting = {p for p, one in counted.items() if one.begin < until[p]}
-        for partition in counted:
-            consumer.seek(partition, counted[partition].begin)
-        consumer.pause(*(set(counted) - waiting))
-        while waiting:
-            for partition, records in (await consumer.getmany(timeout_ms=500, max_records=FETCH_RECORDS)).items():
-                self._expect([record for record in records if record.offset < until[partition]], counted[partition])
-            for partition in list(waiting):
-                if await consumer.position(partition) >= until[partition]:
-                    waiting.discard(partition)
-                    consumer.pause(partition)
-
-    def _expect(self, records: list[Any], one: Recount) -> None:
+    def _expect(self, records: Sequence[Record], one: Recount) -> None:
         found = [expected(self._table, record) for record in records]
         one.records += len(found)
         one.rows += sum(each.rows for each in found)

@@ -17,10 +17,10 @@ from connectors.climasense.protocol import VENDOR, read_keys
 from connectors.climasense.settings import ClimasenseSettings
 from connectors.climasense.store import Store, open_store
 from connectors.context import Context, utc_now
-from connectors.errors import ConnectorError
-from connectors.server import check_port, serving
 from runtime.checks import CheckResult
+from runtime.errors import StageError
 from runtime.metrics import CONNECTED
+from runtime.server import check_port, serving
 from runtime.sql import reason
 from schemas.timestamps import EPOCH
 from schemas.wire import Device, encode
@@ -47,7 +47,7 @@ class ClimasenseConnector:
         self.port = 0
 
     async def run(self) -> None:
-        """Until cancelled; ConnectorError where the port is taken or the database cannot be used."""
+        """Until cancelled; StageError where the port is taken or the database cannot be used."""
         database = Database(await asyncio.to_thread(store_of, self._settings, self._context.state_dir))
         try:
             keys = KeyRing(database.store, self._settings.keys_file)
@@ -61,7 +61,7 @@ class ClimasenseConnector:
     async def _serve(self, database: Database, keys: KeyRing) -> None:
         api = Api(self._settings, self._context, database, keys, self._changed.set)
         async with (
-            serving(api.app(), self._settings.host, self._settings.port, "climasense") as self.port,
+            serving(api.app(), self._settings.host, self._settings.port, VENDOR) as self.port,
             asyncio.TaskGroup() as group,
         ):
             _log.info("climasense: devices may post to http://%s:%d/v1/telemetry", self._settings.host, self.port)
@@ -112,7 +112,7 @@ class ClimasenseConnector:
 
 
 def store_of(settings: ClimasenseSettings, state_dir: Path) -> Store:
-    """The store as configured. ConnectorError where it cannot be opened."""
+    """The store as configured. StageError where it cannot be opened."""
     url = settings.database_url
     return open_store(url.get_secret_value() if url is not None else None, state_dir)
 
@@ -122,7 +122,7 @@ async def check(settings: ClimasenseSettings, state_dir: Path) -> list[CheckResu
     results = [await asyncio.to_thread(_check_database, settings, state_dir)]
     if settings.keys_file is not None:
         results.append(_check_keys_file(settings.keys_file))
-    return [*results, await check_port("climasense: port", settings.host, settings.port)]
+    return [*results, await check_port("climasense: port", settings.host, settings.port, VENDOR)]
 
 
 def _check_keys_file(path: Path) -> CheckResult:
@@ -144,7 +144,7 @@ def _check_database(settings: ClimasenseSettings, state_dir: Path) -> CheckResul
         return CheckResult(name, False, "there are no keys: every device gets 401; see `fleetlake keys create --help`")
     try:
         store = store_of(settings, state_dir)
-    except ConnectorError as error:
+    except StageError as error:
         return CheckResult(name, False, str(error))
     try:
         count = len(store.identities())

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from connectors.climasense.protocol import Identity, hash_key, read_keys
+from connectors.climasense.protocol import Identity, read_keys
 from connectors.climasense.store import Store
+from runtime.keys import hash_key
 from runtime.sql import reason
 
 _log = logging.getLogger(__name__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import math
@@ -17,6 +16,7 @@ from uuid import UUID, uuid5
 import msgspec
 from pydantic import BaseModel, ValidationError
 
+from runtime.keys import hash_key
 from schemas.climasense import MAX_READINGS, SENSOR_TYPES, Role, SensorPaired
 from schemas.device import device_id
 from schemas.envelope import Envelope, message_id
@@ -90,11 +90,6 @@ class Provisioned:
     role: Role | None = None
     batch: str | None = None
     serial_number: str | None = None
-
-
-def hash_key(key: str) -> str:
-    """What is stored of an API key: its SHA-256 in hexadecimal. Keys are random and long, so no salt is needed."""
-    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def read_keys(text: str, toml: bool) -> list[Provisioned]:

@@ -19,14 +19,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
 
 from connectors.climasense.protocol import Identity, Provisioned, is_newer, version_key
-from connectors.errors import ConnectorError
-from runtime.sql import Moment, file_url, make_engine, reason, writing
+from runtime.sql import Database, Moment, Schema, meta_table, open_database
 from schemas.climasense import OtaStatus, Role
 
-SCHEMA = 1
 EVERY_BATCH = "*"
 COMMAND_LIFE = timedelta(hours=24)
 """Documented: commands expire after 24 hours if not acknowledged."""
@@ -40,12 +37,7 @@ class StateError(ValueError):
 
 
 _metadata = sa.MetaData()
-_meta = sa.Table(
-    "meta",
-    _metadata,
-    sa.Column("name", sa.String, primary_key=True),
-    sa.Column("value", sa.Integer, nullable=False),
-)
+_meta = meta_table(_metadata)
 _devices = sa.Table(
     "devices",
     _metadata,
@@ -185,16 +177,8 @@ class Update:
         return self.status in ("completed", "failed")
 
 
-class Store:
+class Store(Database):
     """The database. Every method may raise `SQLAlchemyError` (it is away), some `StateError` (it cannot be done)."""
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        self._write = writing(engine)
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._engine.dispose()
 
     # -- devices and keys
 
@@ -467,32 +451,15 @@ _KEYS_WITH_DEVICES = sa.select(_keys, _devices.c.role, _devices.c.batch).join(
 def open_store(url: str | None, state_dir: Path) -> Store:
     """The store at a URL, else in `climasense.db` of the state folder; made where it is not there.
 
-    ConnectorError where it cannot be opened. The text never holds the URL's password.
+    StageError where it cannot be opened. The text never holds the URL's password.
     """
-    if url is None:
-        path = state_dir / "climasense.db"
-        try:
-            url = file_url(path)
-        except OSError as error:
-            raise ConnectorError(f"climasense: cannot make {path}: {error.strerror}") from error
-    try:
-        engine = make_engine(url)
-        _make_tables(engine)
-    except (SQLAlchemyError, ImportError) as error:
-        raise ConnectorError(f"climasense: the database cannot be used: {reason(error)}") from error
-    return Store(engine)
+    schema = Schema("climasense", _metadata, lock=7305808)
+    return Store(open_database(schema, url, state_dir / "climasense.db", _count_versions))
 
 
-def _make_tables(engine: sa.Engine) -> None:
-    with writing(engine).begin() as tx:
-        if tx.dialect.name == "postgresql":  # two processes that start at once
-            tx.execute(sa.text("SELECT pg_advisory_xact_lock(7305808)"))
-        _metadata.create_all(tx)
-        found = {row.name: row.value for row in tx.execute(sa.select(_meta))}
-        if not found:
-            tx.execute(_meta.insert(), [{"name": "schema", "value": SCHEMA}, {"name": "version", "value": 0}])
-        elif found["schema"] != SCHEMA:
-            raise ConnectorError(f"climasense: the database has schema {found['schema']}, this program {SCHEMA}")
+def _count_versions(tx: sa.Connection) -> None:
+    if tx.scalar(sa.select(_meta.c.value).where(_meta.c.name == "version")) is None:
+        tx.execute(_meta.insert().values(name="version", value=0))
 
 
 def _bump(tx: sa.Connection) -> None:

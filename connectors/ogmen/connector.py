@@ -25,13 +25,14 @@ from connectors.ogmen.rest import RestPoller, said
 from connectors.ogmen.robot import Robot
 from connectors.ogmen.settings import OgmenSettings
 from connectors.ogmen.webhook import AlertWebhook
-from connectors.server import check_port, serving
 from connectors.websocket import WebSocketFeed
 from runtime.checks import CheckResult
+from runtime.server import check_port, serving
 from schemas.device import device_id
 from schemas.wire import Device
 
 _log = logging.getLogger(__name__)
+_WEBHOOK = "ogmen webhook"
 
 
 @dataclass
@@ -69,7 +70,7 @@ class OgmenConnector:
         self.webhook_port = -1
 
     async def run(self) -> None:
-        """Until cancelled; `ConnectorError` where the webhook's port is taken."""
+        """Until cancelled; `StageError` where the webhook's port is taken."""
         settings = self._settings
         timeout = aiohttp.ClientTimeout(total=settings.request_timeout_seconds)
         async with aiohttp.ClientSession(timeout=timeout) as http, asyncio.TaskGroup() as tasks:
@@ -134,7 +135,7 @@ class OgmenConnector:
         if settings.webhook_secret is None and settings.signature_secret is None:
             _log.warning("ogmen: neither webhook_secret nor signature_secret in [ogmen]: every alert is refused")
         app = AlertWebhook(settings, self._context, self._is_private).app()
-        async with serving(app, settings.webhook_host, settings.webhook_port, "ogmen webhook") as self.webhook_port:
+        async with serving(app, settings.webhook_host, settings.webhook_port, _WEBHOOK) as self.webhook_port:
             _log.info(
                 "ogmen: robots may post to http://%s:%d%s",
                 settings.webhook_host,
@@ -210,7 +211,7 @@ async def check(settings: OgmenSettings) -> list[CheckResult]:
     if settings.webhook_port >= 0:
         has_secret = settings.webhook_secret is not None or settings.signature_secret is not None
         results.append(CheckResult("ogmen: webhook secret", has_secret, "" if has_secret else "set webhook_secret"))
-        results.append(await check_port("ogmen: webhook", settings.webhook_host, settings.webhook_port))
+        results.append(await check_port("ogmen: webhook", settings.webhook_host, settings.webhook_port, _WEBHOOK))
     if settings.api_url:
         results += await _check_rest(settings)
     return results

@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 import aiohttp
 
 from connectors.context import Context, utc_now
-from connectors.errors import ConnectorError
 from connectors.http import VendorError
 from connectors.locks import alone, numbered
 from connectors.state import StateFile
@@ -25,6 +24,7 @@ from connectors.wayscloud.poller import Definitions, Poller, repeat
 from connectors.wayscloud.protocol import Inbox, Packet, subscriptions
 from connectors.wayscloud.settings import WayscloudSettings
 from runtime.checks import CheckResult
+from runtime.errors import StageError
 from schemas.device import device_id, quote_id, split_device_id
 
 _log = logging.getLogger(__name__)
@@ -52,10 +52,10 @@ class WayscloudConnector:
         self._host = ""
 
     async def run(self) -> None:
-        """Until cancelled; ConnectorError where neither a broker nor an API key is configured."""
+        """Until cancelled; StageError where neither a broker nor an API key is configured."""
         settings = self._settings
         if not settings.mqtt_host and settings.api_key is None:
-            raise ConnectorError("set mqtt_host, or api_key to ask for it, in [wayscloud]")
+            raise StageError("set mqtt_host, or api_key to ask for it, in [wayscloud]")
         self._devices = set(map(str, self._devices_file.read().get("devices", [])))
         timeout = aiohttp.ClientTimeout(total=settings.request_timeout_seconds)
         async with contextlib.AsyncExitStack() as stack:

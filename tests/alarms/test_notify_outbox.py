@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -45,19 +45,10 @@ class Bench:
         return [(one.event_type, one.status) for one in reversed(self.outbox.history(100, 0)[0])]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    url = None
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgresql")
-        engine = sa.create_engine(url)
-        with engine.begin() as tx:
-            tx.execute(sa.text("DROP SCHEMA public CASCADE"))
-            tx.execute(sa.text("CREATE SCHEMA public"))
-        engine.dispose()
-    store = open_store(url, tmp_path / "alarms.db")
-    yield store
-    store.close()
+@pytest.fixture
+def store(database_url: str | None, tmp_path: Path) -> Iterator[Store]:
+    with closing(open_store(database_url, tmp_path / "alarms.db")) as opened:
+        yield opened
 
 
 def soon(sequence: int = 1, kind: str = "triggered", **more: Any) -> wire.AlarmEvent:

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from alarms.errors import AlarmServiceError
 from alarms.settings import AlarmsSettings
 from alarms.store import AlarmFilter, StaleBatch, Store, open_store
 from fleetlake.erase import erase_alarms
+from runtime.errors import StageError
 from schemas import wire
 from schemas.rules import parse_rule
 from schemas.topics import RULES
@@ -27,19 +27,10 @@ NOW = datetime(2026, 3, 30, 14, 0, 0, 123456, tzinfo=UTC)
 ALL = AlarmFilter()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    url = None
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgresql")
-        engine = sa.create_engine(url)
-        with engine.begin() as tx:
-            tx.execute(sa.text("DROP SCHEMA public CASCADE"))
-            tx.execute(sa.text("CREATE SCHEMA public"))
-        engine.dispose()
-    opened = open_store(url, tmp_path / "alarms.db")
-    yield opened
-    opened.close()
+@pytest.fixture
+def store(database_url: str | None, tmp_path: Path) -> Iterator[Store]:
+    with closing(open_store(database_url, tmp_path / "alarms.db")) as opened:
+        yield opened
 
 
 def event(
@@ -198,9 +189,9 @@ def test_a_database_of_another_version_or_out_of_reach_is_said(tmp_path: Path) -
     with engine.begin() as tx:
         tx.execute(sa.text("UPDATE meta SET value = 99"))
     engine.dispose()
-    with pytest.raises(AlarmServiceError, match="schema 99"):
+    with pytest.raises(StageError, match="schema 99"):
         open_store(None, tmp_path / "alarms.db")
-    with pytest.raises(AlarmServiceError) as away:
+    with pytest.raises(StageError) as away:
         open_store("postgresql+psycopg://me:secret@127.0.0.1:1/x", tmp_path / "no.db")
     assert "secret" not in str(away.value)
 

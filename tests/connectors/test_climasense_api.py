@@ -17,12 +17,13 @@ import aiohttp
 import pytest
 
 from connectors.climasense.connector import ClimasenseConnector, store_of
-from connectors.climasense.protocol import Provisioned, hash_key
+from connectors.climasense.protocol import Provisioned
 from connectors.climasense.settings import ClimasenseSettings
 from connectors.climasense.store import CHUNK_BYTES, Store
 from connectors.context import Context
 from connectors.publisher import Publisher
 from runtime.kafka import KafkaSettings
+from runtime.keys import hash_key
 from schemas.climasense import ENDPOINTS, openapi
 from schemas.envelope import Envelope, dedupe_window_seconds
 from schemas.topics import DEVICES

@@ -16,12 +16,13 @@ from pydantic import SecretStr
 
 from connectors.climasense import check
 from connectors.climasense.connector import ClimasenseConnector
-from connectors.climasense.protocol import Provisioned, hash_key
+from connectors.climasense.protocol import Provisioned
 from connectors.climasense.settings import ClimasenseSettings
 from connectors.climasense.store import open_store
 from connectors.context import Context
 from connectors.publisher import Publisher
 from runtime.kafka import KafkaSettings
+from runtime.keys import hash_key
 from tests.connectors.conftest import Tail
 
 KEY = "sk_device_0123456789"

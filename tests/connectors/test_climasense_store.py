@@ -19,31 +19,21 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from connectors.climasense.protocol import Provisioned, hash_key
+from connectors.climasense.protocol import Provisioned
 from connectors.climasense.store import CHUNK_BYTES, StateError, Store, open_store
-from connectors.errors import ConnectorError
+from runtime.errors import StageError
 from runtime.kafka import KafkaSettings
+from runtime.keys import hash_key
 from schemas.climasense import OtaStatus
 from tests.connectors.conftest import Tail
 
 NOW = datetime(2026, 3, 29, 12, 0, 0, 123456, tzinfo=UTC)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    url = None
-    if request.param == "postgresql":
-        import sqlalchemy as sa
-
-        url = request.getfixturevalue("postgresql")
-        engine = sa.create_engine(url)
-        with engine.begin() as tx:
-            tx.execute(sa.text("DROP SCHEMA public CASCADE"))
-            tx.execute(sa.text("CREATE SCHEMA public"))
-        engine.dispose()
-    opened = open_store(url, tmp_path)
-    yield opened
-    opened.close()
+@pytest.fixture
+def store(database_url: str | None, tmp_path: Path) -> Iterator[Store]:
+    with contextlib.closing(open_store(database_url, tmp_path)) as opened:
+        yield opened
 
 
 def add(store: Store, device: str, key: str = "", role: str = "device", batch: str | None = None) -> None:
@@ -199,11 +189,11 @@ def test_sqlite_is_durable_and_another_schema_is_refused(tmp_path: Path) -> None
         connection.exec_driver_sql("UPDATE meta SET value = 99 WHERE name = 'schema'")
         connection.commit()
     store.close()
-    with pytest.raises(ConnectorError, match="schema 99"):
+    with pytest.raises(StageError, match="schema 99"):
         open_store(None, tmp_path)
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "climasense.db").write_bytes(b"no database at all" * 100)
-    with pytest.raises(ConnectorError, match="not a database"):
+    with pytest.raises(StageError, match="not a database"):
         open_store(None, tmp_path / "x")
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.backoff import Backoff
-from connectors.climasense.protocol import Provisioned, bearer, hash_key, is_newer, read_keys, telemetry, version_key
+from connectors.climasense.protocol import Provisioned, bearer, is_newer, read_keys, telemetry, version_key
 from connectors.karcher import protocol as karcher
 from connectors.karcher.settings import KarcherSettings
 from connectors.limits import RateWindow, reserve
@@ -19,6 +19,7 @@ from connectors.links import Link
 from connectors.wayscloud import objects
 from connectors.wayscloud import protocol as wayscloud
 from connectors.wayscloud.protocol import Inbox, Packet
+from runtime.keys import hash_key
 from schemas.climasense import SENSOR_TYPES
 from schemas.envelope import GAP
 from schemas.wire import Origin

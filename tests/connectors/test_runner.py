@@ -12,13 +12,13 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
-from connectors.climasense.protocol import hash_key
 from connectors.climasense.settings import ClimasenseSettings
 from connectors.ogmen.settings import OgmenSettings
 from connectors.runner import CONNECTORS, make_connector, run_connectors
 from connectors.wayscloud.settings import WayscloudSettings
 from runtime.health import Health
 from runtime.kafka import KafkaSettings
+from runtime.keys import hash_key
 from schemas.topics import VENDORS
 from tests.connectors.conftest import Tail
 

@@ -3,39 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import sys
 from pathlib import Path
-from typing import Protocol
 
-import pytest
-
-from connectors.climasense.protocol import hash_key
 from connectors.climasense.store import open_store
-from fleetlake.cli import main
-
-
-class Run(Protocol):
-    def __call__(self, *arguments: str, status: int = 0) -> str: ...
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command in a folder of its own; what it says, on standard error where it fails."""
-    for name in [name for name in os.environ if name.startswith("FLEETLAKE_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-
-    def run_command(*arguments: str, status: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["fleetlake", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        assert (ended.value.code or 0) == status, said.err
-        return said.err if status else said.out
-
-    return run_command
+from runtime.keys import hash_key
+from tests.fleetlake.conftest import Run
 
 
 def test_a_key_is_shown_once_and_kept_hashed(run: Run, tmp_path: Path) -> None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 from deltalake import write_deltalake
 
-from fleetlake.cli import main
 from schemas import wire
 from sinks.batches import to_rows
 from sinks.tables import DEVICES, READINGS
+from tests.fleetlake.conftest import Run
 from tests.streams.detecting import DEVICE, T0, Consumed, device, record
 
 RULES = {
@@ -42,27 +39,9 @@ RULES = {
 BAD = {"id": "bad", "name": "Bad", "rule_type": "threshold", "config": {"metric": "m", "operator": "above", "value": 1}}
 
 
-class Run(Protocol):
-    def __call__(self, *arguments: str, status: int = 0) -> str: ...
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command in a folder of its own that has a rules file; all that it says."""
-    for name in [name for name in os.environ if name.startswith("FLEETLAKE_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def rules_file(tmp_path: Path) -> None:
     (tmp_path / "rules.json").write_text(json.dumps(RULES))
-
-    def run_command(*arguments: str, status: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["fleetlake", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        assert (ended.value.code or 0) == status, said.err
-        return said.out + said.err
-
-    return run_command
 
 
 def test_check_says_what_is_good_and_what_is_not(run: Run, tmp_path: Path) -> None:
@@ -90,7 +69,7 @@ def test_rules_are_tried_out_on_a_recording(run: Run, tmp_path: Path) -> None:
     lines = b"\n".join(each.value or b"" for each in recorded())
     (tmp_path / "recorded.jsonl").write_bytes(lines + b"\n")
     told = run("rules", "test", "rules.json", "--recording", "recorded.jsonl")
-    assert "1 alarms of 2 rules in 5 readings of 2 devices, 2026-03-16 00:00:00 to 2026-03-16 00:15:50" in told
+    assert "1 alarms of 2 rules in 5 readings of 2 devices, 2026-03-16 00:00:00Z to 2026-03-16 00:15:50Z" in told
     assert "nothing received for 300 s" in told
     assert "2026-03-16 00:08:20" in told, "last heard at 200 s, and 300 s later it is offline"
     (tmp_path / "recorded.jsonl").write_bytes(lines + b"\nrubbish")

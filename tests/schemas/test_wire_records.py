@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import records, wire
+from schemas import records, wire, words
 
 TEXT = st.text(max_size=12)
 WORD = st.text(min_size=1, max_size=12)
@@ -18,7 +18,7 @@ UTC_TIMES = st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 1
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 DEVICE_IDS = st.builds(lambda name: f"karcher:{name}", st.from_regex(r"[^\r\n]{1,10}", fullmatch=True))
 UUIDS = st.uuids().map(str)
-SEVERITIES = st.sampled_from([s.value for s in records.Severity])
+SEVERITIES = st.sampled_from([s.value for s in words.Severity])
 MAYBE_TIME = st.none() | UTC_TIMES
 SMALL_JSON = st.dictionaries(WORD, st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXT, max_size=3)
 
@@ -69,7 +69,7 @@ ALARMS = st.builds(
     severity=SEVERITIES,
     title=TEXT,
     message=TEXT,
-    status=st.sampled_from([s.value for s in records.AlarmStatus]),
+    status=st.sampled_from([s.value for s in words.AlarmStatus]),
     triggered_at=UTC_TIMES,
     last_triggered_at=UTC_TIMES,
     occurrence_count=st.integers(1, 10**6),

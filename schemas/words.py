@@ -1,0 +1,23 @@
+"""Words that records, settings and commands share. No library stands behind them, so that `--help` stays instant."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """Severity of an alarm, worst first. Ogmen's 1 to 5 map one to one; WAYSCloud's three are a subset."""
+
+    CRITICAL = "critical"
+    MAJOR = "major"
+    MINOR = "minor"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class AlarmStatus(StrEnum):
+    """WAYSCloud's words."""
+
+    ACTIVE = "active"
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"
