@@ -41,7 +41,8 @@ THREADS = 2
 
 def days_of(rows: int, robots: int = ROBOTS) -> float:
     """How long the fleet takes to give about so many readings."""
-    return rows / sum(table.num_rows for table in readings(END, 24, robots))
+    a_day: int = sum(table.num_rows for table in readings(END, 24, robots))
+    return rows / a_day
 
 
 def generate(folder: Path, days: float, robots: int = ROBOTS) -> int:

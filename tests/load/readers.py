@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,13 +32,13 @@ from runtime.kafka import KafkaSettings, declare_topics
 from schemas import wire
 from schemas.topics import READINGS, topic_specs
 from sinks.deltalog import MARK
+from sinks.upkeep import clean_log
 from tests.load.process import Stage, cpu_seconds, memory_mib
 from tests.load.snapshots import METRICS
 
 KINDS = ("published", "published", "held", "files", "files", "polars", "polars", "polars", "deltalake", "deltalake")
 LOOK_SECONDS = 4
 RETENTION = "interval 2 minutes"
-VACUUM_SECONDS = 20
 ABORT_EVERY = 10
 PARTITIONS = 4
 DEVICES = [f"{vendor}:numbered-{number:02}" for number in range(10) for vendor in ("karcher", "climasense")]
@@ -141,6 +142,7 @@ class Upkeep:
     merges: int = 0
     commits: int = 0
     vacuumed: int = 0
+    live: int = 0
     version: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -156,13 +158,16 @@ class Upkeep:
             self.merges += entry.get(MARK) == "merge"
         self.version = self.table.version()
         self.vacuumed += len(self.table.vacuum(None, dry_run=False, full=True))
+        clean_log(self.table)
         self.table.update_incremental()
+        self.live = len(self.table.file_uris())
 
 
 class Watch:
     """Looks at everything once a minute, and tells."""
 
     def __init__(self, broker: EmbeddedKafka, sinks: dict[str, Stage], readers: list[Reader], upkeep: Upkeep) -> None:
+        self._sinks = sinks
         self._pids = {name: sink.process.pid for name, sink in sinks.items()}
         self._all = [broker.pid or 0, *self._pids.values(), *(reader.process.pid for reader in readers)]
         self._readers = readers
@@ -175,7 +180,10 @@ class Watch:
         return sum(map(cpu_seconds, self._all)) + time.process_time()
 
     def look(self, numbers: Numbers) -> None:
-        """A line."""
+        """A line. RuntimeError if a sink has ended."""
+        for name, sink in self._sinks.items():
+            if sink.process.poll() is not None:
+                raise RuntimeError(f"sink {name} ended: see {name}.log")
         for name, pid in self._pids.items():
             self.memory[name].append(round(memory_mib(pid)))
         cpu, now = self._cpu(), time.monotonic()
@@ -192,7 +200,7 @@ class Watch:
             "commits": self._upkeep.commits,
             "merges": self._upkeep.merges,
             "vacuumed": self._upkeep.vacuumed,
-            "live_files": len(self._upkeep.table.file_uris()),
+            "live_files": self._upkeep.live,
             "memory_mib": {name: taken[-1] for name, taken in self.memory.items()},
             "cpu_of_one_core": self.cpu[-1],
         }
@@ -223,12 +231,12 @@ async def read_beside_writing(minutes: float, rate: int) -> dict[str, Any]:
             readers.append(Reader(number, kind, data))
             stack.callback(readers[-1].process.kill)
         watch = Watch(broker, sinks, readers, upkeep)
-        helpers = [asyncio.create_task(_each(60, lambda: watch.look(numbers))), asyncio.create_task(_tidy(upkeep))]
-        await produce(broker.bootstrap, numbers, rate, minutes * 60)
-        await _until(lambda: all(r.told().get("readings") == numbers.readings for r in readers), "all see all")
-        for helper in helpers:
-            helper.cancel()
-        await asyncio.gather(*helpers, return_exceptions=True)
+        async with asyncio.TaskGroup() as group:  # so that what fails beside ends it all
+            beside = [group.create_task(_each(60, watch.look, numbers)), group.create_task(_each(20, upkeep.run))]
+            await produce(broker.bootstrap, numbers, rate, minutes * 60)
+            await _until(lambda: all(r.told().get("readings") == numbers.readings for r in readers), "all see all")
+            for task in beside:
+                task.cancel()
         watch.look(numbers)
         ended = {
             f"{number} {kind}": reader.stop() for number, (kind, reader) in enumerate(zip(KINDS, readers, strict=True))
@@ -266,19 +274,13 @@ def _published_readings(data: Path) -> int:
     return int(found[0]) if found else 0
 
 
-async def _each(seconds: float, look: Any) -> None:
+async def _each(seconds: float, work: Callable[..., None], *given: Any) -> None:
     while True:
         await asyncio.sleep(seconds)
-        look()
+        await asyncio.to_thread(work, *given)
 
 
-async def _tidy(upkeep: Upkeep) -> None:
-    while True:
-        await asyncio.sleep(VACUUM_SECONDS)
-        await asyncio.to_thread(upkeep.run)
-
-
-async def _until(done: Any, what: str) -> None:
+async def _until(done: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not await asyncio.to_thread(done):
         if time.monotonic() > deadline:
