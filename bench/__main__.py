@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.part import Bench, progress
 from bench.results import Samples, load, merge, print_table, save
 
-PARTS = ("normalise", "latency", "lake", "alarms", "growth", "connectors", "workers", "ceiling", "steps")
+PARTS = ("normalise", "latency", "lake", "alarms", "growth", "connectors", "workers", "ceiling", "steps", "queries")
 RESULTS = Path(__file__).with_name("results.json")
 
 
@@ -42,6 +42,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=PARTS, help="one part; default all")
     parser.add_argument("--runs", type=int, default=3, help="runs of each system (default 3)")
     parser.add_argument("--scale", type=float, default=1.0, help="so much of the records, for a trial (not recorded)")
+    parser.add_argument(
+        "--readings", type=int, default=10_000_000, help="size of the lake of part queries (default 10 million)"
+    )
+    parser.add_argument("--lake", type=Path, default=None, help="keep that lake in this folder, or take what is there")
     parser.add_argument("--out", type=Path, default=None, help=f"results file (default {RESULTS.name} beside this)")
     arguments = parser.parse_args()
     if arguments.out is None and arguments.scale == 1.0:
@@ -54,8 +58,9 @@ def _measure(name: str, arguments: argparse.Namespace, samples: Samples) -> None
     progress(f"{name}: begins")
     with tempfile.TemporaryDirectory(prefix=f"bench-{name}-", ignore_cleanup_errors=True) as folder:
         try:
+            bench = Bench(arguments.runs, Path(folder), arguments.scale, arguments.readings, arguments.lake)
             part = importlib.import_module(f"bench.{name}")
-            asyncio.run(part.run(Bench(arguments.runs, Path(folder), arguments.scale), samples))
+            asyncio.run(part.run(bench, samples))
         except Exception as error:
             samples.failed(name, "all", repr(error))
     gc.collect()

@@ -18,6 +18,10 @@ class Bench:
     folder: Path
     """Empty, removed afterwards."""
     scale: float = 1.0
+    readings: int = 10_000_000
+    """So many are generated where a part asks a lake of that size."""
+    lake: Path | None = None
+    """Generate it here and keep it, or take what is here."""
 
     def scaled(self, number: int) -> int:
         """A number of records, smaller in a trial."""

@@ -44,7 +44,7 @@ from sinks.location import LakeLocation, sync_commits
 from sinks.settings import DeltaSettings
 from sinks.tables import TABLES, Table, raw_tables
 from sinks.topic_ids import topic_ids
-from sinks.upkeep import ROW_GROUP_ROWS, Contended, tidy
+from sinks.upkeep import LOG_CLEANUP, ROW_GROUP_ROWS, Contended, tidy
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +172,9 @@ class Lake:
         if missing:
             delta.alter.add_columns([Field(field.name, field.type, nullable=True) for field in missing])
             delta.update_incremental()
+        if delta.metadata().configuration.get(LOG_CLEANUP) != "false":
+            delta.alter.set_table_properties({LOG_CLEANUP: "false"}, raise_if_not_exists=False)
+            delta.update_incremental()
         written = self._topic_of(table, delta)
         if (self._settings.accept_new_topics or not written) and written != self._ids[table.topic]:
             if written:
@@ -197,6 +200,7 @@ class Lake:
                 configuration={
                     _property(table): self._ids[table.topic],
                     "delta.logRetentionDuration": f"interval {self._settings.log_retention_hours} hours",
+                    LOG_CLEANUP: "false",
                     "delta.deletedFileRetentionDuration": f"interval {self._settings.retention_hours} hours",
                 },
                 raise_if_key_not_exists=False,

@@ -14,6 +14,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,6 +40,9 @@ from sinks.tables import BY_NAME, Table
 log = logging.getLogger(__name__)
 
 ROW_GROUP_ROWS = 128 * 1024
+LOG_CLEANUP = "delta.enableExpiredLogCleanup"
+"""Table property: whether every commit deletes old log entries. False in our tables: upkeep does it."""
+
 CHUNK_ROWS = 256 * 1024
 """Rows a merge holds at once, however large the files are."""
 
@@ -82,6 +86,7 @@ def tidy(location: LakeLocation, name: str, settings: DeltaSettings, vacuum: boo
         delta.create_checkpoint()
     if vacuum:
         done.deleted = len(vacuum_table(delta, settings.retention_hours))
+        clean_log(delta)
     return done
 
 
@@ -89,6 +94,16 @@ def vacuum_table(delta: DeltaTable, retention_hours: float, dry_run: bool = Fals
     """Delete files that no version of the last `retention_hours` names, those of killed writers too; their paths."""
     found: list[str] = delta.vacuum(int(retention_hours), dry_run=dry_run, enforce_retention_duration=False, full=True)
     return found
+
+
+def clean_log(delta: DeltaTable) -> None:
+    """Delete what the table's log need not keep any longer.
+
+    deltalake does it after every commit by itself, unless told otherwise (`LOG_CLEANUP`); but of two processes that do
+    it at a time one fails, although its commit is done (1.6.6). What another one's failure leaves, the next time takes.
+    """
+    with suppress(FileNotFoundError):
+        delta.cleanup_metadata()
 
 
 def live_files(delta: DeltaTable) -> list[LiveFile]:

@@ -1,0 +1,301 @@
+"""Ten readers beside writers: does any of them ever meet an error, or a count that is not true?
+
+`python -m tests.load.readers [MINUTES] [RATE]` (`make lake-readers MINUTES=60`): so many observations a second of
+numbered readings go into a real Kafka, some of them at first in a transaction that is aborted. Two Delta sinks and
+the DuckDB sink run as processes, with upkeep and publishing many times a minute; files that a merge has replaced are
+deleted after two minutes, and so is the log. Ten processes read all that while, each in one of five ways
+(`tests.load.reader`). In the end everything has to be there once. Prints a line each minute, then the figures; status 1
+if anything was wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from deltalake import DeltaTable
+
+from fleetlake.broker import EmbeddedKafka
+from runtime.kafka import KafkaSettings, declare_topics
+from schemas import wire
+from schemas.topics import READINGS, topic_specs
+from sinks.deltalog import MARK
+from sinks.upkeep import clean_log
+from tests.load.process import Stage, cpu_seconds, memory_mib
+from tests.load.snapshots import METRICS
+
+KINDS = ("published", "published", "held", "files", "files", "polars", "polars", "polars", "deltalake", "deltalake")
+LOOK_SECONDS = 4
+RETENTION = "interval 2 minutes"
+ABORT_EVERY = 10
+PARTITIONS = 4
+DEVICES = [f"{vendor}:numbered-{number:02}" for number in range(10) for vendor in ("karcher", "climasense")]
+PATIENCE_SECONDS = 120
+
+CONFIG = """
+[pipeline]
+data = "{folder}/data"
+[kafka]
+bootstrap_servers = "{bootstrap}"
+partitions = 4
+[sink.delta]
+flush_seconds = 1
+maintenance_seconds = 5
+compact_files = 6
+[sink.duckdb]
+publish_seconds = 1
+"""
+
+
+class Numbers:
+    """What is produced: each device's own numbers, by turns."""
+
+    def __init__(self) -> None:
+        self.last: Counter[str] = Counter()
+        self._turn = 0
+
+    def following(self, count: int) -> list[tuple[str, int, bytes]]:
+        """Device, partition and record of the next observations."""
+        found = []
+        for _ in range(count):
+            index = self._turn % len(DEVICES)
+            self._turn += 1
+            self.last[DEVICES[index]] += 1
+            found.append((DEVICES[index], index % PARTITIONS, _record(index, self.last[DEVICES[index]])))
+        return found
+
+    @property
+    def readings(self) -> int:
+        """All that were produced."""
+        return self.last.total() * len(METRICS)
+
+
+def _record(index: int, number: int) -> bytes:
+    device, now = DEVICES[index], datetime.now(UTC)
+    vendor = device.partition(":")[0]
+    return wire.encode(
+        wire.Observation(
+            id=f"{device}/{number}",
+            device_id=device,
+            vendor=vendor,
+            received_at=now,
+            origin=wire.Origin(f"telemetry.raw.{vendor}.v1", index % PARTITIONS, number * len(DEVICES) + index),
+            readings=[wire.Reading(metric, now, value_number=float(number), unit="s") for metric in METRICS],
+        )
+    )
+
+
+async def produce(bootstrap: str, numbers: Numbers, rate: int, seconds: float) -> None:
+    """One transaction a second; each tenth is aborted first and then made again."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id="lake-readers")
+    async with producer:
+        started, done = time.monotonic(), 0
+        while time.monotonic() - started < seconds:
+            records = numbers.following(rate)
+            done += 1
+            for abort in [True, False] if done % ABORT_EVERY == 0 else [False]:
+                await producer.begin_transaction()
+                sent = [await producer.send(READINGS, value, key.encode(), p) for key, p, value in records]
+                await asyncio.gather(*sent)
+                await (producer.abort_transaction() if abort else producer.commit_transaction())
+            await asyncio.sleep(max(0.0, started + done - time.monotonic()))
+
+
+class Reader:
+    """A reader as a process."""
+
+    def __init__(self, number: int, kind: str, data: Path) -> None:
+        self._out = data.parent / f"reader-{number}-{kind}.jsonl"
+        with self._out.open("w") as out, self._out.with_suffix(".log").open("w") as log:
+            command = [sys.executable, "-m", "tests.load.reader", kind, str(data), str(LOOK_SECONDS)]
+            self.process = subprocess.Popen(command, stdout=out, stderr=log)
+
+    def told(self) -> dict[str, Any]:
+        """What it has found so far."""
+        lines = self._out.read_text().rpartition("\n")[0].splitlines()
+        found: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+        return found
+
+    def stop(self) -> int:
+        """Its exit status."""
+        self.process.terminate()
+        return self.process.wait(60)
+
+
+@dataclass
+class Upkeep:
+    """What upkeep did to the table of readings, from its log; and the vacuum, with a short retention."""
+
+    table: DeltaTable
+    merges: int = 0
+    commits: int = 0
+    vacuumed: int = 0
+    live: int = 0
+    version: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        short = {f"delta.{kind}RetentionDuration": RETENTION for kind in ("deletedFile", "log")}
+        self.table.alter.set_table_properties(short)
+        self.version = self.table.version()
+
+    def run(self) -> None:
+        """Note what is new in the log, and delete what is old."""
+        self.table.update_incremental()
+        for entry in self.table.history(self.table.version() - self.version):
+            self.commits += 1
+            self.merges += entry.get(MARK) == "merge"
+        self.version = self.table.version()
+        self.vacuumed += len(self.table.vacuum(None, dry_run=False, full=True))
+        clean_log(self.table)
+        self.table.update_incremental()
+        self.live = len(self.table.file_uris())
+
+
+class Watch:
+    """Looks at everything once a minute, and tells."""
+
+    def __init__(self, broker: EmbeddedKafka, sinks: dict[str, Stage], readers: list[Reader], upkeep: Upkeep) -> None:
+        self._sinks = sinks
+        self._pids = {name: sink.process.pid for name, sink in sinks.items()}
+        self._all = [broker.pid or 0, *self._pids.values(), *(reader.process.pid for reader in readers)]
+        self._readers = readers
+        self._upkeep = upkeep
+        self._before = self._cpu(), time.monotonic()
+        self.memory: dict[str, list[int]] = {name: [] for name in sinks}
+        self.cpu: list[float] = []
+
+    def _cpu(self) -> float:
+        return sum(map(cpu_seconds, self._all)) + time.process_time()
+
+    def look(self, numbers: Numbers) -> None:
+        """A line. RuntimeError if a sink has ended."""
+        for name, sink in self._sinks.items():
+            if sink.process.poll() is not None:
+                raise RuntimeError(f"sink {name} ended: see {name}.log")
+        for name, pid in self._pids.items():
+            self.memory[name].append(round(memory_mib(pid)))
+        cpu, now = self._cpu(), time.monotonic()
+        self.cpu.append(round((cpu - self._before[0]) / (now - self._before[1]), 2))
+        self._before = cpu, now
+        told = [reader.told() for reader in self._readers]
+        line = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "produced": numbers.readings,
+            "read": [one.get("readings", 0) for one in told],
+            "looks": sum(one.get("looks", 0) for one in told),
+            "wrong": sum(one.get("wrong", 0) for one in told),
+            "errors": sum(one.get("errors", 0) for one in told),
+            "commits": self._upkeep.commits,
+            "merges": self._upkeep.merges,
+            "vacuumed": self._upkeep.vacuumed,
+            "live_files": self._upkeep.live,
+            "memory_mib": {name: taken[-1] for name, taken in self.memory.items()},
+            "cpu_of_one_core": self.cpu[-1],
+        }
+        print(json.dumps(line), flush=True)
+
+
+async def read_beside_writing(minutes: float, rate: int) -> dict[str, Any]:
+    """The whole of it; the figures."""
+    folder = Path(tempfile.mkdtemp(prefix="lake-readers-"))
+    data = folder / "data"
+    with ExitStack() as stack:
+        broker = EmbeddedKafka(folder / "broker")
+        stack.callback(broker.stop)
+        await asyncio.to_thread(broker.start)
+        await declare_topics(KafkaSettings(bootstrap_servers=broker.bootstrap, partitions=PARTITIONS), topic_specs())
+        config = folder / "fleetlake.toml"
+        config.write_text(CONFIG.format(folder=folder, bootstrap=broker.bootstrap))
+        sinks = {}
+        for name in ("delta-1", "delta-2", "duckdb"):
+            sinks[name] = Stage(["sink", name.partition("-")[0]], config, folder / f"{name}.log")
+            stack.callback(sinks[name].process.kill)
+        numbers = Numbers()
+        await produce(broker.bootstrap, numbers, len(DEVICES), 2)
+        await _until(lambda: _published_readings(data) == numbers.readings, "the first readings are published")
+        upkeep = Upkeep(DeltaTable(data / "lake" / "readings"))
+        readers = []
+        for number, kind in enumerate(KINDS):
+            readers.append(Reader(number, kind, data))
+            stack.callback(readers[-1].process.kill)
+        watch = Watch(broker, sinks, readers, upkeep)
+        async with asyncio.TaskGroup() as group:  # so that what fails beside ends it all
+            beside = [group.create_task(_each(60, watch.look, numbers)), group.create_task(_each(20, upkeep.run))]
+            await produce(broker.bootstrap, numbers, rate, minutes * 60)
+            await _until(lambda: all(r.told().get("readings") == numbers.readings for r in readers), "all see all")
+            for task in beside:
+                task.cancel()
+        watch.look(numbers)
+        ended = {
+            f"{number} {kind}": reader.stop() for number, (kind, reader) in enumerate(zip(KINDS, readers, strict=True))
+        }
+        ended |= {name: sink.stop() for name, sink in sinks.items()}
+        told = [reader.told() for reader in readers]
+        verified = Stage(["lake", "verify"], config, folder / "verify.log")
+        recount = await asyncio.to_thread(verified.process.wait)
+        return {
+            "minutes": minutes,
+            "readings": numbers.readings,
+            "commits": upkeep.commits,
+            "merges": upkeep.merges,
+            "files_vacuumed": upkeep.vacuumed,
+            "looks": sum(one["looks"] for one in told),
+            "wrong_counts": sum(one["wrong"] for one in told),
+            "errors": sum(one["errors"] for one in told),
+            "said": [said for one in told for said in one["said"]],
+            "readers": [{k: one[k] for k in ("kind", "looks", "news", "slowest")} for one in told],
+            "memory_mib_first_last_most": {n: [m[0], m[-1], max(m)] for n, m in watch.memory.items()},
+            "cpu_of_one_core": sorted(watch.cpu)[len(watch.cpu) // 2],
+            "ended_with": {name: status for name, status in ended.items() if status},
+            "verify": [recount, (folder / "verify.log").read_text().splitlines()[-1]],
+            "folder": str(folder),
+        }
+
+
+def _published_readings(data: Path) -> int:
+    import fleetlake
+
+    if not (data / "fleet.duckdb").exists():
+        return 0
+    with fleetlake.connect(data) as connection:
+        found = connection.execute("SELECT count(*) FROM readings").fetchone()
+    return int(found[0]) if found else 0
+
+
+async def _each(seconds: float, work: Callable[..., None], *given: Any) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(work, *given)
+
+
+async def _until(done: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not await asyncio.to_thread(done):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {PATIENCE_SECONDS} s: {what}")
+        await asyncio.sleep(0.5)
+
+
+def main() -> int:
+    """Status 1 if anything was wrong."""
+    minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 5
+    figures = asyncio.run(read_beside_writing(minutes, int(sys.argv[2]) if len(sys.argv) > 2 else 40))
+    print(json.dumps(figures, indent=1))
+    wrong = figures["wrong_counts"] or figures["errors"] or figures["ended_with"] or figures["verify"][0]
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
