@@ -258,8 +258,7 @@ def erase(
         raise UserError(f"not erased, run it again: {error or type(error).__name__}") from error
     rows = {**done.rows} if alarms is None else {**done.rows, "(alarm service)": alarms}
     _print([{"table": name, "rows deleted": count} for name, count in rows.items()], False)
-    published = settings.sink.delta.url or wait_for_published(settings.pipeline.data, done, wait)
-    if not published:
+    if not wait_for_published(settings.pipeline.data, done, wait):
         raise UserError(
             "the rows are deleted from the lake, but fleet.duckdb does not follow: is `fleetlake sink duckdb` running? "
             "Start it and run this again, so that the files go too"

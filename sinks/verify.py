@@ -21,7 +21,7 @@ from deltalake.exceptions import TableNotFoundError
 from runtime.kafka import KafkaSettings, client_options
 from schemas.topics import MAX_MESSAGE_BYTES
 from sinks.delta import app_id
-from sinks.location import LakeLocation, filesystem
+from sinks.location import LakeLocation
 from sinks.recount import Problem, Recount, expected, identity_columns, identity_sql, runs
 from sinks.tables import TABLES, Table
 from sinks.topic_ids import topic_ids
@@ -79,7 +79,7 @@ async def verify(
 
 def _missing_files(delta: DeltaTable, location: LakeLocation, table: Table) -> list[Problem]:
     files = live_files(delta)
-    found = filesystem(delta, location.options).get_file_info([file.path for file in files])
+    found = location.files(table.name).get_file_info([file.path for file in files])
     problems = []
     for file, info in zip(files, found, strict=True):
         if info.size != file.bytes:
