@@ -293,7 +293,7 @@ def list_dead_letters(
 
     _, _, found = _letters(config, data, Wanted(vendor, stage, reason, moment(since)))
     if as_json and each:
-        print(json.dumps([asdict(letter) for letter in found[-limit:]], indent=1, default=str))
+        print(json.dumps([_told(letter) for letter in found[-limit:]], indent=1, default=str))
     elif not each:
         _print(list(summary(found)), as_json)
     else:
@@ -314,6 +314,10 @@ def list_dead_letters(
         )
 
 
+def _told(letter: Letter) -> dict[str, Any]:
+    return {name: value for name, value in asdict(letter).items() if name != "envelopes"}
+
+
 @dead_letters.command("replay")
 def replay_dead_letters(
     messages: Annotated[
@@ -332,7 +336,9 @@ def replay_dead_letters(
 ) -> None:
     """Put messages back on their raw topics, to be normalised again: after an update, or a change of settings.
 
-    Only messages of which nothing was used: of one with a single bad field, the rest would be told twice.
+    Only messages of which nothing was used: of one with a single bad field, the rest would be told twice. What a
+    connector refused goes back if all of it was kept and the connector would take it now: a Kärcher machine that the
+    registry has learnt of, a body that an update understands.
     """
     from collections import Counter
 
