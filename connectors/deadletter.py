@@ -23,10 +23,12 @@ def dead_letter(
     device_id: str | None = None,
     length: int | None = None,
     sha256: str | None = None,
+    whole: bool = False,
 ) -> DeadLetter:
     """A dead letter of stage `connector`: the payload's masked beginning, its length and its SHA-256.
 
-    `length` and `sha256` are those of the whole, where `payload` is only its beginning.
+    `length` and `sha256` are those of the whole, where `payload` is only its beginning. `whole`: the payload is
+    redacted by field, so all of it is kept, and it can go back (`connectors.again`).
     Its id holds the time: a message that cannot be read may be sent twice in earnest.
     """
     digest = sha256 or hashlib.sha256(payload).hexdigest()
@@ -35,7 +37,7 @@ def dead_letter(
         stage="connector",
         received_at=received_at,
         problems=[Problem(path=path, reason=reason, detail=detail)],
-        payload=excerpt(payload),
+        payload=payload.decode() if whole else excerpt(payload),
         payload_bytes=len(payload) if length is None else length,
         payload_sha256=digest,
         device_id=device_id,

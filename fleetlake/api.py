@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,14 +23,17 @@ DEFAULT_DATA = Path("data")
 FILE = "fleet.duckdb"
 
 
-def connect(data_dir: str | Path = DEFAULT_DATA) -> duckdb.DuckDBPyConnection:
+def connect(
+    data_dir: str | Path = DEFAULT_DATA, storage_options: Mapping[str, str] | None = None
+) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection to the published tables of a data folder, read-only, wherever the folder is now.
 
     It sees the state published last when it was opened, all tables and views at one moment; connect again for a newer
     one. `fleet.duckdb` is attached to a connection of its own, so that an older connection of this process does not
     hide the newer file. Temporary tables can be made. The session's time zone is UTC, like all times in the tables,
-    so that `observed_at > now() - INTERVAL 1 HOUR` means what it says. FileNotFoundError where nothing has been
-    published yet.
+    so that `observed_at > now() - INTERVAL 1 HOUR` means what it says. Where the lake is in an object store, its views
+    read there: with `storage_options` (deltalake's words), else those of the configuration (`fleetlake.toml` or
+    `$FLEETLAKE_CONFIG`) and the environment. FileNotFoundError where nothing has been published yet.
     """
     import duckdb
 
@@ -41,31 +45,67 @@ def connect(data_dir: str | Path = DEFAULT_DATA) -> duckdb.DuckDBPyConnection:
     spill = Path(tempfile.gettempdir()) / f"fleetlake-{os.getpid()}"
     connection = duckdb.connect(config={"temp_directory": str(spill)})
     connection.execute("SET TimeZone = 'UTC'")
-    attach(connection, folder)
+    attach(connection, folder, storage_options)
     return connection
 
 
-def attach(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+def attach(
+    connection: duckdb.DuckDBPyConnection, folder: Path, storage_options: Mapping[str, str] | None = None
+) -> None:
     """Attach the published file of a data folder as `fleet`, read-only, and use it."""
     connection.execute(f"ATTACH '{_quoted(folder / FILE)}' AS fleet (READ_ONLY)")
     connection.execute("USE fleet")
     connection.execute(f"SET VARIABLE fleetlake_data = '{_quoted(folder)}'")
+    if (lake := _url_of_lake(connection)) is not None:
+        from sinks.lakefiles import read_by_url
+        from sinks.location import LakeLocation
+
+        read_by_url(connection, LakeLocation(lake, _storage_options(storage_options)))
 
 
-def scan(table: str, data_dir: str | Path = DEFAULT_DATA, version: int | datetime | None = None) -> polars.LazyFrame:
+def scan(
+    table: str,
+    data_dir: str | Path = DEFAULT_DATA,
+    version: int | datetime | None = None,
+    storage_options: Mapping[str, str] | None = None,
+) -> polars.LazyFrame:
     """A Polars lazy frame over one snapshot of a lake table: `readings`, `events`, `alarm_events`, `devices` (history)
     or `dead_letters`.
 
     The newest snapshot, or that of a `version` (number, or moment; `published` in `fleet.duckdb` tells the number that
     its views show). Filters on `received_date`, `vendor` and the columns a table is sorted by read only the files that
-    matter. Times are UTC without a zone. FileNotFoundError where there is no such table (yet).
+    matter. Times are UTC without a zone. A lake in an object store is found by what `fleet.duckdb` says of it, with
+    `storage_options` as in `connect`. FileNotFoundError where there is no such table (yet).
     """
     import polars
 
-    path = Path(data_dir).resolve() / "lake" / table
-    if not (path / "_delta_log").is_dir():
-        raise FileNotFoundError(f"{path} is not there: the lake has no table {table!r} yet")
-    return polars.scan_delta(str(path), version=version)
+    folder = Path(data_dir).resolve()
+    path = folder / "lake" / table
+    if (path / "_delta_log").is_dir():
+        return polars.scan_delta(str(path), version=version)
+    if (folder / FILE).exists():
+        with connect(folder) as connection:
+            found = connection.execute("SELECT location FROM published WHERE table_name = ?", [table]).fetchone()
+        if found and not found[0].startswith("lake/"):
+            options = _storage_options(storage_options) if "://" in found[0] else None
+            return polars.scan_delta(found[0], version=version, storage_options=options)
+    raise FileNotFoundError(f"{path} is not there: the lake has no table {table!r} yet")
+
+
+def _url_of_lake(connection: duckdb.DuckDBPyConnection) -> str | None:
+    """By what is published; None where the lake is a folder, or empty."""
+    # As JSON, since a file that an older version has published lacks the column.
+    row = connection.execute("SELECT to_json(p)->>'location' FROM published p LIMIT 1").fetchone()
+    location = row[0] if row else None
+    return location.rpartition("/")[0] if location and "://" in location else None
+
+
+def _storage_options(given: Mapping[str, str] | None) -> dict[str, str]:
+    if given is not None:
+        return dict(given)
+    from fleetlake.config import load_settings
+
+    return load_settings(None).sink.delta.options()
 
 
 def _quoted(path: Path) -> str:

@@ -252,8 +252,7 @@ def erase(
         raise UserError(f"not erased, run it again: {error or type(error).__name__}") from error
     rows = {**done.rows} if alarms is None else {**done.rows, "(alarm service)": alarms}
     print_records([{"table": name, "rows deleted": count} for name, count in rows.items()])
-    published = settings.sink.delta.url or wait_for_published(settings.pipeline.data, done, wait)
-    if not published:
+    if not wait_for_published(settings.pipeline.data, done, wait):
         raise UserError(
             "the rows are deleted from the lake, but fleet.duckdb does not follow: is `fleetlake sink duckdb` running? "
             "Start it and run this again, so that the files go too"
@@ -288,7 +287,7 @@ def list_dead_letters(
 
     _, _, found = _letters(config, data, Wanted(vendor, stage, reason, moment(since)))
     if as_json and each:
-        print(json.dumps([asdict(letter) for letter in found[-limit:]], indent=1, default=str))
+        print(json.dumps([_told(letter) for letter in found[-limit:]], indent=1, default=str))
     elif not each:
         print_records(list(summary(found)), as_json)
     else:
@@ -306,6 +305,10 @@ def list_dead_letters(
                 for letter in found[-limit:]
             ]
         )
+
+
+def _told(letter: Letter) -> dict[str, Any]:
+    return {name: value for name, value in asdict(letter).items() if name != "envelopes"}
 
 
 @dead_letters.command("replay")
@@ -326,7 +329,9 @@ def replay_dead_letters(
 ) -> None:
     """Put messages back on their raw topics, to be normalised again: after an update, or a change of settings.
 
-    Only messages of which nothing was used: of one with a single bad field, the rest would be told twice.
+    Only messages of which nothing was used: of one with a single bad field, the rest would be told twice. What a
+    connector refused goes back if all of it was kept and the connector would take it now: a Kärcher machine that the
+    registry has learnt of, a body that an update understands.
     """
     from collections import Counter
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +44,13 @@ class Session:
     state. Temporary tables and variables stay. UserError where nothing has been published yet.
     """
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, storage_options: Mapping[str, str] | None = None) -> None:
         from fleetlake.api import connect
 
         self.folder = data.resolve()
         self._file = self._stamp()
-        self._connection = connect(self.folder)
+        self._options = storage_options
+        self._connection = connect(self.folder, storage_options)
         self._in_transaction = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sql")
 
@@ -140,7 +141,7 @@ class Session:
         self._connection.abort()  # rows of the answer before that nobody has fetched
         if not self._in_transaction and (stamp := self._stamp()) != self._file:
             self._connection.execute("USE memory; DETACH fleet")
-            attach(self._connection, self.folder)
+            attach(self._connection, self.folder, self._options)
             self._file = stamp
 
     def _note_transaction(self, statement: duckdb.Statement) -> None:
@@ -179,7 +180,15 @@ def explained(error: duckdb.Error) -> UserError:
     """DuckDB's words (a syntax error comes with the line and the spot), and what to do next."""
     import duckdb
 
+    from sinks.lakefiles import words_of
+
     words = str(error).strip()
+    if by_url := words_of(error):
+        return UserError(
+            f"SQL: {by_url}\nThe lake could not be read by URL. Its credentials are looked for in `storage_options` of "
+            "[sink.delta] (fleetlake.toml, --config, $FLEETLAKE_CONFIG) and in the environment; if a query ran for "
+            "hours, files that were merged are deleted after a while: ask again."
+        )
     match error:
         case duckdb.IOException() if ".parquet" in words:
             advice = (

@@ -188,6 +188,8 @@ def _folder(config: Path | None, data: Path | None) -> Path:
     """The data folder. Reading the configuration takes longer than most queries: only where there is one."""
     from fleetlake.api import DEFAULT_DATA
 
+    if config:
+        os.environ["FLEETLAKE_CONFIG"] = str(config)  # where a lake by URL finds its credentials
     if data:
         return data
     configured = config or Path("fleetlake.toml").exists() or any(name.startswith("FLEETLAKE_") for name in os.environ)

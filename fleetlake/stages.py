@@ -81,9 +81,11 @@ def sink_stage(settings: Settings, names: list[str]) -> Stage:
     """One sink, or both side by side in one process."""
     from sinks.delta import run_delta_sink
     from sinks.duckdb import run_duckdb_sink
+    from sinks.location import LakeLocation
 
     kafka = resolve_kafka(settings) if "delta" in names else settings.kafka
     data = settings.pipeline.data
+    lake = LakeLocation.of(data, settings.sink.delta)
 
     async def delta(stop: asyncio.Event, health: Health) -> None:
         if await topics_ready(kafka, stop):
@@ -93,11 +95,8 @@ def sink_stage(settings: Settings, names: list[str]) -> Stage:
         async with asyncio.TaskGroup() as group:
             if "delta" in names:
                 group.create_task(delta(stop, health))
-            if "duckdb" in names and settings.sink.delta.url:
-                log.warning("the lake is at %s: fleet.duckdb is not published, read the lake", settings.sink.delta.url)
-                group.create_task(stop.wait())
-            elif "duckdb" in names:
-                group.create_task(run_duckdb_sink(settings.sink.duckdb, data, stop, health))
+            if "duckdb" in names:
+                group.create_task(run_duckdb_sink(settings.sink.duckdb, data, stop, health, lake))
 
     return stage
 

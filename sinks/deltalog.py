@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-from deltalake import DeltaTable
+import pyarrow.fs as pafs
 from deltalake.exceptions import TableNotFoundError
+
+from sinks.location import LakeLocation
 
 MARK = "fleetlake"
 """Key of a commit's information that says what upkeep did: `merge`, `expire` or `erase`."""
@@ -49,22 +50,28 @@ class Change:
     rewritten: bool = False
 
 
-def changes(table: Path, after: int, at_most: int) -> Iterator[Change]:
+def changes(location: LakeLocation, table: str, after: int, at_most: int) -> Iterator[Change]:
     """The versions that follow `after`, in order, as far as there are any. LogGone if the next one was cleaned up."""
+    files = location.files(table)
     for version in range(after + 1, after + 1 + at_most):
         try:
-            lines = (table / "_delta_log" / f"{version:020}.json").read_bytes().splitlines()
+            lines = _read(files, log_entry(version)).splitlines()
         except FileNotFoundError:
-            if _checkpoint(table) >= version:
-                raise LogGone(f"{table.name}: version {version} is no longer in the log") from None
+            if _checkpoint(files) >= version:
+                raise LogGone(f"{table}: version {version} is no longer in the log") from None
             return
         yield _change(version, [json.loads(line) for line in lines if line])
 
 
-def snapshot(table: Path) -> Change | None:
+def log_entry(version: int) -> str:
+    """Where the log has a version, relative to the table."""
+    return f"_delta_log/{version:020}.json"
+
+
+def snapshot(location: LakeLocation, table: str) -> Change | None:
     """All files of the newest version as one change; None where there is no table yet."""
     try:
-        delta = DeltaTable(table)
+        delta = location.open(table)
     except TableNotFoundError:
         return None
     rows = pa.table(delta.get_add_actions()).to_pylist()
@@ -95,8 +102,13 @@ def _file_of_snapshot(row: dict[str, Any]) -> DataFile:
     return DataFile(unquote(row["path"]), partition, row.get("num_records") or 0, row["size_bytes"], columns)
 
 
-def _checkpoint(table: Path) -> int:
+def _checkpoint(files: pafs.FileSystem) -> int:
     try:
-        return int(json.loads((table / "_delta_log" / "_last_checkpoint").read_bytes())["version"])
+        return int(json.loads(_read(files, "_delta_log/_last_checkpoint"))["version"])
     except FileNotFoundError:
         return -1
+
+
+def _read(files: pafs.FileSystem, path: str) -> bytes:
+    with files.open_input_stream(path) as stream:
+        return bytes(stream.read())

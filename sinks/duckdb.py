@@ -26,7 +26,9 @@ from runtime.health import Health
 from runtime.metrics import BATCH_SECONDS, OPEN_ALARMS, PUBLISHED_AT, READINGS_OUT
 from sinks import statements, views
 from sinks.deltalog import Change, DataFile, LogGone, changes, snapshot
-from sinks.settings import DuckdbSettings
+from sinks.lakefiles import is_missing_file, read_by_url
+from sinks.location import LakeLocation
+from sinks.settings import DeltaSettings, DuckdbSettings
 from sinks.tables import BY_NAME, PARTITION_DATE, TABLES
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,9 @@ CHANGES_AT_ONCE = 200
 PORTION_ROWS = 3_000_000
 
 
-async def run_duckdb_sink(settings: DuckdbSettings, data_dir: Path, stop: asyncio.Event, health: Health) -> None:
+async def run_duckdb_sink(
+    settings: DuckdbSettings, data_dir: Path, stop: asyncio.Event, health: Health, lake: LakeLocation | None = None
+) -> None:
     """Follow the lake and publish `fleet.duckdb` until `stop` is set; the last state is published then.
 
     One process owns it; another one waits for its end. Starting again after any end is safe: what is published is
@@ -51,14 +55,14 @@ async def run_duckdb_sink(settings: DuckdbSettings, data_dir: Path, stop: asynci
             return
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix=STAGE) as thread:
-            sink = await loop.run_in_executor(thread, lambda: Published(data_dir, settings))
+            sink = await loop.run_in_executor(thread, lambda: Published(data_dir, settings, lake))
             try:
                 await loop.run_in_executor(thread, sink.publish)
                 waiting.clear()
                 while not stop.is_set():
                     await loop.run_in_executor(thread, sink.step)
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(stop.wait(), POLL_SECONDS)
+                        await asyncio.wait_for(stop.wait(), sink.poll_seconds)
                 await loop.run_in_executor(thread, sink.finish)
             finally:
                 await loop.run_in_executor(thread, sink.close)
@@ -95,9 +99,14 @@ class _Ownership:
 class Published:
     """The working file and what is published from it. Used from one thread."""
 
-    def __init__(self, data_dir: Path, settings: DuckdbSettings) -> None:
+    def __init__(self, data_dir: Path, settings: DuckdbSettings, lake: LakeLocation | None = None) -> None:
         self._data_dir = data_dir.resolve()
         self._settings = settings
+        beside = LakeLocation.of(data_dir, DeltaSettings())
+        self._lake = lake or beside
+        self._elsewhere = self._lake.root != beside.root
+        self.poll_seconds = POLL_SECONDS if self._lake.local else max(POLL_SECONDS, settings.publish_seconds)
+        """How often to look for new versions: each look at an object store is a request that is paid for."""
         self._published_at = 0.0
         self._changed = True
         self._connection = self._open(self._data_dir / "work" / "fleet-work.duckdb")
@@ -143,26 +152,27 @@ class Published:
         BATCH_SECONDS.labels(STAGE).observe(time.monotonic() - started)
 
     def _follow(self, table: str) -> bool:
-        path = self._data_dir / "lake" / table
         at = self._version(table)
         if at is None:
             return self._start_over(table)
         moved = False
         while True:
             try:
-                found = list(islice(changes(path, at, CHANGES_AT_ONCE), CHANGES_AT_ONCE))
+                found = list(islice(changes(self._lake, table, at, CHANGES_AT_ONCE), CHANGES_AT_ONCE))
                 if any(change.rewritten for change in found):
                     return self._start_over(table)
                 if not found:
                     return moved
                 self._apply(table, found)
-            except (LogGone, duckdb.IOException) as gone:
+            except (LogGone, duckdb.Error) as gone:
+                if isinstance(gone, duckdb.Error) and not is_missing_file(gone):
+                    raise
                 log.info("%s: table %s is read anew from a snapshot: %s", STAGE, table, str(gone).splitlines()[0])
                 return self._start_over(table)
             at, moved = found[-1].version, True
 
     def _start_over(self, table: str) -> bool:
-        whole = snapshot(self._data_dir / "lake" / table)
+        whole = snapshot(self._lake, table)
         if whole is None:
             return False
         with self._transaction():
@@ -186,7 +196,7 @@ class Published:
         """
         added = [file for change in found for file in change.added]
         if added:
-            lake = f"{self._data_dir}/lake/{table}/"
+            lake = f"{self._lake.path(table)}/"
             rows = statements.rows_of(BY_NAME[table], _listed(added), f"{statements.text(lake)} || f")
             self._connection.execute(f"CREATE OR REPLACE TEMP VIEW fresh AS {rows}")
             for statement in statements.apply(table, self._settings):
@@ -218,7 +228,7 @@ class Published:
                     run(statements.publish_table(name))
                     self._comment("TABLE", name, words, each)
                 for table in TABLES:
-                    run(statements.publish_view(table, self._files(table.name), str(self._data_dir)))
+                    run(statements.publish_view(table, self._files(table.name), self._path(table.name)))
                     self._comment("VIEW", statements.VIEW_OF[table.name], table.comment, table.comments)
                 for name, view in views.VIEWS.items():
                     run(views.create_view(name))
@@ -229,6 +239,12 @@ class Published:
         finally:
             run("USE work")
             run("DETACH published")
+
+    def _path(self, table: str) -> str:
+        """SQL for the folder or URL of a lake table, as a published view is to find it."""
+        if self._elsewhere:
+            return statements.text(self._lake.path(table))
+        return f"{statements.data_folder(str(self._data_dir))} || {statements.text(f'/lake/{table}')}"
 
     def _comment(self, kind: str, name: str, words: str, each: dict[str, str]) -> None:
         columns = [row[0] for row in self._connection.execute(f"DESCRIBE {statements.name(name)}").fetchall()]
@@ -258,7 +274,8 @@ class Published:
     def _open(self, path: Path) -> duckdb.DuckDBPyConnection:
         """The working file; made anew if there is none or an older version of the product made it."""
         mark = path.with_suffix(".format")
-        wanted = hashlib.sha256(statements.schema_fingerprint().encode()).hexdigest()
+        place = self._lake.root if self._elsewhere else ""
+        wanted = hashlib.sha256((statements.schema_fingerprint() + place).encode()).hexdigest()
         if not mark.exists() or mark.read_text() != wanted:
             for old in (path, Path(f"{path}.wal"), mark):
                 old.unlink(missing_ok=True)
@@ -267,6 +284,9 @@ class Published:
         )
         connection.execute(f"ATTACH {statements.text(str(path))} AS work")
         connection.execute("USE work")
+        read_by_url(connection, self._lake)
+        lake = self._lake.path("").rstrip("/") if self._elsewhere else "lake"
+        connection.execute(f"SET VARIABLE {statements.LAKE} = {statements.text(lake)}")
         if not mark.exists():
             connection.execute(statements.CREATE)
             mark.write_text(wanted)

@@ -34,24 +34,28 @@ class LakeLocation:
         """The folder, where it is one."""
         parts = urlsplit(self.root)
         if parts.scheme in ("", "file"):
-            return Path(parts.path if parts.scheme else self.root)
+            return Path(_unquoted(parts.path) if parts.scheme else self.root)
         return None
 
     def uri(self, table: str) -> str:
         """Where a table lies."""
         return f"{self.root}/{table}"
 
+    def path(self, table: str) -> str:
+        """The same as DuckDB is told it: a path where it is a folder, else a URL."""
+        local = self.local
+        return self.uri(table) if local is None else str(local / table)
+
+    def files(self, table: str) -> pafs.FileSystem:
+        """The files of a table by paths relative to it, log included, for Arrow."""
+        local = self.local
+        if local is not None:
+            return pafs.SubTreeFileSystem(str(local / table), pafs.LocalFileSystem())
+        return pafs.PyFileSystem(DeltaStorageHandler(self.uri(table), dict(self.options) or None))
+
     def open(self, table: str) -> DeltaTable:
         """The newest snapshot of a table. TableNotFoundError where there is none."""
         return DeltaTable(self.uri(table), storage_options=dict(self.options) or None)
-
-
-def filesystem(delta: DeltaTable, options: Mapping[str, str]) -> pafs.FileSystem:
-    """The files of a table by paths relative to it, for Arrow."""
-    parts = urlsplit(delta.table_uri)
-    if parts.scheme in ("", "file"):
-        return pafs.SubTreeFileSystem(str(_local_path(delta)), pafs.LocalFileSystem())
-    return pafs.PyFileSystem(DeltaStorageHandler(delta.table_uri, dict(options) or None))
 
 
 def sync_commits(delta: DeltaTable, after: int) -> None:

@@ -17,6 +17,9 @@ STORAGE_VERSION = "v1.2.0"
 DATA_FOLDER = "fleetlake_data"
 """Variable by which a session says where the data folder is, when `fleet.duckdb` is attached rather than opened."""
 
+LAKE = "fleetlake_lake"
+"""Variable of the sink's session: where the lake is, relative to `fleet.duckdb` or by URL."""
+
 FILE_NAME = "fleet.duckdb"
 
 _FILE = r"fleet\.duckdb\.tmp$"
@@ -245,9 +248,10 @@ FROM work.registry r FULL JOIN (
         for rollup in ROLLUPS
     },
     "published": (
-        """
+        f"""
 SELECT table_name, version AS delta_version, (now() AT TIME ZONE 'UTC')::TIMESTAMP AS published_at,
-  coalesce(sum(rows), 0)::BIGINT AS rows, count(path) AS files, coalesce(sum(bytes), 0)::BIGINT AS bytes
+  coalesce(sum(rows), 0)::BIGINT AS rows, count(path) AS files, coalesce(sum(bytes), 0)::BIGINT AS bytes,
+  getvariable({text(LAKE)}) || '/' || table_name AS location
 FROM work.progress LEFT JOIN work.files USING (table_name) GROUP BY ALL ORDER BY table_name""",
         "What this file tells: the version of each lake table, and how much that is.",
         {
@@ -257,6 +261,7 @@ FROM work.progress LEFT JOIN work.files USING (table_name) GROUP BY ALL ORDER BY
             "rows": "Rows in that version.",
             "files": "Parquet files in that version.",
             "bytes": "Their size.",
+            "location": "Where the table is: a folder beside this file, or elsewhere, or a URL.",
         },
     ),
 }
@@ -273,9 +278,9 @@ def publish_table(table: str) -> str:
     return f"CREATE TABLE {name(table)} AS {PUBLISHED[table][0]}"
 
 
-def publish_view(table: Table, files: Sequence[tuple[str, Sequence[str]]], absolute: str) -> str:
-    """A view over the full history of a lake table: the files of one version."""
-    path = f"{data_folder(absolute)} || {text(f'/lake/{table.name}/')} || f"
+def publish_view(table: Table, files: Sequence[tuple[str, Sequence[str]]], place: str) -> str:
+    """A view over the full history of a lake table: the files of one version. `place`: SQL for the table's folder."""
+    path = f"{place} || '/' || f"
     return f"CREATE VIEW {name(VIEW_OF[table.name])} AS {rows_of(table, files, path)}"
 
 

@@ -33,7 +33,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from sinks.batches import sorted_rows
 from sinks.compaction import LiveFile, Merge, plan_expiry, plan_merges
 from sinks.deltalog import MARK
-from sinks.location import LakeLocation, filesystem, sync_commits
+from sinks.location import LakeLocation, sync_commits
 from sinks.settings import DeltaSettings
 from sinks.tables import BY_NAME, Table
 
@@ -125,10 +125,10 @@ def live_files(delta: DeltaTable) -> list[LiveFile]:
 
 def merge_files(delta: DeltaTable, location: LakeLocation, merge: Merge, level: int) -> bool:
     """Write the rows of these files as one sorted file in their place; False if one of them is gone meanwhile."""
-    files = filesystem(delta, location.options)
+    called = str(delta.metadata().name)
+    files = location.files(called)
     name = f"{Path(merge[0].path).parent.as_posix()}/merged-{uuid.uuid4()}.parquet".removeprefix("./")
-    table = BY_NAME.get(delta.metadata().name or "")
-    written = _write_sorted(delta, table, files, [file.path for file in merge], name, level)
+    written = _write_sorted(delta, BY_NAME.get(called), files, [file.path for file in merge], name, level)
     if written.num_rows != sum(file.rows for file in merge):
         files.delete_file(name)
         raise RuntimeError(f"merging {delta.table_uri} gave {written.num_rows} rows of {sum(f.rows for f in merge)}")

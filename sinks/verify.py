@@ -22,7 +22,7 @@ from runtime.kafka import KafkaSettings
 from runtime.reading import read_stretches, reading
 from schemas.consumed import Record
 from sinks.delta import app_id
-from sinks.location import LakeLocation, filesystem
+from sinks.location import LakeLocation
 from sinks.recount import Problem, Recount, expected, identity_columns, identity_sql, runs
 from sinks.tables import TABLES, Table
 from sinks.topic_ids import topic_ids
@@ -80,7 +80,7 @@ async def verify(
 
 def _missing_files(delta: DeltaTable, location: LakeLocation, table: Table) -> list[Problem]:
     files = live_files(delta)
-    found = filesystem(delta, location.options).get_file_info([file.path for file in files])
+    found = location.files(table.name).get_file_info([file.path for file in files])
     problems = []
     for file, info in zip(files, found, strict=True):
         if info.size != file.bytes:

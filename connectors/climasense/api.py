@@ -149,10 +149,11 @@ class Api:
             return await self._given_up(body, identity, message_type, wrong)
 
     async def _given_up(self, body: Body, identity: Identity, message_type: str, wrong: InvalidRequest) -> web.Response:
-        """The device will give the body up, so it must be kept before it is told."""
+        """The device will give the body up, so it must be kept before it is told: all of it, if it can be redacted."""
+        clean = None if body.too_large else protocol.redacted(body.data)
         await self._settle(
             dead_letter(
-                body.data,
+                body.data if clean is None else clean,
                 vendor=VENDOR,
                 message_type=message_type,
                 received_at=utc_now(),
@@ -160,8 +161,9 @@ class Api:
                 detail=str(wrong),
                 path=wrong.path,
                 device_id=identity.device_id,
-                length=body.length,
-                sha256=body.sha256,
+                length=body.length if clean is None else None,
+                sha256=body.sha256 if clean is None else None,
+                whole=clean is not None,
             )
         )
         return error(wrong.status, wrong.code, str(wrong))

@@ -307,8 +307,8 @@ def _of_machine(
         reason=reason,
         detail=detail,
         path="machineId",
+        whole=True,
     )
-    letter.payload = clean.decode()  # redacted by field, so it can be kept whole and replayed
     return Decoded(dead_letters=[letter])
 
 

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from msgspec.structs import replace
 
-from fleetlake.dead_letters import BEHIND, CONNECTOR, DONE, GONE, USED, Wanted, letters, put_back, summary
+from connectors.deadletter import dead_letter
+from connectors.karcher import protocol as karcher
+from fleetlake.dead_letters import (
+    BEHIND,
+    DONE,
+    FACTS,
+    GONE,
+    PREFIX,
+    REFUSED,
+    SAME,
+    UNKNOWN_MACHINE,
+    USED,
+    Wanted,
+    letters,
+    put_back,
+    summary,
+)
 from runtime.kafka import KafkaSettings
 from schemas import wire
 from schemas.envelope import Envelope
-from schemas.topics import DEAD_LETTER, READINGS, raw_topic
+from schemas.topics import DEAD_LETTER, DEVICES, READINGS, raw_topic
 from sinks.consumer import Slice
 from sinks.delta import Lake
 from sinks.location import LakeLocation
@@ -100,4 +118,84 @@ async def test_what_does_not_go_back_says_why(kafka: str, vendor: str, tmp_path:
     await admin.close()
     location = LakeLocation(str(tmp_path / "lake"))
     told = await put_back(KafkaSettings(bootstrap_servers=kafka), location, letters(location, Wanted()), "1")
-    assert {one.message_id: why for one, why in told} == {"refused": CONNECTOR, "behind": BEHIND, "gone": GONE}
+    assert {one.message_id: why for one, why in told} == {"refused": PREFIX, "behind": BEHIND, "gone": GONE}
+
+
+STATUS = (
+    b'{"machineId": "m1", "states": [{"name": "batteryChargeLevel", "value": "0.55"}], "lastContact": "2026-11-20"}'
+)
+BODY = b'{"readings": [{"sensor_type": "temperature", "value": 21.5}]}'
+
+
+def refused(kind: str, payload: bytes, vendor: str, minute: int, device: str | None = None) -> wire.DeadLetter:  # noqa: F811
+    return dead_letter(
+        payload,
+        vendor=vendor,
+        message_type=kind,
+        received_at=START + timedelta(minutes=minute),
+        reason="x",
+        detail="",
+        device_id=device,
+        whole=True,
+    )
+
+
+async def test_what_a_connector_refused_goes_back_once_it_would_be_taken(
+    kafka: str,
+    vendor: str,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    [status] = karcher.status(STATUS, {}, START).dead_letters
+    found = [
+        replace(status, vendor=vendor),
+        refused(karcher.STATUS, STATUS, vendor, 1),
+        refused(karcher.STATUS, STATUS.replace(b"m1", b"m2"), vendor, 2),
+        refused("climasense.telemetry", BODY, vendor, 3, "climasense:cs-1"),
+        refused("climasense.telemetry", b'{"readings": []}', vendor, 4, "climasense:cs-1"),
+        refused("wayscloud.publish", b"21", vendor, 5, "wayscloud:1"),
+        dead_letter(
+            b'{"a": "' + b"b" * 600,
+            vendor=vendor,
+            message_type="karcher.status",
+            received_at=START,
+            reason="",
+            detail="",
+        ),
+    ]
+    written(tmp_path, "1", DEAD_LETTER, *found)
+    location, options = LakeLocation(str(tmp_path / "lake")), KafkaSettings(bootstrap_servers=kafka)
+    assert whys(location, found) == [UNKNOWN_MACHINE] * 3 + [None, f"{REFUSED}: out_of_range", FACTS, PREFIX]
+
+    machine = wire.Device(device_id=DEVICE, vendor="karcher", updated_at=START, attributes={"machineId": "m1"})
+    written(tmp_path, "1", DEVICES, machine)
+    assert whys(location, found)[:3] == [None, SAME, UNKNOWN_MACHINE]
+    for attempt in ("1", "2"):
+        told = await put_back(options, location, letters(location, Wanted()), attempt)
+        assert sum(why is None for _, why in told) == 2
+
+    after = tmp_path / "after"
+    await replay(kafka, after, tmp_path, 0).run([vendor], print)
+    told_since = [
+        row for row in rows(after, "readings") if row["metric"] in ("battery.level", "environment.temperature")
+    ]
+    assert sorted((row["device_id"], row["value_number"]) for row in told_since) == [
+        ("climasense:cs-1", 21.5),
+        (DEVICE, 55.0),
+    ]
+    assert {row["received_at"].replace(tzinfo=UTC) for row in told_since} == {START, START + timedelta(minutes=3)}
+    written(after, "replay", DEVICES, machine)
+    written(after, "replay", DEAD_LETTER, *found)
+    assert whys(LakeLocation(str(after / "lake")), found)[:4] == [DONE, DONE, UNKNOWN_MACHINE, DONE]
+
+
+def whys(location: LakeLocation, found: list[wire.DeadLetter]) -> list[str | None]:
+    told = {letter.message_id: letter.kept_back for letter in letters(location, Wanted())}
+    return [told[letter.id] for letter in found]
+
+
+def written(data: Path, topic_id: str, topic: str, *values: wire.DeadLetter | wire.Device) -> None:
+    lake = Lake(data, DeltaSettings(), {table.topic: topic_id for table in TABLES})
+    lake.open()
+    first = lake.stored(topic, [0])[0]
+    records = [Record(wire.encode(v), topic=topic, offset=(first or 0) + n) for n, v in enumerate(values)]
+    lake.write(topic, [Slice(0, first, (first or 0) + len(values), list(records))])

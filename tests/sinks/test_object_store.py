@@ -12,19 +12,25 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import pytest
 
+import fleetlake
+from fleetlake.errors import UserError
+from fleetlake.sql import Session
 from schemas import wire
 from schemas.topics import READINGS
 from sinks.consumer import Slice, StaleWriter
 from sinks.delta import Lake
+from sinks.duckdb import Published
 from sinks.location import LakeLocation
-from sinks.settings import DeltaSettings
+from sinks.settings import DeltaSettings, DuckdbSettings
 from sinks.tables import TABLES
 from sinks.upkeep import live_files, merge_files, tidy
-from tests.sinks.harness import Record, observation
+from tests.sinks.harness import DEVICE, Record, observation
 
 pytestmark = pytest.mark.s3
 
@@ -111,6 +117,50 @@ def test_writers_in_several_processes_and_a_merger_share_a_bucket(store: DeltaSe
     assert len({(row["origin_partition"], row["origin_offset"]) for row in found}) == 3 * 60
     assert len(live_files(table)) < 10
     assert lake(store).stored(READINGS, [0, 1, 2]) == {0: 60, 1: 60, 2: 60}
+
+
+def test_fleet_duckdb_is_published_from_a_bucket(store: DeltaSettings, tmp_path: Path) -> None:
+    location = LakeLocation.of(tmp_path, store)
+    options = store.options()
+    writer = lake(store)
+    writer.write(READINGS, [batch(0, 5, None)])
+    (tmp_path / "work").mkdir()
+    with closing(Published(tmp_path, DuckdbSettings(), location)) as sink:
+        sink.publish()
+        writer.write(READINGS, [batch(5, 10, 5)])
+        assert sink.follow()
+        tidy(location, "readings", store.model_copy(update={"compact_files": 2}), vacuum=False)
+        sink.publish()
+    with fleetlake.connect(tmp_path, options) as connection:
+        assert connection.execute("SELECT count(*) FROM readings WHERE metric = 'battery.level'").fetchone() == (10,)
+        assert connection.execute("SELECT count(*) FROM recent_readings").fetchone() == (20,)
+        told = connection.execute("SELECT location, rows FROM published WHERE table_name = 'readings'").fetchone()
+        assert told == (location.uri("readings"), 20)
+        assert connection.execute("FROM battery_history(?)", [DEVICE]).fetchall()
+        with pytest.raises(duckdb.Error, match="only that can be read by URL"):
+            connection.execute(f"FROM read_parquet('{location.root.partition('://')[0]}://other/x.parquet')")
+    assert fleetlake.scan("readings", tmp_path, storage_options=options).collect().height == 20
+    location.open("readings").delete()
+    location.open("readings").vacuum(0, dry_run=False, enforce_retention_duration=False)
+    with Session(tmp_path, options) as session, pytest.raises(UserError, match="read by URL"):
+        session.ask("SELECT max(value_number) FROM readings")
+
+
+def test_a_working_file_that_is_far_behind_is_made_anew(store: DeltaSettings, tmp_path: Path) -> None:
+    """What it has not seen was merged, and the files that brought it deleted: it reads the snapshot."""
+    location = LakeLocation.of(tmp_path, store)
+    writer = lake(store)
+    writer.write(READINGS, [batch(0, 5, None)])
+    (tmp_path / "work").mkdir()
+    with closing(Published(tmp_path, DuckdbSettings(), location)) as sink:
+        sink.publish()
+        writer.write(READINGS, [batch(5, 10, 5)])
+        tidy(location, "readings", store.model_copy(update={"compact_files": 2}), vacuum=False)
+        location.open("readings").vacuum(0, dry_run=False, enforce_retention_duration=False)
+        sink.publish()
+    with fleetlake.connect(tmp_path, store.options()) as connection:
+        assert connection.execute("SELECT count(*), count(DISTINCT origin_offset) FROM readings").fetchone() == (20, 10)
+        assert connection.execute("SELECT count(*) FROM recent_readings").fetchone() == (20,)
 
 
 def test_a_stale_writer_and_a_late_merger_are_refused(store: DeltaSettings) -> None:
