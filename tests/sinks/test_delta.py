@@ -104,7 +104,10 @@ async def test_what_is_buffered_at_a_clean_stop_is_written(kafka: str, make_topi
     patient = DeltaSettings(flush_seconds=3600)
     with Sinks(kafka, topics, tmp_path / "data") as sinks:
         process = sinks.start(**patient.model_dump())
-        await asyncio.sleep(4)  # time to join the group and to read; nothing shows that it has, before it writes
+        async with asyncio.timeout(30):
+            while "delta: reads" not in sinks.log(process):
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(2)  # time to fetch; nothing shows that it has, before it writes
         assert count(sinks.data, "readings") == 0
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 20) == 0, sinks.log(process)
