@@ -287,7 +287,7 @@ class Pipeline:
         if self._queue:
             await self._begin()
         now = time.monotonic()
-        if now < self._not_before:
+        if now < self._not_before and not self._is_full():
             await asyncio.sleep(self._not_before - now)
         if self._in_transaction and not self._is_full():
             await self._producer.opened()
