@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
-from uuid import uuid4
+from uuid import UUID, uuid4, uuid5
 
 import msgspec
 import pydantic_core
@@ -31,7 +31,7 @@ from runtime.metrics import LEFT_OUT
 from schemas import alarm_api as contract
 from schemas.records import AlarmRule
 from schemas.rules import RefusedRule, merge_rule, parse_rule
-from schemas.words import AlarmStatus, Severity
+from schemas.words import AlarmStatus, KeyRole, Severity
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ _LOOK_SECONDS = 0.25
 """Another service may have stored what is waited for; of that there is no news."""
 _LONGEST_SNOOZE = timedelta(days=366)
 _ACTOR = web.RequestKey("actor", str)
+_ROLES = {endpoint.name: endpoint.role for endpoint in contract.ENDPOINTS}
 _TIMELINE = TypeAdapter(list[contract.TimelineEntry])
 
 P = ParamSpec("P")
@@ -95,7 +96,7 @@ class Api:
             "disable": partial(self._switch_rule, enabled=False),
         }
         for endpoint in contract.ENDPOINTS:
-            app.router.add_route(endpoint.method, endpoint.path, handlers[endpoint.name])
+            app.router.add_route(endpoint.method, endpoint.path, handlers[endpoint.name], name=endpoint.name)
         app.router.add_get("/openapi.json", self._openapi)
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
@@ -103,15 +104,19 @@ class Api:
 
     @web.middleware
     async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Only with a key, whose name is the actor of what is done with it."""
+        """Only with a key of a role that may do it; its name is the actor of what is done with it."""
         if not request.path.startswith("/v1/"):
             return await handler(request)
         key = request.headers.get("X-API-Key") or _bearer(request.headers.get("Authorization", ""))
-        name = await self._db(self._store.name_of_key, key) if key else None
-        if name is None:
+        found = await self._db(self._store.find_key, key) if key else None
+        if found is None:
             LEFT_OUT.labels(STAGE, "", "unauthorized").inc()
             raise Refused(401, "unauthorized", "Invalid or missing API key")
-        request[_ACTOR] = name
+        needed = _ROLES.get(request.match_info.route.name or "", KeyRole.READ)
+        if not found.role.may(needed):
+            LEFT_OUT.labels(STAGE, "", "forbidden").inc()
+            raise Refused(403, "forbidden", f"This takes a key of role {needed}; this key may {found.role}")
+        request[_ACTOR] = found.name
         return await handler(request)
 
     async def _db(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -158,14 +163,17 @@ class Api:
 
     async def _act(self, action: str, asked: web.Request) -> web.Response:
         taken = _parse(await asked.read() or b"{}", contract.SnoozeRequest if action == "snooze" else _NOTE)
-        now = datetime.now(UTC)
-        until = _until(taken, now)
         found = await self._found(asked)
         alarm = found.alarm
+        action_id = _action_id(asked, action, alarm.alarm_id)
+        if await self._db(self._store.is_done, str(action_id)):
+            return _json(_detail(found))
+        now = datetime.now(UTC)
+        until = _until(taken, now)
         why = refusal(action, alarm.status, alarm.resolved_at, found.is_latest, now)
         if why is not None:
             raise Refused(409, "conflict", f"Cannot {action}: {why}")
-        made = request(uuid4(), action, alarm.alarm_id, alarm.device_id, asked[_ACTOR], now, taken.note, until)
+        made = request(action_id, action, alarm.alarm_id, alarm.device_id, asked[_ACTOR], now, taken.note, until)
         await self._publisher.act(made)
         done = await self._until(lambda: self._db(self._store.is_done, made.action_id))
         detail = _detail(await self._found(asked))
@@ -259,6 +267,8 @@ class Api:
 
 
 _NOTE = contract.ActionRequest
+_REQUESTS = UUID("5b0c5f6e-7c1a-4d0b-9a53-0f4c7f0a8e21")
+"""Namespace of the ids of actions that were asked for with an Idempotency-Key."""
 
 
 def error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -266,8 +276,8 @@ def error(status: int, code: str, message: str, headers: Mapping[str, str] | Non
     return web.json_response({"error": code, "message": message}, status=status, headers=headers)
 
 
-def _unavailable() -> Refused:
-    refused = Refused(503, "unavailable", "Try again later")
+def _unavailable(who: str = "Kafka") -> Refused:
+    refused = Refused(503, "unavailable", f"{who} does not answer; try again later")
     refused.answer.headers["Retry-After"] = _COME_AGAIN_SECONDS
     return refused
 
@@ -282,8 +292,10 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except Refused as refused:
         return refused.answer
-    except (SQLAlchemyError, KafkaAway):
+    except KafkaAway:
         return _unavailable().answer
+    except SQLAlchemyError:
+        return _unavailable("The database").answer
     except web.HTTPException as refused:
         allowed = {"Allow": refused.headers["Allow"]} if "Allow" in refused.headers else None
         return error(refused.status, _CODES.get(refused.status, "error"), refused.reason, allowed)
@@ -348,6 +360,17 @@ def _object(body: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Refused(400, "invalid_request", "The body must be a JSON object")
     return found
+
+
+def _action_id(asked: web.Request, action: str, alarm_id: str) -> UUID:
+    """The same for a request that is made again with the same Idempotency-Key: the engine carries it out once."""
+    key = asked.headers.get(contract.IDEMPOTENCY_KEY)
+    if key is None:
+        return uuid4()
+    most = contract.MAX_IDEMPOTENCY_CHARS
+    if not 1 <= len(key) <= most or not (key.isascii() and key.isprintable()):
+        raise Refused(400, "invalid_request", f"{contract.IDEMPOTENCY_KEY}: must be 1 to {most} printable characters")
+    return uuid5(_REQUESTS, "\n".join((asked[_ACTOR], alarm_id, action, key)))
 
 
 def _until(taken: contract.ActionRequest, now: datetime) -> datetime | None:

@@ -30,7 +30,7 @@ from schemas.consumed import Record
 from schemas.records import AlarmRule
 from schemas.rules import encode_rule, parse_rule
 from schemas.topics import ALARMS
-from schemas.words import AlarmStatus, Severity
+from schemas.words import AlarmStatus, KeyRole, Severity
 
 OPEN = ("active", "acknowledged")
 
@@ -80,6 +80,7 @@ _keys = sa.Table(
     sa.Column("key_id", sa.String, primary_key=True),
     sa.Column("name", sa.String, nullable=False),
     sa.Column("digest", sa.String, nullable=False),
+    sa.Column("role", sa.String, nullable=False),
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("revoked_at", Moment),
 )
@@ -131,6 +132,7 @@ class KeyInfo:
 
     key_id: str
     name: str
+    role: KeyRole
     created_at: datetime
     revoked_at: datetime | None
 
@@ -269,16 +271,16 @@ class Store(Database):
 
     # -- API keys
 
-    def create_key(self, name: str, now: datetime) -> str:
+    def create_key(self, name: str, role: KeyRole, now: datetime) -> str:
         """Make an API key and return it, the only time that anybody sees it: its hash is kept."""
         key_id, secret = secrets.token_hex(4), secrets.token_hex(16)
         with self._write.begin() as tx:
-            values = {"key_id": key_id, "name": name, "digest": hash_key(secret), "created_at": now}
+            values = {"key_id": key_id, "name": name, "digest": hash_key(secret), "role": role, "created_at": now}
             tx.execute(_keys.insert().values(**values))
         return f"fleetlake_{key_id}_{secret}"
 
-    def name_of_key(self, key: str) -> str | None:
-        """Whose key it is; None where it is not in force. Compared in constant time."""
+    def find_key(self, key: str) -> KeyInfo | None:
+        """Whose key it is, and what it may do; None where it is not in force. Compared in constant time."""
         if not key.isascii():
             return None
         _, _, rest = key.partition("_")
@@ -287,13 +289,13 @@ class Store(Database):
         with self._engine.begin() as tx:
             row = tx.execute(query).first()
         known = row.digest if row is not None else hash_key("")
-        return row.name if hmac.compare_digest(known, hash_key(secret)) and row is not None else None
+        return _key_info(row) if hmac.compare_digest(known, hash_key(secret)) and row is not None else None
 
     def list_keys(self) -> list[KeyInfo]:
         """All keys, revoked ones too, oldest first."""
         with self._engine.begin() as tx:
             rows = tx.execute(sa.select(_keys).order_by(_keys.c.created_at, _keys.c.key_id))
-            return [KeyInfo(row.key_id, row.name, row.created_at, row.revoked_at) for row in rows]
+            return [_key_info(row) for row in rows]
 
     def revoke_key(self, key_id: str, now: datetime) -> bool:
         """Revoke a key, for good; whether there was one in force."""
@@ -302,13 +304,20 @@ class Store(Database):
             return bool(tx.execute(_keys.update().where(which).values(revoked_at=now)).rowcount)
 
 
+def _add_roles(tx: sa.Connection) -> None:
+    """Keys from before there were roles may do what they could: everything."""
+    tx.execute(sa.text(f"ALTER TABLE api_keys ADD COLUMN role VARCHAR NOT NULL DEFAULT '{KeyRole.ADMIN.value}'"))
+
+
+SCHEMA = Schema("the alarm service", _metadata, lock=7305809, changes=(_add_roles,))
+
+
 def open_store(url: str | None, path: Path) -> Store:
     """The store at a URL, else in a SQLite file; made where it is not there.
 
     StageError where it cannot be opened. The text never holds the URL's password.
     """
-    schema = Schema("the alarm service", _metadata, lock=7305809)
-    return Store(open_database(schema, url, path, lambda tx: outbox.make_tables(tx, datetime.now(UTC))))
+    return Store(open_database(SCHEMA, url, path, lambda tx: outbox.make_tables(tx, datetime.now(UTC))))
 
 
 def _advance(tx: sa.Connection, partition: int, expected: int | None, next_: int) -> None:
@@ -390,6 +399,10 @@ def _key_of(record: Record) -> str:
 def _plain(text: str) -> str:
     """The text as any database takes it: PostgreSQL knows no NUL. What is told of it comes from `body`."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _key_info(row: Any) -> KeyInfo:
+    return KeyInfo(row.key_id, row.name, KeyRole(row.role), row.created_at, row.revoked_at)
 
 
 def _decode_alarm(body: str) -> wire.Alarm:

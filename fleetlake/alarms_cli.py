@@ -18,7 +18,7 @@ import typer
 from fleetlake.errors import UserError
 from fleetlake.options import ConfigOption, DataOption, JsonOption, read_settings
 from fleetlake.output import print_table, time_text
-from schemas.words import AlarmStatus, Severity
+from schemas.words import AlarmStatus, KeyRole, Severity
 
 if TYPE_CHECKING:
     from alarms.store import Store
@@ -174,6 +174,9 @@ def serve(config: ConfigOption = None, data: DataOption = None) -> None:
 @keys.command("create")
 def create_key(
     name: Annotated[str, typer.Argument(help="Whose it is: the actor on the timelines.")],
+    role: Annotated[
+        KeyRole, typer.Option(help="read: look at everything; operate: also act on alarms; admin: also change rules.")
+    ] = KeyRole.OPERATE,
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
@@ -181,16 +184,19 @@ def create_key(
     if not 1 <= len(name) <= 200 or not name.isprintable():
         raise UserError("a name has 1 to 200 printable characters")
     with _store(config, data) as store:
-        typer.echo(store.create_key(name, datetime.now(UTC)))
+        typer.echo(store.create_key(name, role, datetime.now(UTC)))
 
 
 @keys.command("list")
 def list_keys(config: ConfigOption = None, data: DataOption = None) -> None:
-    """Show whose keys there are."""
+    """Show whose keys there are, and what each may do."""
     with _store(config, data) as store:
         found = store.list_keys()
-    rows = [(key.key_id, key.name, time_text(key.created_at), time_text(key.revoked_at) or "in force") for key in found]
-    print_table(("key", "name", "created", "revoked"), rows)
+    rows = [
+        (key.key_id, key.name, key.role, time_text(key.created_at), time_text(key.revoked_at) or "in force")
+        for key in found
+    ]
+    print_table(("key", "name", "role", "created", "revoked"), rows)
 
 
 @keys.command("revoke")

@@ -17,7 +17,7 @@ from pydantic.json_schema import models_json_schema
 
 from schemas import notify_api
 from schemas.records import AlarmEventType, AlarmRule, RuleType
-from schemas.words import AlarmStatus, Severity
+from schemas.words import AlarmStatus, KeyRole, Severity
 
 VERSION = "1.0.0"
 PAGE_SIZE, MAX_PAGE_SIZE = 50, 500
@@ -149,6 +149,7 @@ class Endpoint:
     query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     refusals: tuple[int, ...] = ()
     status: int = 200
+    role: KeyRole = KeyRole.READ
 
 
 _ALARM = "/v1/iot/alarms/{alarm_id}"
@@ -165,6 +166,14 @@ _WHICH: dict[str, dict[str, Any]] = {
 }
 ACTIONS = ("acknowledge", "resolve", "reopen", "snooze")
 
+IDEMPOTENCY_KEY = "Idempotency-Key"
+MAX_IDEMPOTENCY_CHARS = 255
+_IDEMPOTENCY: dict[str, Any] = {
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_CHARS},
+    "description": "A word of yours for this request. Asked again with the same one (after a 503, say), the action is "
+    "carried out once.",
+}
+
 ENDPOINTS = (
     Endpoint("list_alarms", "get", "/v1/iot/alarms", "List alarms", "AlarmPage", query=_WHICH, refusals=(400,)),
     Endpoint("alarm_summary", "get", "/v1/iot/alarms/summary", "Count alarms", "AlarmSummary"),
@@ -179,12 +188,21 @@ ENDPOINTS = (
             "AlarmDetail",
             "SnoozeRequest" if action == "snooze" else "ActionRequest",
             refusals=(202, 400, 404, 409, 413),
+            role=KeyRole.OPERATE,
         )
         for action in ACTIONS
     ),
     Endpoint("list_rules", "get", "/v1/iot/rules", "List rules, without config", "RuleList"),
     Endpoint(
-        "create_rule", "post", "/v1/iot/rules", "Make a rule", "AlarmRule", "NewRule", refusals=(400, 413), status=201
+        "create_rule",
+        "post",
+        "/v1/iot/rules",
+        "Make a rule",
+        "AlarmRule",
+        "NewRule",
+        refusals=(400, 409, 413),
+        status=201,
+        role=KeyRole.ADMIN,
     ),
     Endpoint("read_rule", "get", _RULE, "Read a rule", "AlarmRule", refusals=(404,)),
     Endpoint(
@@ -195,13 +213,24 @@ ENDPOINTS = (
         "AlarmRule",
         "RuleChanges",
         refusals=(400, 404, 413),
+        role=KeyRole.ADMIN,
     ),
-    Endpoint("delete_rule", "delete", _RULE, "Delete a rule", None, refusals=(404,), status=204),
-    Endpoint("enable", "post", f"{_RULE}/enable", "Put a rule in force", "AlarmRule", refusals=(404,)),
-    Endpoint("disable", "post", f"{_RULE}/disable", "Take a rule out of force", "AlarmRule", refusals=(404,)),
+    Endpoint("delete_rule", "delete", _RULE, "Delete a rule", None, refusals=(404,), status=204, role=KeyRole.ADMIN),
+    *(
+        Endpoint(name, "post", f"{_RULE}/{name}", purpose, "AlarmRule", refusals=(404,), role=KeyRole.ADMIN)
+        for name, purpose in (("enable", "Put a rule in force"), ("disable", "Take a rule out of force"))
+    ),
     Endpoint("list_channels", "get", f"{_NOTIFY}/channels", "List notification channels", "ChannelList"),
     Endpoint("read_channel", "get", _CHANNEL, "Read a channel", "ChannelDetail", refusals=(404,)),
-    Endpoint("test_channel", "post", f"{_CHANNEL}/test", "Send a test notification", "TestSent", refusals=(404,)),
+    Endpoint(
+        "test_channel",
+        "post",
+        f"{_CHANNEL}/test",
+        "Send a test notification",
+        "TestSent",
+        refusals=(404,),
+        role=KeyRole.OPERATE,
+    ),
     Endpoint("list_policies", "get", f"{_NOTIFY}/policies", "List notification policies", "PolicyList"),
     Endpoint(
         "read_policy", "get", f"{_NOTIFY}/policies/{{policy_id}}", "Read a policy", "PolicyDetail", refusals=(404,)
@@ -232,11 +261,13 @@ _MODELS: tuple[type[BaseModel], ...] = (
 _REFUSALS = {
     400: "The request is malformed; the message names the field.",
     401: "Invalid or missing API key.",
+    403: "The key's role does not allow it; the message names the one that does.",
     404: "There is nothing of this id.",
-    409: "The alarm is in a state, or became so old, that this cannot be done.",
+    409: "The alarm is in a state, or became so old, that this cannot be done; or there is a rule of this id already.",
     413: "The body is too long.",
     503: "Try again later.",
 }
+_REFUSED_ANYWHERE = (401, 503)
 _OURS = ("severity_original", "source", "created_at", "updated_at")
 """What nobody but we write into a rule."""
 
@@ -258,7 +289,8 @@ def openapi() -> dict[str, Any]:
         "info": {
             "title": "fleetlake alarms",
             "version": VERSION,
-            "description": "Alarms and rules. A 2xx answer means that what was asked for is stored durably in Kafka.",
+            "description": "Alarms and rules. A 2xx answer means that what was asked for is stored durably in Kafka. "
+            "A key has a role: `read` reads, `operate` also acts on alarms, `admin` also changes rules.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{"apiKey": []}, {"bearer": []}],
@@ -288,11 +320,17 @@ def _rule_schema(rule: Mapping[str, Any], required: tuple[str, ...] = (), withou
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
-    operation: dict[str, Any] = {"operationId": endpoint.name, "summary": endpoint.summary}
+    operation: dict[str, Any] = {
+        "operationId": endpoint.name,
+        "summary": endpoint.summary,
+        "description": f"Takes a key of role {_roles_for(endpoint.role)}.",
+    }
     parameters = [{"name": name, "in": "query", **about} for name, about in endpoint.query.items()]
     for name in ("alarm_id", "rule_id", "channel_id", "policy_id"):
         if f"{{{name}}}" in endpoint.path:
             parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
+    if endpoint.name in ACTIONS:
+        parameters.append({"name": IDEMPOTENCY_KEY, "in": "header", **_IDEMPOTENCY})
     if parameters:
         operation["parameters"] = parameters
     if endpoint.body is not None:
@@ -301,9 +339,18 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.answer is not None:
         done["content"] = _json(endpoint.answer)
     operation["responses"] = {str(endpoint.status): done} | {
-        str(status): _refusal(status) for status in sorted({*endpoint.refusals, 401, 503})
+        str(status): _refusal(status)
+        for status in sorted({*endpoint.refusals, *_REFUSED_ANYWHERE, *_by_role(endpoint)})
     }
     return operation
+
+
+def _by_role(endpoint: Endpoint) -> tuple[int, ...]:
+    return () if endpoint.role is KeyRole.READ else (403,)
+
+
+def _roles_for(needed: KeyRole) -> str:
+    return " or ".join(f"`{role}`" for role in KeyRole if role.may(needed))
 
 
 def _refusal(status: int) -> dict[str, Any]:

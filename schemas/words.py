@@ -21,3 +21,16 @@ class AlarmStatus(StrEnum):
     ACTIVE = "active"
     ACKNOWLEDGED = "acknowledged"
     RESOLVED = "resolved"
+
+
+class KeyRole(StrEnum):
+    """What an API key of the alarm service may do, least first; each may do what those before it may."""
+
+    READ = "read"
+    OPERATE = "operate"
+    ADMIN = "admin"
+
+    def may(self, needed: KeyRole) -> bool:
+        """Whether a key of this role may do what takes `needed`."""
+        order = list(KeyRole)
+        return order.index(self) >= order.index(needed)

@@ -7,6 +7,7 @@ import getpass
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -114,7 +115,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         try:
             for stage in (("stream",), ("sink",), ("alarms", "serve")):
                 here.start(*stage)
-            here.key = here.run("keys", "create", "operator@example.com").strip()
+            here.key = here.run("keys", "create", "operator@example.com", "--role", "admin").strip()
             yield here
         finally:
             for process in here.processes:
@@ -282,6 +283,45 @@ async def test_what_cannot_be_taken_is_refused_in_one_form(running: Running, ask
     running.run("keys", "revoke", other.split("_")[1])
     await ask("GET", "/v1/iot/rules", headers={"X-API-Key": other}, status=401)
     assert "in force" in running.run("keys", "list") and other not in running.run("keys", "list")
+
+
+async def test_a_key_may_do_what_its_role_allows(running: Running, ask: Client) -> None:
+    ids = dict.fromkeys(("alarm_id", "rule_id", "channel_id", "policy_id"), "x")
+    keys = {role: running.run("keys", "create", role, "--role", role).strip() for role in ("read", "operate", "admin")}
+    allowed: dict[str, set[str]] = {role: set() for role in keys}
+    for role, key in keys.items():
+        for endpoint in alarm_api.ENDPOINTS:
+            url = ask.base + endpoint.path.format(**ids)
+            async with ask.session.request(endpoint.method, url, headers={"X-API-Key": key}) as answer:
+                said = await answer.json()
+            if answer.status != 403:
+                allowed[role].add(endpoint.name)
+                continue
+            assert said["error"] == "forbidden"
+            assert f"role {endpoint.role}" in said["message"] and f"may {role}" in said["message"]
+    every = {endpoint.name: endpoint.method for endpoint in alarm_api.ENDPOINTS}
+    assert allowed["read"] == {name for name, method in every.items() if method == "get"}
+    assert allowed["operate"] - allowed["read"] == {*alarm_api.ACTIONS, "test_channel"}
+    assert allowed["admin"] == every.keys()
+    listed = running.run("keys", "list")
+    assert all(re.search(rf"\b{role}\b.*\b{role}\b", listed) for role in keys)
+    default = running.run("keys", "create", "somebody").strip()
+    refused = await ask("DELETE", "/v1/iot/rules/x", status=403, headers={"X-API-Key": default})
+    assert refused["message"] == "This takes a key of role admin; this key may operate"
+
+
+async def test_a_request_made_again_is_carried_out_once(running: Running, ask: Client) -> None:
+    alarm = f"/v1/iot/alarms/{(await raised(running, ask, 'again'))['id']}"
+    again = {"headers": {"Idempotency-Key": "mine, 1"}}
+    until = {"until": (datetime.now(UTC) + timedelta(hours=2)).isoformat()}
+    first = await ask("POST", f"{alarm}/snooze", until, **again)
+    assert await ask("POST", f"{alarm}/snooze", until, **again) == first
+    assert (await ask("POST", f"{alarm}/resolve", **again))["status"] == "resolved", "another action is another request"
+    assert (await ask("POST", f"{alarm}/resolve", **again))["status"] == "resolved", "no conflict: it is done"
+    for wrong in ("", "x" * 256, "\u00e4"):
+        await ask("POST", f"{alarm}/reopen", status=400, headers={"Idempotency-Key": wrong})
+    told = [entry["event_type"] for entry in await ask("GET", f"{alarm}/timeline")]
+    assert [kind for kind in told if kind != "repeated"] == ["triggered", "snoozed", "resolved"]
 
 
 async def test_what_the_engine_leaves_undone_is_said_to_wait(running: Running, ask: Client) -> None:

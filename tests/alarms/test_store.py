@@ -21,6 +21,7 @@ from runtime.errors import StageError
 from schemas import wire
 from schemas.rules import parse_rule
 from schemas.topics import RULES
+from schemas.words import KeyRole
 from tests.streams.detecting import Consumed
 
 NOW = datetime(2026, 3, 30, 14, 0, 0, 123456, tzinfo=UTC)
@@ -167,20 +168,38 @@ def test_a_rule_whose_deletion_left_no_trace_goes_at_the_next_start(store: Store
 
 
 def test_a_key_opens_until_it_is_revoked(store: Store, tmp_path: Path) -> None:
-    key, other = store.create_key("ops@example.com", NOW), store.create_key("wall", NOW)
+    key, other = (store.create_key(*each, NOW) for each in (("ops@example.com", KeyRole.ADMIN), ("wall", KeyRole.READ)))
     assert re.fullmatch(r"fleetlake_[0-9a-f]{8}_[0-9a-f]{32}", key)
-    assert store.name_of_key(key) == "ops@example.com"
+    assert who(store, key) == ("ops@example.com", "admin")
     for wrong in (key[:-1], key + "0", key.replace("fleetlake_", ""), other[:19] + key[19:], "", "ä", "__", "a_\0_b"):
-        assert store.name_of_key(wrong) is None, wrong
+        assert who(store, wrong) is None, wrong
     assert store.revoke_key(key.split("_")[1], NOW)
     assert not store.revoke_key(key.split("_")[1], NOW)
-    assert store.name_of_key(key) is None and store.name_of_key(other) == "wall"
+    assert who(store, key) is None and who(store, other) == ("wall", "read")
     assert [(info.name, info.revoked_at) for info in store.list_keys()] in (
         [("ops@example.com", NOW), ("wall", None)],
         [("wall", None), ("ops@example.com", NOW)],
     )
     secret = other.rpartition("_")[2].encode()
     assert not any(secret in path.read_bytes() for path in tmp_path.iterdir()), "only the hash is kept"
+
+
+def who(store: Store, key: str) -> tuple[str, str] | None:
+    found = store.find_key(key)
+    return None if found is None else (found.name, found.role)
+
+
+def test_keys_from_before_there_were_roles_may_do_what_they_could(database_url: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "alarms.db"
+    with closing(open_store(database_url, path)) as store:
+        key = store.create_key("old", KeyRole.READ, NOW)
+        with store.engine.begin() as tx:  # as the version before left it
+            tx.execute(sa.text("ALTER TABLE api_keys DROP COLUMN role"))
+            tx.execute(sa.text("UPDATE meta SET value = 1 WHERE name = 'schema'"))
+    for _ in range(2):  # brought up to date by the first, left alone by the second
+        with closing(open_store(database_url, path)) as store:
+            assert who(store, key) == ("old", "admin")
+            assert who(store, store.create_key("new", KeyRole.READ, NOW)) == ("new", "read")
 
 
 def test_a_database_of_another_version_or_out_of_reach_is_said(tmp_path: Path) -> None:
