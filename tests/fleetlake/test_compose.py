@@ -42,11 +42,14 @@ def _environment(service: dict[str, Any]) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", OURS)
 def test_command_and_its_arguments_exist(name: str) -> None:
-    command, *arguments = OURS[name]["command"]
-    known = get_command(app)
-    assert command in known.commands  # type: ignore[attr-defined]
-    parsed = known.commands[command].make_context(command, list(arguments), resilient_parsing=True)  # type: ignore[attr-defined]
-    assert parsed is not None
+    known: Any = get_command(app)
+    arguments = list(OURS[name]["command"])
+    command = ""
+    while hasattr(known, "commands"):
+        command = arguments.pop(0)
+        assert command in known.commands
+        known = known.commands[command]
+    assert known.make_context(command, list(arguments), resilient_parsing=True) is not None
     if command == "simulate":
         assert arguments == ["all"]
 
@@ -95,6 +98,9 @@ def test_ports_of_the_health_checks_and_of_the_servers_agree() -> None:
             continue
         port = _environment(service)["FLEETLAKE_PIPELINE__HEALTH_PORT"]
         assert f"127.0.0.1:{port}/readyz" in service["healthcheck"]["test"][-1], name
+    alarms = _environment(OURS["alarms"])
+    assert [p.split(":")[-1] for p in OURS["alarms"]["ports"]] == [alarms["FLEETLAKE_ALARMS__PORT"]]
+    assert alarms["FLEETLAKE_ALARMS__HOST"] == "0.0.0.0", "what is published is listened on"
     connect, simulate = _environment(OURS["connect"]), _environment(OURS["simulate"])
     published = {p.split(":")[-1] for p in OURS["connect"]["ports"]}
     assert published == {connect["FLEETLAKE_CLIMASENSE__PORT"], connect["FLEETLAKE_OGMEN__WEBHOOK_PORT"]}
