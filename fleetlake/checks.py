@@ -22,8 +22,8 @@ from schemas.topics import VENDORS, topic_specs
 _TIMEOUT = 20.0
 
 
-async def run_checks(settings: Settings, vendors: list[str]) -> bool:
-    """Check everything side by side, print a table, and say whether all is well."""
+async def run_checks(settings: Settings, vendors: list[str], *, send: bool = False) -> bool:
+    """Check everything side by side, print a table, and say whether all is well. `send`: notify each channel, too."""
     names = vendors or list(settings.pipeline.vendors)
     unknown = [name for name in names if name not in VENDORS]
     if unknown:
@@ -32,6 +32,7 @@ async def run_checks(settings: Settings, vendors: list[str]) -> bool:
         _check_data(settings.pipeline.data),
         _check_rules(settings),
         _check_kafka(settings),
+        _check_alarms(settings, send),
         *(_check_vendor(name, settings) for name in names),
     )
     results = [result for group in groups for result in group]
@@ -88,6 +89,39 @@ async def _check_kafka(settings: Settings) -> list[CheckResult]:
         what = f"{len(missing)} topics are missing, {missing[0]} first: run `fleetlake topics`"
         return [CheckResult("Kafka", True, f"{kafka.bootstrap_servers} answers"), CheckResult("topics", False, what)]
     return [CheckResult("Kafka", True, f"{kafka.bootstrap_servers} answers, all topics are there")]
+
+
+async def _check_alarms(settings: Settings, send: bool) -> list[CheckResult]:
+    from alarms.check import Known, check
+
+    named = any(policy.rule_ids for policy in settings.notify.policies.values())
+    known = Known(
+        rules=_rules_of_file(settings) if named else (),
+        rules_in_kafka=await _rules_of_kafka(settings) if named else (),
+        groups=settings.stream.groups,
+        profiles=settings.stream.profiles,
+    )
+    return await check(settings.alarms, settings.notify, settings.pipeline.data, known, send=send)
+
+
+def _rules_of_file(settings: Settings) -> list[str]:
+    from schemas.rules import parse_rules
+
+    path = settings.stream.rules_file
+    try:
+        return [] if path is None else [rule.id for rule in parse_rules(path.read_text(encoding="utf-8"))[0]]
+    except (OSError, ValueError):
+        return []  # which the check of the rules says
+
+
+async def _rules_of_kafka(settings: Settings) -> list[str] | None:
+    from streams.rule_topic import read_rules
+
+    try:
+        rules, _ = await asyncio.wait_for(read_rules(client_options(resolve_kafka(settings))), _TIMEOUT)
+    except (KafkaError, OSError, TimeoutError, UserError):
+        return None
+    return list(rules)
 
 
 async def _check_vendor(name: str, settings: Settings) -> list[CheckResult]:

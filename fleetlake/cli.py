@@ -186,15 +186,19 @@ def check(
     vendors: Annotated[list[str] | None, typer.Argument(help="Vendors; default [pipeline] vendors.")] = None,
     config: ConfigOption = None,
     data: DataOption = None,
+    send: Annotated[
+        bool, typer.Option("--send/--no-send", help="Send a test notification over each channel of [notify].")
+    ] = False,
 ) -> None:
     """Say what works and what does not, and why.
 
-    Each vendor, Kafka, the topics, the rules, the data folder. Status 1 if anything does not work.
+    Each vendor, Kafka, the topics, the rules, the data folder, the alarm service and its channels. Status 1 if anything
+    does not work.
     """
     from fleetlake.checks import run_checks
 
     settings = read_settings(config, data)
-    raise typer.Exit(0 if _run(run_checks(settings, vendors or [])) else 1)
+    raise typer.Exit(0 if _run(run_checks(settings, vendors or [], send=send)) else 1)
 
 
 @app.command()

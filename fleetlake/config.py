@@ -154,33 +154,34 @@ def _override(settings: Settings, overrides: dict[str, dict[str, Any]]) -> Setti
     return settings.model_copy(update=sections)
 
 
-def _with_secret_files(data: dict[str, Any], *models: type[BaseModel]) -> dict[str, Any]:
+def _with_secret_files(data: dict[str, Any], *models: type[BaseModel], table: tuple[str, ...] = ()) -> dict[str, Any]:
     """Replace `<secret>_file = path` by the secret that the file holds, at every level.
 
-    `models` are what the data may be: several where a field decides which it is.
+    `models` are what the data may be: several where a field decides which it is. `table` is where the data stand.
     """
     out: dict[str, Any] = {}
     for key, value in data.items():
         secret = key.removesuffix("_file")
         fields = _fields_of(models, key)
         if not fields and any(_is_secret(field) for field in _fields_of(models, secret)):
-            out[secret] = _read_secret(key, Path(str(value)))
+            out[secret] = _read_secret(f"[{'.'.join(table)}] {key}", Path(str(value)))
         else:
-            out[key] = _with_secret_files_in(value, [field.annotation for field in fields])
+            out[key] = _with_secret_files_in(value, [field.annotation for field in fields], (*table, key))
     return out
 
 
-def _with_secret_files_in(value: Any, annotations: Iterable[Any]) -> Any:
+def _with_secret_files_in(value: Any, annotations: Iterable[Any], table: tuple[str, ...]) -> Any:
     found = [one for annotation in annotations for one in _alternatives(annotation)]
     if isinstance(value, list):
-        return [_with_secret_files_in(each, [get_args(a)[0] for a in found if get_origin(a) is list]) for each in value]
+        inner = [get_args(a)[0] for a in found if get_origin(a) is list]
+        return [_with_secret_files_in(each, inner, table) for each in value]
     if not isinstance(value, dict):
         return value
     models = [one for one in found if isinstance(one, type) and issubclass(one, BaseModel)]
     if models:
-        return _with_secret_files(value, *models)
+        return _with_secret_files(value, *models, table=table)
     inner = [get_args(a)[1] for a in found if get_origin(a) is dict]
-    return {key: _with_secret_files_in(each, inner) for key, each in value.items()}
+    return {key: _with_secret_files_in(each, inner, (*table, key)) for key, each in value.items()}
 
 
 def _alternatives(annotation: Any) -> list[Any]:

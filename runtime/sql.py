@@ -7,8 +7,9 @@ parameters.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -109,18 +110,51 @@ def open_database(schema: Schema, url: str | None, path: Path, prepare: Change |
     return engine
 
 
+def version_of(schema: Schema, url: str | None, path: Path) -> int | None:
+    """The schema's version of a database, which is left as it is; None where it has none so far, and can be made.
+
+    StageError where `open_database` would raise it.
+    """
+    try:
+        engine = _make_engine(url or f"sqlite:///{path}")
+        file = Path(engine.url.database or "") if engine.dialect.name == "sqlite" else None
+        if file is not None and not file.exists():
+            _check_writable(schema, file)
+            return None
+        with closing(engine.connect()) as connection:
+            if not sa.inspect(connection).has_table("meta"):
+                return None
+            found = _version(connection, schema)
+    except (SQLAlchemyError, ImportError) as error:
+        raise StageError(f"{schema.what}: the database cannot be used: {reason(error)}") from error
+    return found
+
+
+def _check_writable(schema: Schema, file: Path) -> None:
+    folder = next(each for each in file.absolute().parents if each.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise StageError(f"{schema.what}: cannot make {file}: {folder} is no folder that can be written to")
+
+
+def _version(connection: sa.Connection, schema: Schema) -> int | None:
+    """None: it has none so far. StageError where it is not one that we know."""
+    meta = schema.metadata.tables["meta"]
+    found: int | None = connection.scalar(sa.select(meta.c.value).where(meta.c.name == "schema"))
+    if found is not None and not 1 <= found <= schema.version:
+        why = f"has schema {found}, this program {schema.version}: run the version that made it"
+        raise StageError(f"{schema.what}: the database {why}")
+    return found
+
+
 def _bring_up_to_date(tx: sa.Connection, schema: Schema) -> None:
     if tx.dialect.name == "postgresql":
         tx.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": schema.lock})
     schema.metadata.create_all(tx)
     meta = schema.metadata.tables["meta"]
-    found = tx.scalar(sa.select(meta.c.value).where(meta.c.name == "schema"))
+    found = _version(tx, schema)
     if found is None:
         tx.execute(meta.insert().values(name="schema", value=schema.version))
         return
-    if not 1 <= found <= schema.version:
-        why = f"has schema {found}, this program {schema.version}: run the version that made it"
-        raise StageError(f"{schema.what}: the database {why}")
     for change in schema.changes[found - 1 :]:
         change(tx)
     tx.execute(meta.update().where(meta.c.name == "schema").values(value=schema.version))

@@ -230,5 +230,5 @@ class NotifySettings(BaseModel):
         for key, policy in self.policies.items():
             unknown = [name for name in policy.channel_ids if name not in self.channels]
             if unknown:
-                raise ValueError(f"policy {key} names channel {unknown[0]!r}, which is not in [notify.channels]")
+                raise ValueError(f"[notify.policies.{key}] channel_ids: {unknown[0]!r} is not in [notify.channels]")
         return self

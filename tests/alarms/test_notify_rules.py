@@ -117,7 +117,7 @@ def test_the_id_of_a_delivery_derives_from_event_policy_and_channel() -> None:
         ({"channels": {"ops": webhook("https://example.com", secret="whsec_!")}}, "must be base64"),
         ({"channels": {"ops": {"channel_type": "pigeon", "config": {}}}}, "pigeon"),
         ({"channels": {"Ops!": webhook("https://example.com")}}, "pattern"),
-        ({"policies": {"p": {"channel_ids": ["ops"]}}}, "names channel 'ops', which is not in"),
+        ({"policies": {"p": {"channel_ids": ["ops"]}}}, "[notify.policies.p] channel_ids: 'ops' is not in"),
         ({"channels": OPS, "policies": {"p": {"channel_ids": ["ops"], "scope_ids": ["x"]}}}, "nothing for fleet"),
         ({"channels": OPS, "policies": {"p": {"channel_ids": ["ops"], "scope_type": "group"}}}, "scope_ids must name"),
     ],

@@ -102,6 +102,25 @@ def test_check_fails_where_kafka_is_not_there(tmp_path: Path) -> None:
     assert "127.0.0.1:1 does not answer" in result.stdout
 
 
+def test_check_knows_the_rules_and_the_channels(kafka: str, tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(
+        "rules: [{id: hot, name: Hot, rule_type: threshold, config: {metric: m, operator: gt, value: 1}}]"
+    )
+    (tmp_path / "fleetlake.toml").write_text(
+        '[stream]\nrules_file = "rules.yaml"\n[alarms]\nport = 0\n'
+        '[notify.channels.ops]\nchannel_type = "webhook"\nconfig = { url = "http://127.0.0.1:1/hush" }\n'
+        '[notify.policies.p]\nchannel_ids = ["ops"]\nrule_ids = ["hot", "cold"]\n'
+    )
+    environment = {"FLEETLAKE_KAFKA__BOOTSTRAP_SERVERS": kafka, "FLEETLAKE_KAFKA__PARTITIONS": "2"}
+    assert _run("topics", cwd=tmp_path, **environment).returncode == 0
+    result = _run("check", "climasense", cwd=tmp_path, **environment)
+    assert result.returncode == 1
+    told = " ".join(result.stdout.replace("│", " ").split())
+    assert "there is no rule 'cold'" in told and "rule 'hot'" not in told
+    assert "[notify.channels.ops.config] url: 127.0.0.1:1: 127.0.0.1 is a private address" in told
+    assert "hush" not in told
+
+
 def test_topics_declares_and_shows(kafka: str, tmp_path: Path) -> None:
     result = _run("topics", cwd=tmp_path, FLEETLAKE_KAFKA__BOOTSTRAP_SERVERS=kafka, FLEETLAKE_KAFKA__PARTITIONS="2")
     assert result.returncode == 0, result.stderr

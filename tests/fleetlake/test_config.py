@@ -108,8 +108,10 @@ def test_secrets_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert from_file.kafka.sasl_password.get_secret_value() == "s3cret"
     monkeypatch.setenv("FLEETLAKE_KARCHER__CLIENT_SECRET_FILE", str(tmp_path / "secret"))
     assert load_settings(_write("")).karcher.client_secret.get_secret_value() == "s3cret"
-    with pytest.raises(UserError, match="sasl_password_file: cannot read"):
+    with pytest.raises(UserError, match=r"^\[kafka\] sasl_password_file: cannot read"):
         load_settings(_write('[kafka]\nsasl_password_file = "absent"\n'))
+    with pytest.raises(UserError, match=r"^\[notify.channels.ops.config\] url_file: cannot read"):
+        load_settings(_write('[notify.channels.ops]\nchannel_type = "slack"\nconfig = { url_file = "absent" }\n'))
 
 
 def test_effective_configuration_masks_secrets_and_reads_back() -> None:
