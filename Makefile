@@ -12,12 +12,15 @@ DEV := $(VENV)/.ready-dev
 BENCH := $(VENV)/.ready-bench
 RUNS ?= 3
 ONLY ?=
+READINGS ?= 10000000
+LAKE ?=
+MINUTES ?= 5
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q --upgrade
 
-.PHONY: demo test chaos sink-chaos alarms-day s3-test bench bench-plots check format contract lock setup clean help
+.PHONY: demo test chaos sink-chaos lake-readers alarms-day s3-test bench bench-plots check format contract lock setup clean help
 
 help: ## Say what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(READY) ## Run the whole pipeline against simulated vendors (SECONDS=60 DATA=dir DEVICES=44)
 	@$(BIN)/fleetlake demo --seconds $(SECONDS) --devices $(DEVICES) --data "$(DATA)"
@@ -34,12 +37,15 @@ alarms-day: $(DEV) ## A scripted day of 200 devices under kills: do the alarms e
 sink-chaos: $(DEV) ## Kill Delta sinks fifty times, then recount the lake against Kafka
 	@$(BIN)/python -m pytest -m chaos tests/sinks
 
+lake-readers: $(DEV) ## Ten processes read while sinks write, merge and delete: no error, no wrong count (MINUTES=5)
+	@$(BIN)/python -m tests.load.readers $(MINUTES)
+
 s3-test: $(DEV) ## Test the lake in an S3 bucket, on moto's S3 server
 	@test -x $(VENV)-s3/bin/moto_server || { $(PYTHON) -m venv $(VENV)-s3 && $(VENV)-s3/bin/python -m pip install --quiet --disable-pip-version-check "moto[s3,server]>=5.2,<6"; }
 	@FLEETLAKE_S3_SERVER=$(VENV)-s3/bin/moto_server $(BIN)/python -m pytest -m s3 tests/sinks
 
-bench: $(BENCH) ## Measure fleetlake and its peers (ONLY=normalise for one part, RUNS=3)
-	@$(BIN)/python -m bench --runs $(RUNS) $(if $(ONLY),--only $(ONLY))
+bench: $(BENCH) ## Measure fleetlake and its peers (ONLY=normalise for one part, RUNS=3, READINGS=10000000)
+	@$(BIN)/python -m bench --runs $(RUNS) --readings $(READINGS) $(if $(LAKE),--lake "$(LAKE)") $(if $(ONLY),--only $(ONLY))
 
 bench-plots: $(BENCH) ## Draw the plots of docs/performance.md from bench/results.json
 	@$(BIN)/python -m bench.plots

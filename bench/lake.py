@@ -1,15 +1,20 @@
-"""From the raw topic to rows that a query sees, in the lake and in `fleet.duckdb`; and the Delta sink by itself.
+"""From topics to rows that a query sees, in the lake and in `fleet.duckdb`: each sink by itself, then the pipeline.
 
 `delta sink` takes observations that are in their topic beforehand: rows a second between its first commit and its last
-but one (the last holds what is left over and waits for `flush_seconds`). `pipeline` is the stream worker and both sinks
-as users run them, on live messages: for each row the time from before the connector's write until a reader who looks
-every tenth of a second sees it; then a flood, timed until the last row is there. Intervals are the defaults, 5 s each.
+but one (the last holds what is left over and waits for `flush_seconds`). `duckdb sink` then takes these commits, which
+it was not let see before: rows a second from its first look until they are published. `pipeline` is the stream worker
+and both sinks as users run them, on live messages: for each row the time from before the connector's write until a
+reader who looks every tenth of a second sees it; then a flood, timed until the last row is there. Intervals are the
+defaults, 5 s each.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,7 +28,7 @@ from bench.job import READINGS_A_MESSAGE, Job, device_of, envelopes, observation
 from bench.kafka import Record, broker, fill, raw_record
 from bench.latency import percentiles
 from bench.part import Bench, progress
-from bench.process import Process
+from bench.process import Process, until
 from bench.results import Samples
 from connectors.publisher import partition_of
 from schemas import wire
@@ -41,45 +46,97 @@ _TIMEOUT = 180.0
 
 
 async def run(bench: Bench, samples: Samples) -> None:
-    """The sink, then the pipeline, again and again."""
+    """The sinks, then the pipeline, again and again."""
     async with broker(bench.folder) as kafka:
         for number in range(bench.runs):
-            for name, part in (("delta sink", _sink), ("pipeline", _pipeline)):
+            for part in (_sinks, _pipeline):
                 await kafka.declare_pipeline(PARTITIONS)
                 site = Site(
                     kafka, bench.folder / f"{part.__name__}{number}", f"lake{part.__name__}{number}", PARTITIONS
                 )
-                metrics = await part(site, bench)
-                samples.add(NAME, name, **metrics)
-                progress(f"{NAME}: {name}: " + ", ".join(f"{m} {v:,.1f}" for m, v in metrics.items()))
+                for name, metrics in (await part(site, bench)).items():
+                    samples.add(NAME, name, **metrics)
+                    progress(f"{NAME}: {name}: " + ", ".join(f"{m} {v:,.1f}" for m, v in metrics.items()))
 
 
-# -- the Delta sink by itself
+# -- the sinks by themselves
 
 
-async def _sink(site: Site, bench: Bench) -> dict[str, float]:
+async def _sinks(site: Site, bench: Bench) -> dict[str, dict[str, float]]:
     job = Job(bench.scaled(OBSERVATIONS), DEVICES, int(time.time() * 1000))
     rows = job.messages * READINGS_A_MESSAGE
-    await fill(site.kafka, (_record(job, number) for number in range(job.messages)), PARTITIONS)
-    with site.stage("sink", "delta") as process:
-        seen: list[tuple[float, int, float]] = []  # time, rows, CPU seconds at each commit
-        deadline = time.monotonic() + _TIMEOUT
-        lake = Lake(site.data)
-        while not seen or seen[-1][1] < rows:
-            process.check()
-            count, cpu = lake.rows(), process.sample()
-            if count and (not seen or count > seen[-1][1]):
-                seen.append((time.monotonic(), count, cpu))
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{lake.rows()} of {rows} rows are in the lake")
-            await asyncio.sleep(_LOOK_SECONDS / 5)
+    published = Published(site.data)
+    with site.stage("sink", "duckdb") as duckdb_sink:
+        with site.stage("sink", "delta", name="tables"):  # so that there is an empty lake to follow
+            await until(published.follows, _TIMEOUT, "an empty lake is published")
+        os.kill(duckdb_sink.pid, signal.SIGSTOP)
+        try:
+            await fill(site.kafka, (_record(job, number) for number in range(job.messages)), PARTITIONS)
+            with site.stage("sink", "delta") as delta_sink:
+                delta = await _delta(site, delta_sink, rows)
+        finally:
+            os.kill(duckdb_sink.pid, signal.SIGCONT)
+        meter = Meter([duckdb_sink])
+        meter.start()
+        await until(published.tells(rows, meter), _TIMEOUT, f"{rows} rows are published")
+        seconds, cpu = meter.wall(), meter.cpu()
     _expect(site.data, rows)
+    taken = {"rows_per_second": rows / seconds, "rows_per_cpu_second": rows / cpu}
+    return {"delta sink": delta, "duckdb sink": {**taken, "peak_rss_bytes": duckdb_sink.peak_rss}}
+
+
+async def _delta(site: Site, process: Process, rows: int) -> dict[str, float]:
+    seen: list[tuple[float, int, float]] = []  # time, rows, CPU seconds at each commit
+    deadline = time.monotonic() + _TIMEOUT
+    lake = Lake(site.data)
+    while not seen or seen[-1][1] < rows:
+        process.check()
+        count, cpu = lake.rows(), process.sample()
+        if count and (not seen or count > seen[-1][1]):
+            seen.append((time.monotonic(), count, cpu))
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{lake.rows()} of {rows} rows are in the lake")
+        await asyncio.sleep(_LOOK_SECONDS / 5)
+    if len(seen) < 2:
+        raise RuntimeError("all rows came in one commit, which tells no rate: take more of them (--scale)")
     (first_at, first, first_cpu), (last_at, last, last_cpu) = seen[0], seen[-2] if len(seen) > 2 else seen[-1]
     return {
         "rows_per_second": (last - first) / (last_at - first_at),
         "rows_per_cpu_second": (last - first) / (last_cpu - first_cpu),
         "peak_rss_bytes": process.peak_rss,
     }
+
+
+class Published:
+    """What `fleet.duckdb` tells of the readings, looked at again whenever it is another file."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._inode = 0
+        self._rows: int | None = None
+
+    async def follows(self) -> bool:
+        """Whether it knows the table."""
+        return self._look() is not None
+
+    def tells(self, rows: int, meter: Meter) -> Callable[[], Awaitable[bool]]:
+        """Whether it tells so many rows."""
+
+        async def told() -> bool:
+            meter.check()
+            meter.cpu()  # notes the memory
+            return self._look() == rows
+
+        return told
+
+    def _look(self) -> int | None:
+        path = self._data / "fleet.duckdb"
+        if path.exists() and path.stat().st_ino != self._inode:
+            self._inode = path.stat().st_ino
+            with fleetlake.connect(self._data) as connection:
+                found = connection.execute("SELECT rows FROM published WHERE table_name = 'readings'").fetchone()
+            self._rows = None if found is None else int(found[0])
+        return self._rows
 
 
 def _record(job: Job, number: int) -> Record:
@@ -91,7 +148,7 @@ def _record(job: Job, number: int) -> Record:
 # -- the pipeline
 
 
-async def _pipeline(site: Site, bench: Bench) -> dict[str, float]:
+async def _pipeline(site: Site, bench: Bench) -> dict[str, dict[str, float]]:
     with ExitStack() as stack:
         worker = stack.enter_context(site.stage("stream"))
         sinks = [stack.enter_context(site.stage("sink", name)) for name in ("delta", "duckdb")]
@@ -111,7 +168,7 @@ async def _pipeline(site: Site, bench: Bench) -> dict[str, float]:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
     _expect(site.data, (sent + primed + bench.scaled(FLOOD)) * READINGS_A_MESSAGE)
-    return {**ages, **flooded}
+    return {"pipeline": {**ages, **flooded}}
 
 
 async def _flood(site: Site, bench: Bench, watch: Watch, meter: Meter, before: int) -> dict[str, float]:

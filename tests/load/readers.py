@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -172,11 +174,11 @@ class Watch:
         self._all = [broker.pid or 0, *self._pids.values(), *(reader.process.pid for reader in readers)]
         self._readers = readers
         self._upkeep = upkeep
-        self._before = self._cpu(), time.monotonic()
-        self.memory: dict[str, list[int]] = {name: [] for name in sinks}
-        self.cpu: list[float] = []
+        self._before = self._cpu_seconds(), time.monotonic()
+        self._memory: dict[str, list[int]] = {name: [] for name in sinks}
+        self._cpu: list[float] = []
 
-    def _cpu(self) -> float:
+    def _cpu_seconds(self) -> float:
         return sum(map(cpu_seconds, self._all)) + time.process_time()
 
     def look(self, numbers: Numbers) -> None:
@@ -185,9 +187,9 @@ class Watch:
             if sink.process.poll() is not None:
                 raise RuntimeError(f"sink {name} ended: see {name}.log")
         for name, pid in self._pids.items():
-            self.memory[name].append(round(memory_mib(pid)))
-        cpu, now = self._cpu(), time.monotonic()
-        self.cpu.append(round((cpu - self._before[0]) / (now - self._before[1]), 2))
+            self._memory[name].append(round(memory_mib(pid)))
+        cpu, now = self._cpu_seconds(), time.monotonic()
+        self._cpu.append(round((cpu - self._before[0]) / (now - self._before[1]), 2))
         self._before = cpu, now
         told = [reader.told() for reader in self._readers]
         line = {
@@ -201,22 +203,34 @@ class Watch:
             "merges": self._upkeep.merges,
             "vacuumed": self._upkeep.vacuumed,
             "live_files": self._upkeep.live,
-            "memory_mib": {name: taken[-1] for name, taken in self.memory.items()},
-            "cpu_of_one_core": self.cpu[-1],
+            "memory_mib": {name: taken[-1] for name, taken in self._memory.items()},
+            "cpu_of_one_core": self._cpu[-1],
         }
         print(json.dumps(line), flush=True)
 
+    def figures(self) -> dict[str, Any]:
+        """What was seen in the end."""
+        told = [reader.told() for reader in self._readers]
+        return {
+            "commits": self._upkeep.commits,
+            "merges": self._upkeep.merges,
+            "files_vacuumed": self._upkeep.vacuumed,
+            **{name: sum(one[name] for one in told) for name in ("looks", "wrong", "errors")},
+            "said": [said for one in told for said in one["said"]],
+            "readers": [{name: one[name] for name in ("kind", "looks", "news", "slowest")} for one in told],
+            "memory_mib_first_last_most": {name: [m[0], m[-1], max(m)] for name, m in self._memory.items()},
+            "cpu_of_one_core": statistics.median(self._cpu),
+        }
 
-async def read_beside_writing(minutes: float, rate: int) -> dict[str, Any]:
+
+async def read_beside_writing(minutes: float, rate: int, folder: Path) -> dict[str, Any]:
     """The whole of it; the figures."""
-    folder = Path(tempfile.mkdtemp(prefix="lake-readers-"))
-    data = folder / "data"
+    data, config = folder / "data", folder / "fleetlake.toml"
     with ExitStack() as stack:
         broker = EmbeddedKafka(folder / "broker")
         stack.callback(broker.stop)
         await asyncio.to_thread(broker.start)
         await declare_topics(KafkaSettings(bootstrap_servers=broker.bootstrap, partitions=PARTITIONS), topic_specs())
-        config = folder / "fleetlake.toml"
         config.write_text(CONFIG.format(folder=folder, bootstrap=broker.bootstrap))
         sinks = {}
         for name in ("delta-1", "delta-2", "duckdb"):
@@ -224,44 +238,31 @@ async def read_beside_writing(minutes: float, rate: int) -> dict[str, Any]:
             stack.callback(sinks[name].process.kill)
         numbers = Numbers()
         await produce(broker.bootstrap, numbers, len(DEVICES), 2)
-        await _until(lambda: _published_readings(data) == numbers.readings, "the first readings are published")
+        if not await _until(lambda: _published_readings(data) == numbers.readings):
+            raise TimeoutError(f"the first readings are not published after {PATIENCE_SECONDS} s")
         upkeep = Upkeep(DeltaTable(data / "lake" / "readings"))
-        readers = []
-        for number, kind in enumerate(KINDS):
-            readers.append(Reader(number, kind, data))
-            stack.callback(readers[-1].process.kill)
-        watch = Watch(broker, sinks, readers, upkeep)
+        readers = {f"reader {number}": Reader(number, kind, data) for number, kind in enumerate(KINDS)}
+        for reader in readers.values():
+            stack.callback(reader.process.kill)
+        watch = Watch(broker, sinks, list(readers.values()), upkeep)
         async with asyncio.TaskGroup() as group:  # so that what fails beside ends it all
             beside = [group.create_task(_each(60, watch.look, numbers)), group.create_task(_each(20, upkeep.run))]
             await produce(broker.bootstrap, numbers, rate, minutes * 60)
-            await _until(lambda: all(r.told().get("readings") == numbers.readings for r in readers), "all see all")
+            seen = await _until(lambda: all(r.told().get("readings") == numbers.readings for r in readers.values()))
             for task in beside:
                 task.cancel()
         watch.look(numbers)
-        ended = {
-            f"{number} {kind}": reader.stop() for number, (kind, reader) in enumerate(zip(KINDS, readers, strict=True))
-        }
-        ended |= {name: sink.stop() for name, sink in sinks.items()}
-        told = [reader.told() for reader in readers]
+        ended = {name: process.stop() for name, process in {**readers, **sinks}.items()}
         verified = Stage(["lake", "verify"], config, folder / "verify.log")
         recount = await asyncio.to_thread(verified.process.wait)
-        return {
-            "minutes": minutes,
-            "readings": numbers.readings,
-            "commits": upkeep.commits,
-            "merges": upkeep.merges,
-            "files_vacuumed": upkeep.vacuumed,
-            "looks": sum(one["looks"] for one in told),
-            "wrong_counts": sum(one["wrong"] for one in told),
-            "errors": sum(one["errors"] for one in told),
-            "said": [said for one in told for said in one["said"]],
-            "readers": [{k: one[k] for k in ("kind", "looks", "news", "slowest")} for one in told],
-            "memory_mib_first_last_most": {n: [m[0], m[-1], max(m)] for n, m in watch.memory.items()},
-            "cpu_of_one_core": sorted(watch.cpu)[len(watch.cpu) // 2],
-            "ended_with": {name: status for name, status in ended.items() if status},
-            "verify": [recount, (folder / "verify.log").read_text().splitlines()[-1]],
-            "folder": str(folder),
-        }
+    return {
+        "minutes": minutes,
+        "readings": numbers.readings,
+        **watch.figures(),
+        "all_saw_all_in_the_end": seen,
+        "ended_with": {name: status for name, status in ended.items() if status},
+        "verify": [recount, (folder / "verify.log").read_text().splitlines()[-1]],
+    }
 
 
 def _published_readings(data: Path) -> int:
@@ -280,21 +281,33 @@ async def _each(seconds: float, work: Callable[..., None], *given: Any) -> None:
         await asyncio.to_thread(work, *given)
 
 
-async def _until(done: Callable[[], bool], what: str) -> None:
+async def _until(done: Callable[[], bool]) -> bool:
+    """Whether it comes true while we are patient."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not await asyncio.to_thread(done):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {PATIENCE_SECONDS} s: {what}")
+            return False
         await asyncio.sleep(0.5)
+    return True
 
 
 def main() -> int:
-    """Status 1 if anything was wrong."""
-    minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 5
-    figures = asyncio.run(read_beside_writing(minutes, int(sys.argv[2]) if len(sys.argv) > 2 else 40))
-    print(json.dumps(figures, indent=1))
-    wrong = figures["wrong_counts"] or figures["errors"] or figures["ended_with"] or figures["verify"][0]
-    return 1 if wrong else 0
+    """Status 1 if anything was wrong; what there is to look at then stays."""
+    numbers = [float(text) for text in sys.argv[1:]] + [5, 40][len(sys.argv) - 1 :]
+    folder = Path(tempfile.mkdtemp(prefix="lake-readers-"))
+    found = asyncio.run(read_beside_writing(numbers[0], int(numbers[1]), folder))
+    print(json.dumps(found, indent=1))
+    if (
+        found["wrong"]
+        or found["errors"]
+        or found["ended_with"]
+        or found["verify"][0]
+        or not found["all_saw_all_in_the_end"]
+    ):
+        print(f"something was wrong; logs and data: {folder}", file=sys.stderr)
+        return 1
+    shutil.rmtree(folder)
+    return 0
 
 
 if __name__ == "__main__":

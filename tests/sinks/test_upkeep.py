@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
@@ -20,7 +21,7 @@ from sinks.delta import Lake
 from sinks.location import LakeLocation
 from sinks.settings import DeltaSettings
 from sinks.tables import TABLES, raw_tables
-from sinks.upkeep import live_files, merge_files, tidy
+from sinks.upkeep import LOG_CLEANUP, clean_log, live_files, merge_files, tidy
 from tests.sinks.harness import NOON, Record, count, observation, rows
 
 
@@ -141,6 +142,32 @@ def test_a_file_without_a_commit_is_deleted_when_it_is_old(tmp_path: Path) -> No
     os.utime(stray, (0, 0))
     tidy(location, "readings", DeltaSettings(), vacuum=True)
     assert not stray.exists() and count(tmp_path, "readings") == 14
+
+
+def test_old_log_entries_go_by_upkeep_alone_and_two_at_a_time_hurt_nobody(tmp_path: Path) -> None:
+    """Left to deltalake, every commit deletes them, and of two that do so at once one fails."""
+    location = filled(tmp_path, commits=1)
+    table = location.open("readings")
+    table.alter.set_table_properties({"delta.logRetentionDuration": "interval 1 millisecond"})
+    log = tmp_path / "lake" / "readings" / "_delta_log"
+    for _ in range(60):
+        write_deltalake(table, rows_of_another(location), mode="append")
+    table.create_checkpoint()
+    write_deltalake(table, rows_of_another(location), mode="append")
+    entries = len(list(log.glob("*.json")))
+    assert entries > 60
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: clean_log(location.open("readings")), range(8)))
+    tidy(location, "readings", DeltaSettings(), vacuum=True)
+    assert len(list(log.glob("*.json"))) < 5
+    assert count(tmp_path, "readings") == 14 + 61
+
+
+def test_a_lake_of_an_older_version_is_told_to_leave_its_log_to_upkeep(tmp_path: Path) -> None:
+    location = filled(tmp_path, commits=1)
+    location.open("readings").alter.set_table_properties({LOG_CLEANUP: "true"})
+    Lake(tmp_path, DeltaSettings(), {table.topic: "1" for table in TABLES}).open()
+    assert location.open("readings").metadata().configuration[LOG_CLEANUP] == "false"
 
 
 def test_what_is_not_of_the_product_is_merged_too(tmp_path: Path) -> None:
