@@ -261,6 +261,22 @@ class Flapping(BaseModel):
     seconds: float = Field(default=3600, gt=0, le=30 * 86400)
 
 
+class CauseElsewhere(BaseModel):
+    """An alarm of a rule, open on another device: the one that an attribute of this device names, or any like it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rule: str = Field(min_length=1, description="Id of the rule whose alarm is the cause.")
+    device: str | None = Field(default=None, min_length=1, description="Attribute that names the other device.")
+    same: str | None = Field(default=None, min_length=1, description="Attribute that is the same on the other device.")
+
+    @model_validator(mode="after")
+    def _says_which_device(self) -> Self:
+        if (self.device is None) == (self.same is None):
+            raise ValueError("either device or same must be given: the attribute that tells which other device")
+        return self
+
+
 class AlarmRule(BaseModel):
     """An alarm rule (topic `telemetry.rules.v1`, key: its id): WAYSCloud's fields and defaults, and some beyond.
 
@@ -288,8 +304,10 @@ class AlarmRule(BaseModel):
     auto_resolve: bool = False
     latch: bool = Field(default=False, description="Auto-resolve only what somebody has acknowledged.")
     active_hours: ActiveHours | None = None
-    inhibited_by: list[str] = Field(
-        default_factory=list, description="Rules (ids): while one's alarm is open for the device, this triggers none."
+    inhibited_by: list[str | CauseElsewhere] = Field(
+        default_factory=list,
+        description="Rules (ids, of the same device; or objects, of another): while one's alarm is open, this triggers "
+        "none.",
     )
     flapping: Flapping = Flapping()
     source: str | None = Field(default=None, description="Who wrote it: `file`, `cli`, `api`, `wayscloud`…")

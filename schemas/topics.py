@@ -21,8 +21,10 @@ DEAD_LETTER = "telemetry.dead-letter.v1"
 # State of the stream steps: private to them, written in the transaction of the batch that caused it.
 NORMALISE_STATE = "fleetlake.state.normalise.v1"
 ALARM_STATE = "fleetlake.state.alarms.v2"
-# Likewise private: how far the raw topics have been read, and what the rules file last put on the rules topic.
+# Likewise private: how far the raw topics have been read, the alarms that inhibit others, and what the rules file last
+# put on the rules topic.
 CLOCK = "fleetlake.clock.v1"
+CAUSES = "fleetlake.causes.v1"
 RULES_SEEDED = "fleetlake.state.rules.v1"
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
@@ -85,5 +87,10 @@ def topic_specs(vendors: tuple[str, ...] = VENDORS) -> list[TopicSpec]:
         TopicSpec(NORMALISE_STATE, "private: ids seen, for dropping repeats", _retained(2)),
         TopicSpec(ALARM_STATE, "private: alarm and threshold state by device and rule", _compacted()),
         TopicSpec(CLOCK, "private: up to which time each raw partition has been read", _retained(1)),
+        TopicSpec(
+            CAUSES,
+            "private: when alarms that inhibit other devices' were open, and up to when all are told",
+            _compacted(),
+        ),
         TopicSpec(RULES_SEEDED, "private: what the rules file last put on the rules topic", _compacted()),
     ]

@@ -15,6 +15,9 @@ Scope = tuple[str, str]
 
 FLEET: Scope = ("fleet", "")
 
+NEVER = 1 << 62
+"""Later than any time."""
+
 _DAYS_AHEAD = 9  # a week, one for the hours that begin the day before, one for the time zone
 
 

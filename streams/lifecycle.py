@@ -81,6 +81,10 @@ class RuleState(msgspec.Struct, array_like=True):
     """Times of the latest occurrences, to recognise flapping."""
     told_at: int | None = None
     """When the vendor last told of it, by our clock (vendors' alarms)."""
+    ahead: bool = False
+    """Whether the condition holds by what was received; what that means is judged later (`streams.judging`)."""
+    spans: list[tuple[int, int | None]] = []
+    """When the alarm was open, on the device's line of time, as told to the devices it inhibits."""
 
 
 class HeldReading(msgspec.Struct, array_like=True):
@@ -101,6 +105,20 @@ class HeldAction(msgspec.Struct, array_like=True):
     offset: int
     partition: int
     action: wire.AlarmAction
+
+
+class Unjudged(msgspec.Struct, array_like=True):
+    """What happened to a rule that other devices' alarms inhibit, or to an alarm of one, and is yet to be judged."""
+
+    moment: int
+    """On the device's line of time."""
+    rule_id: str = ""
+    holds: bool | None = None
+    """Whether the condition was true; None: the rule went."""
+    at: int = 0
+    facts: dict[str, Any] = {}
+    offset: int = 0
+    action: HeldAction | None = None
 
 
 class DeviceState(msgspec.Struct, array_like=True):
@@ -126,6 +144,12 @@ class DeviceState(msgspec.Struct, array_like=True):
     actions: list[HeldAction] = []
     actions_offset: int = -1
     recent_actions: list[str] = []
+    unjudged: dict[int, list[Unjudged]] = {}
+    """By level, in order of time. None of it has had any effect yet."""
+    retried: dict[str, tuple[int, Unjudged]] = {}
+    """Silences that may trigger when their causes are over, by rule; with their level."""
+    judged: int = 0
+    """Moment of what was judged last."""
 
     @property
     def open_alarms(self) -> int:
@@ -135,7 +159,7 @@ class DeviceState(msgspec.Struct, array_like=True):
     @property
     def is_void(self) -> bool:
         """Whether nothing is worth keeping."""
-        return not self.rules and not self.actions and self.offset < 0
+        return not self.rules and not self.actions and not self.unjudged and self.offset < 0
 
 
 encode_state = msgspec.msgpack.Encoder().encode
@@ -351,7 +375,7 @@ def act(
     if action.action_id in state.recent_actions:
         counts.replayed += 1
         return
-    found = _alarm_named(state, device_id, action.alarm_id)
+    found = alarm_named(state, device_id, action.alarm_id)
     if found is None:
         return  # not an alarm of this input's, or no alarm any more
     state.recent_actions = [*state.recent_actions[1 - RECENT_ACTIONS :], action.action_id]
@@ -370,7 +394,8 @@ def act(
         yield resolve(rule_id, rule, alarm, at, subject, {}, "the condition had ended before")
 
 
-def _alarm_named(state: DeviceState, device_id: str, name: str) -> tuple[str, RuleState, AlarmFacts] | None:
+def alarm_named(state: DeviceState, device_id: str, name: str) -> tuple[str, RuleState, AlarmFacts] | None:
+    """The alarm of this id, with its rule and where that stands."""
     for rule_id, rule in state.rules.items():
         if rule.alarm is not None and alarm_id(device_id, rule_id, rule.alarm) == name:
             return rule_id, rule, rule.alarm

@@ -100,6 +100,16 @@ class StreamSettings(BaseModel):
     maintenance: list[MaintenanceSettings] = Field(
         default_factory=list, description="Times in which a scope triggers no alarms."
     )
+    attributes: dict[str, dict[str, list[str]]] = Field(
+        default_factory=dict,
+        description="Attributes of devices that their vendors do not tell, e.g. the site: name to value to devices.",
+    )
+    inhibition_wait_seconds: float = Field(
+        default=5,
+        ge=0,
+        le=3600,
+        description="An alarm of another device inhibits also what fell due so much earlier; that waits so long.",
+    )
     late_allowance_seconds: float = Field(
         default=0, ge=0, le=86400, description="So long a reading waits for earlier ones before thresholds judge it."
     )
@@ -145,6 +155,8 @@ class StreamSettings(BaseModel):
             quiet={vendor: round(seconds * 1_000_000) for vendor, seconds in self.vendor_quiet_seconds.items()},
             groups=self.groups,
             profiles=self.profiles,
+            attributes=self.attributes,
+            inhibition_wait=round(self.inhibition_wait_seconds * 1_000_000),
             maintenance=tuple(found.window() for found in self.maintenance),
         )
 
