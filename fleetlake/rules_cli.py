@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Container, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -43,6 +43,7 @@ def check_rules(file: FileArgument = None, config: ConfigOption = None) -> None:
     """
     found, refused = _read(file, read_settings(config, None))
     print_table(("rule", "type", "scope", "condition"), [_described(rule) for rule in found])
+    _warn(found, [rule.id for rule in found])
     _leave(refused)
 
 
@@ -176,6 +177,7 @@ async def _put(settings: Settings, found: Sequence[AlarmRule], source: str, kept
         rows.append((name, "deleted"))
     await write_rules(client, changes)
     print_table(("rule", ""), rows)
+    _warn(found, {*known, *changes} - {name for name, rule in changes.items() if rule is None})
 
 
 async def _switch(settings: Settings, rule_id: str, *, enabled: bool) -> None:
@@ -207,6 +209,13 @@ def _read(file: Path | None, settings: Settings) -> tuple[list[AlarmRule], list[
         return parse_rules(text)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def _warn(found: Sequence[AlarmRule], known: Container[str]) -> None:
+    from schemas.rules import unknown_causes
+
+    for rule in unknown_causes(found, known):
+        typer.echo(f"warning: {rule}", err=True)
 
 
 def _leave(refused: Sequence[RefusedRule]) -> None:

@@ -234,7 +234,7 @@ class Judging:
             if items[0].moment < self._bound(level) and (first is None or items[0].moment < first[1].moment):
                 first = level, items[0]
         for rule_id, (level, item) in state.retried.items():
-            bound = min(until, self._bound(level), NEVER if first is None else first[1].moment)
+            bound = min(max(until, state.clock), self._bound(level), NEVER if first is None else first[1].moment)
             # Asked first, since it is cheap and mostly says no.
             if max(item.moment, state.judged) < bound and (at := self._next_try(rule_id, item)) < bound:
                 first = level, msgspec.structs.replace(item, moment=at, at=at)

@@ -389,7 +389,7 @@ def _play(steps: list[tuple[int, str, float]], seed: int | None) -> Partitions:
     end = now + 200
     if seed is None:
         for each in made:
-            for number in found.numbers:
+            for _ in found.numbers:  # news travels from level to level
                 found.pass_to(each.timestamp / 1000 - millis(0) / 1000)
             found.feed(each)
     else:
