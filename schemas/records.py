@@ -259,6 +259,10 @@ class Flapping(BaseModel):
 
     count: int = Field(default=5, ge=2, le=100)
     seconds: float = Field(default=3600, gt=0, le=30 * 86400)
+    suppress: bool = Field(
+        default=False,
+        description="While it flaps it stays open and tells nothing, until nothing happened for `seconds`.",
+    )
 
 
 class CauseElsewhere(BaseModel):

@@ -30,6 +30,7 @@ from streams.lifecycle import (
     Unjudged,
     act,
     alarm_named,
+    calmed,
     crossing,
     ended,
     resolve,
@@ -101,7 +102,8 @@ class Judging:
     @property
     def is_waiting(self) -> bool:
         """Whether something is to be judged when causes become known."""
-        return bool(self.state.unjudged or self.state.retried)
+        state = self.state
+        return bool(state.unjudged or state.retried) or any(level for level, _, _ in state.calming.values())
 
     def _subject(self, offset: int) -> Subject:
         origin = wire.Origin(READINGS, self._partition, max(offset, 0))
@@ -119,14 +121,22 @@ class Judging:
         state = self.state.rules.get(rule.id)
         if holds is None or (state is None and not holds):
             return
-        yield from self._judged(rule, holds, at, facts, subject, False)
+        yield from self._judged(rule, holds, at, facts, subject, False, self.state.clock)
 
     def _judged(
-        self, rule: CompiledRule, holds: bool, at: int, facts: Mapping[str, Any], subject: Subject, inhibited: bool
+        self,
+        rule: CompiledRule,
+        holds: bool,
+        at: int,
+        facts: Mapping[str, Any],
+        subject: Subject,
+        inhibited: bool,
+        moment: int,
     ) -> Iterator[wire.AlarmEvent]:
         state = self.state.rules.get(rule.id)
         if state is None:
             state = self.state.rules[rule.id] = RuleState()
+        was_crossing = state.since is not None
         if state.alarm is not None:
             at = max(at, state.alarm.last_triggered_at)  # of conditions on several metrics, each has its own order
         if not holds:
@@ -136,6 +146,27 @@ class Judging:
             yield from crossing(state, rule, facts, at, subject, inhibited or self._inhibited(rule))
         elif not state.settled:
             state.since, state.counted = None, False
+        if rule.flapping_suppress:
+            self._watch_flapping(rule, state, moment, was_crossing, subject.origin.offset)
+
+    def _watch_flapping(
+        self, rule: CompiledRule, state: RuleState, moment: int, was_crossing: bool, offset: int
+    ) -> None:
+        """An alarm that flaps is calm so long after a crossing last began or ended."""
+        calming = self.state.calming
+        if state.alarm is None or not state.alarm.flapping:
+            calming.pop(rule.id, None)
+        elif rule.id not in calming or was_crossing is not (state.since is not None):
+            level = rule.level or self._waiting_level(rule.id)
+            calming[rule.id] = (level, moment + rule.flapping_within, offset)
+            if not level:
+                self.due = min(self.due, moment + rule.flapping_within)
+
+    def _calmed(self, rule_id: str, at: int, subject: Subject) -> list[wire.AlarmEvent]:
+        del self.state.calming[rule_id]
+        known = self.state.rules.get(rule_id)
+        rule = self.terms.book.at(at).of_device(rule_id, self.profile.scopes)
+        return [] if known is None or rule is None else list(calmed(known, rule, at, subject))
 
     def _forget(self, rule: CompiledRule, state: RuleState, at: int) -> None:
         alarm = state.alarm
@@ -238,6 +269,11 @@ class Judging:
             # Asked first, since it is cheap and mostly says no.
             if max(item.moment, state.judged) < bound and (at := self._next_try(rule_id, item)) < bound:
                 first = level, msgspec.structs.replace(item, moment=at, at=at)
+        for rule_id, (level, at, offset) in state.calming.items():
+            if level and at < min(
+                max(until, state.clock), self._bound(level), NEVER if first is None else first[1].moment
+            ):
+                first = level, Unjudged(at, rule_id, offset=offset, calm=True)
         return first
 
     def _bound(self, level: int) -> int:
@@ -280,6 +316,8 @@ class Judging:
             profile = self.profile
             return list(act(state, item.action, profile.device_id, profile.vendor, ALARM_ACTIONS, self.counts))
         subject = self._subject(item.offset)
+        if item.calm:
+            return self._calmed(item.rule_id, item.moment, subject)
         if item.holds is None:
             return self._went(item.rule_id, item.moment, subject)
         rule = self.terms.book.at(item.moment).of_device(item.rule_id, self.profile.scopes)
@@ -291,7 +329,7 @@ class Judging:
         inhibited = item.holds and not again and self._free_from(rule, item.moment) != item.moment
         if not item.holds:
             state.retried.pop(rule.id, None)
-        events = list(self._judged(rule, item.holds, item.at, item.facts, subject, inhibited))
+        events = list(self._judged(rule, item.holds, item.at, item.facts, subject, inhibited, item.moment))
         if (known := state.rules.get(rule.id)) is not None and known.settled:
             state.retried.pop(rule.id, None)
         return events
@@ -309,6 +347,7 @@ class Judging:
     def _went(self, rule_id: str, at: int, subject: Subject) -> list[wire.AlarmEvent]:
         """The rule was removed, disabled, or does not concern the device any more."""
         self.state.retried.pop(rule_id, None)
+        self.state.calming.pop(rule_id, None)
         known = self.state.rules.pop(rule_id, None)
         if known is None:
             return []

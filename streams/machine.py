@@ -24,7 +24,7 @@ from schemas.timestamps import format_iso, from_micros, to_micros
 from streams.conditions import Comparison, Latest, Node, Value, compare
 from streams.hours import NEVER
 from streams.judging import Judging
-from streams.lifecycle import HeldReading, RuleState, Subject, ended
+from streams.lifecycle import HeldReading, RuleState, Subject
 from streams.rules import CONNECTED, LAST_CONNECTED, RECONNECT_METRICS, CompiledRule, RuleSet
 
 
@@ -95,7 +95,7 @@ class Machine(Judging):
             self._postpone(rule.id, level, False, moment, facts, subject)
             return []
         state.ahead = False
-        return list(ended(state, rule, facts, moment, subject))
+        return list(self._judged(rule, False, moment, facts, subject, False, moment))
 
     def _reading(
         self, reading: wire.Reading, rules: Sequence[CompiledRule], received: int, subject: Subject
@@ -289,6 +289,9 @@ class Machine(Judging):
             for rule in rules.for_reading(metric, self.profile.scopes):
                 if rule.kind == "missing_data" and (at := self._silent_at(rule, heard)) is not None:
                     found.append(_Due(at, 2, rule.rank, "silence", rule))
+        for rule_id, (level, at, _) in state.calming.items():
+            if not level:
+                found.append(_Due(max(clock, at), 2, 0, "calm", None, rule_id))
         if state.actions:
             found.append(_Due(max(clock, state.actions[0].due), 3, 0, "action", None))
         return min(found, default=None, key=_by_time)
@@ -299,6 +302,8 @@ class Machine(Judging):
             return self._gone(due.rule_id)
         if due.what == "release":
             return self._release(rules)
+        if due.what == "calm":
+            return self._calmed(due.rule_id, due.at, self._last_subject())
         if due.what == "action":
             held, state.actions = state.actions[0], state.actions[1:]
             return self._acted(held)

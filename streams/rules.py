@@ -85,6 +85,7 @@ class CompiledRule:
     """Causes on other devices."""
     flapping_count: int
     flapping_within: int
+    flapping_suppress: bool
     text: str
     """The condition as people read it: `battery.level < 15`."""
     duration: int = 0
@@ -328,6 +329,7 @@ def compile_rule(rule: AlarmRule, datapoints: Mapping[str, Datapoint] | None = N
         "elsewhere": tuple(_elsewhere(cause) for cause in rule.inhibited_by if not isinstance(cause, str)),
         "flapping_count": rule.flapping.count,
         "flapping_within": _micros(rule.flapping.seconds),
+        "flapping_suppress": rule.flapping.suppress,
     }
     return CompiledRule(**common, **_by_kind(rule, given))
 
