@@ -200,15 +200,25 @@ def _content(rule: AlarmRule) -> dict[str, Any]:
 
 def _read(file: Path | None, settings: Settings) -> tuple[list[AlarmRule], list[RefusedRule]]:
     from schemas.rules import parse_rules
+    from streams.rules import compile_rule, refusal
 
     path = file or settings.stream.rules_file
     if path is None:
         raise UserError("no file: name one, or set rules_file in [stream]")
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-        return parse_rules(text)
+        found, refused = parse_rules(text)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {error}") from error
+    datapoints = settings.stream.options().datapoints
+    good: list[AlarmRule] = []
+    for rule in found:
+        try:
+            compile_rule(rule, datapoints)
+            good.append(rule)
+        except ValueError as error:
+            refused.append(refusal(rule.id, error))
+    return good, refused
 
 
 def _warn(found: Sequence[AlarmRule], known: Container[str]) -> None:

@@ -13,8 +13,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from schemas.inhibition import levels_of
+from schemas.metrics import CATALOGUE
 from schemas.records import RULE_TYPES, AlarmRule
 from schemas.severity import severity_of_word
+from schemas.units import converted, ucum_code
 
 Operator = Literal["gt", "gte", "lt", "lte", "eq", "neq"]
 Value = bool | FiniteFloat | str
@@ -51,6 +53,7 @@ class Condition(BaseModel):
     datapoint_id: str | None = Field(default=None, min_length=1, description="WAYSCloud's name, in its place.")
     operator: Operator | None = None
     value: Value | None = None
+    unit: str | None = Field(default=None, min_length=1, description="Unit of the value; default: the metric's.")
     than_metric: str | None = Field(default=None, min_length=1, description="Compared with this metric's latest value.")
     than_attribute: str | None = Field(default=None, min_length=1, description="Compared with the device's attribute.")
     change_seconds: PositiveSeconds | None = Field(default=None, description="Compare the change per so many seconds.")
@@ -70,7 +73,7 @@ class Condition(BaseModel):
         return self
 
 
-_COMPARING = ("metric", "datapoint_id", "operator", "value", "than_metric", "than_attribute", "change_seconds")
+_COMPARING = ("metric", "datapoint_id", "operator", "value", "unit", "than_metric", "than_attribute", "change_seconds")
 
 
 def _check_comparison(condition: Condition) -> None:
@@ -86,6 +89,24 @@ def _check_comparison(condition: Condition) -> None:
             raise ValueError(f"operator: {condition.operator} needs a number as value")
         if condition.change_seconds is not None:
             raise ValueError("change_seconds: needs a number as value")
+    if condition.unit is not None:
+        _check_unit(condition)
+
+
+def _check_unit(condition: Condition) -> None:
+    """A metric's unit is known; a datapoint's may be its user's own, and is looked at when the rule is compiled."""
+    if condition.value is None or isinstance(condition.value, bool | str):
+        raise ValueError("unit: needs a number as value")
+    if ucum_code(condition.unit or "") is None:
+        raise ValueError(f"unit: {condition.unit!r} is no unit that is known; write a UCUM code, such as `[degF]`")
+    if condition.metric is None:
+        return
+    if (known := CATALOGUE.get(condition.metric)) is None:
+        raise ValueError(f"unit: that of {condition.metric} is not documented; leave it out")
+    try:
+        converted(condition.value, condition.unit or "", known.unit)
+    except ValueError as error:
+        raise ValueError(f"unit: {error}") from None
 
 
 class ThresholdConfig(Condition):
@@ -104,7 +125,8 @@ class ThresholdConfig(Condition):
             return fields
         if clear.keys() & {"metric", "datapoint_id", "all", "any"}:
             return fields
-        own = {name: fields[name] for name in ("metric", "datapoint_id", "change_seconds") if name in fields}
+        names = ["metric", "datapoint_id", "change_seconds", *(["unit"] if "value" in clear else [])]
+        own = {name: fields[name] for name in names if name in fields}
         return {**fields, "clear": {**own, **clear}}
 
 

@@ -47,8 +47,8 @@ from streams.lifecycle import Counts, DeviceState, decode_state, encode_state, h
 from streams.machine import Machine
 from streams.normalise import Options, payload_extract
 from streams.normalise.message import Datapoint
-from streams.normalise.wayscloud import is_converted, of_account
-from streams.rules import CompiledRule, RuleBook, RuleSet, compile_rule
+from streams.normalise.wayscloud import of_account
+from streams.rules import CompiledRule, RuleBook, RuleSet, compile_rule, refusal
 from streams.step import Followed, Output
 
 log = logging.getLogger(__name__)
@@ -241,13 +241,6 @@ class DetectStep:
         if rule is not None and rule.id != name:
             raise ValueError(f"the rule has the id {rule.id!r} and the key {name!r}")
         datapoints = of_account(_header(record, "ce_datapoints"), self._options.normalise.datapoints)
-        if (converted := next((i for i, point in datapoints.items() if is_converted(point)), None)) is not None:
-            unit = datapoints[converted].unit
-            self.refused.append(
-                RefusedRule(name, "config", f"datapoint {converted} is in {unit}, its readings are not")
-            )
-            log.error("not in force: %s", self.refused[-1])
-            rule = None
         self._put_rule(name, rule, at, datapoints)
 
     def _put_rule(self, name: str, rule: AlarmRule | None, at: int, datapoints: Mapping[str, Datapoint]) -> None:
@@ -259,13 +252,21 @@ class DetectStep:
         since = at
         if rule is not None:
             if rule.is_enabled:
-                compiled = compile_rule(rule, {**datapoints, **self._options.normalise.datapoints})
+                compiled = self._compiled(rule, {**datapoints, **self._options.normalise.datapoints})
             if not self._book.knows(name):
                 since = 0 if rule.created_at is None else min(at, to_micros(rule.created_at))
             elif rule.updated_at is not None and 0 <= at - to_micros(rule.updated_at) <= _SETTLING_MS * 1000:
                 since = to_micros(rule.updated_at)
         self._book.put(name, compiled, since)
         self._rules_changed = True
+
+    def _compiled(self, rule: AlarmRule, datapoints: Mapping[str, Datapoint]) -> CompiledRule | None:
+        try:
+            return compile_rule(rule, datapoints)
+        except ValueError as error:
+            self.refused.append(refusal(rule.id, error))
+            log.error("not in force: %s", self.refused[-1])
+            return None
 
     def _cause(self, record: Record, value: bytes) -> None:
         if record.key == _TOLD_TO:

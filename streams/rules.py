@@ -27,7 +27,7 @@ from schemas.rules import (
 from streams.conditions import Comparison, Node, compile_condition, shown, sign
 from streams.hours import FLEET, Hours, Scope
 from streams.normalise.message import Datapoint
-from streams.normalise.wayscloud import metric_of
+from streams.normalise.wayscloud import datapoint_of, metric_of
 
 __all__ = ["DEFAULT_RULES", "CompiledRule", "RefusedRule", "RuleBook", "RuleSet", "compile_rule", "load_rules"]
 
@@ -308,11 +308,27 @@ def load_rules(text: str, datapoints: Mapping[str, Datapoint] | None = None) -> 
     `datapoints` are the user's own (`[stream.wayscloud_datapoints]`), by which a rule's `datapoint_id` is understood.
     """
     accepted, refused = parse_rules(text)
-    return RuleSet(compile_rule(rule, datapoints or {}) for rule in accepted if rule.is_enabled), refused
+    compiled: list[CompiledRule] = []
+    for rule in accepted:
+        try:
+            compiled += [compile_rule(rule, datapoints)] if rule.is_enabled else []
+        except ValueError as error:
+            refused.append(refusal(rule.id, error))
+    return RuleSet(compiled), refused
+
+
+def refusal(rule_id: str, error: ValueError) -> RefusedRule:
+    """Why a rule could not be compiled."""
+    field, _, reason = str(error).partition(": ")
+    return RefusedRule(rule_id, f"config.{field}", reason) if reason else RefusedRule(rule_id, "config", field)
 
 
 def compile_rule(rule: AlarmRule, datapoints: Mapping[str, Datapoint] | None = None) -> CompiledRule:
-    """A rule that `schemas.rules` accepted, compiled. ValueError (pydantic's) where it would have been refused."""
+    """A rule that `schemas.rules` accepted, compiled.
+
+    ValueError where a value's unit is not that of the readings (`refusal`), or (pydantic's) where it would have been
+    refused.
+    """
     given = datapoints or {}
     common: dict[str, Any] = {
         "id": rule.id,
@@ -364,8 +380,8 @@ def _by_kind(rule: AlarmRule, datapoints: Mapping[str, Datapoint]) -> dict[str, 
 
 
 def _threshold(config: ThresholdConfig, datapoints: Mapping[str, Datapoint]) -> dict[str, Any]:
-    def translated(name: str) -> str:
-        return metric_of(name, datapoints)
+    def translated(name: str) -> Datapoint:
+        return datapoint_of(name, datapoints)
 
     node = compile_condition(config, translated)
     clear = None if config.clear is None else compile_condition(config.clear, translated)

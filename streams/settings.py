@@ -11,10 +11,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from schemas.metrics import CATALOGUE
 from schemas.records import ScopeType
 from schemas.timestamps import to_micros
+from schemas.units import UNITS, ucum_code
 from streams.detect import DetectOptions
 from streams.hours import Maintenance
 from streams.normalise.message import Datapoint, Options
-from streams.normalise.units import UNITS, ucum_code
 
 _MILLIMETRES = {"mm": 1, "cm": 10, "m": 1000}
 

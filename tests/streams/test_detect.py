@@ -274,17 +274,23 @@ def test_a_bad_rule_is_refused_and_stops_nothing() -> None:
 
 
 def test_a_rule_names_a_datapoint_of_the_account_by_its_id() -> None:
-    """Its definition comes with the rule. What its value would have to be converted for is not in force."""
+    """Its definition comes with the rule; the value is in the unit of the datapoint, unless it says another."""
 
     def told(offset: int, name: str, unit: str, config: dict[str, Any]) -> Consumed:
         facts = {"dp-1": {"name": "temperature", "unit": unit, "type": "number"}}
         given = {**HOT, "config": {"datapoint_id": "dp-1", "operator": "gt", **config}}
         return rule(offset, -10, name, **given)._replace(headers=[("ce_datapoints", json.dumps(facts).encode())])
 
-    fleet = Detecting(told(0, "celsius", "°C", {"value": 40}), told(1, "fahrenheit", "°F", {"value": 30}))
-    assert fleet.feed(record(0, 0, {"environment.temperature": 41})) == ["celsius:triggered"]
+    fleet = Detecting(told(0, "celsius", "°C", {"value": 40}), told(1, "fahrenheit", "°F", {"value": 104}))
+    fleet.follow(
+        told(2, "kelvin", "°F", {"value": 313.15, "unit": "K"}), told(3, "wrong", "°F", {"value": 1, "unit": "m"})
+    )
+    told_of = [f"{name}:triggered" for name in ("celsius", "fahrenheit", "kelvin")]
+    assert fleet.feed(record(0, 0, {"environment.temperature": 40})) == []
+    assert fleet.feed(record(1, 1, {"environment.temperature": 40.01})) == told_of
+    assert fleet.events[1].alarm.message == "environment.temperature > 40 (104 [degF]); now 40.01"
     (refused,) = fleet.step.refused
-    assert str(refused) == "rule fahrenheit: config: datapoint dp-1 is in [degF], its readings are not"
+    assert str(refused) == "rule wrong: config.unit: 'm' cannot be converted to 'Cel', the unit of the readings"
 
 
 def test_a_rule_that_no_longer_concerns_a_device_ends_its_alarm() -> None:
