@@ -15,6 +15,7 @@ EVENTS = "telemetry.events.v1"
 ALARMS = "telemetry.alarms.v1"
 DEVICES = "telemetry.devices.v1"
 RULES = "telemetry.rules.v1"
+MAINTENANCE = "telemetry.maintenance.v1"
 ALARM_ACTIONS = "telemetry.alarm-actions.v1"
 DEAD_LETTER = "telemetry.dead-letter.v1"
 
@@ -82,6 +83,7 @@ def topic_specs(vendors: tuple[str, ...] = VENDORS) -> list[TopicSpec]:
         ),
         TopicSpec(DEVICES, "registry: the attributes of each device, latest by key", _compacted()),
         TopicSpec(RULES, "alarm rules in force, latest by key", _compacted()),
+        TopicSpec(MAINTENANCE, "times in which a scope triggers no alarms, latest by id", _compacted()),
         TopicSpec(ALARM_ACTIONS, "what operators do to alarms", _retained(30)),
         TopicSpec(DEAD_LETTER, "what could not be used, with its origin and the reason", _retained(30)),
         TopicSpec(NORMALISE_STATE, "private: ids seen, for dropping repeats", _retained(2)),

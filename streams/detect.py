@@ -24,7 +24,7 @@ from schemas import wire
 from schemas.consumed import Record
 from schemas.device import split_device_id
 from schemas.envelope import JSON, message_id
-from schemas.records import AlarmRule
+from schemas.records import AlarmRule, MaintenanceWindow
 from schemas.rules import RefusedRule, parse_rule
 from schemas.timestamps import from_millis, to_micros
 from schemas.topics import (
@@ -35,13 +35,14 @@ from schemas.topics import (
     CLOCK,
     DEAD_LETTER,
     DEVICES,
+    MAINTENANCE,
     READINGS,
     RULES,
     VENDORS,
 )
 from streams.alarms import VendorMachine, VendorTerms, is_vendor_alarm
 from streams.causes import Causes
-from streams.hours import NEVER, Maintenance, Scope
+from streams.hours import NEVER, Maintenance, Scope, window_of
 from streams.judging import PATIENCE, Profile, Terms
 from streams.lifecycle import Counts, DeviceState, decode_state, encode_state, hold
 from streams.machine import Machine
@@ -120,8 +121,9 @@ class DetectStep:
         self._prefix = f"{topic}/".encode()
         self._seen_key = f"{topic}#seen".encode()
         self._book = RuleBook(rules)
+        self._windows: dict[str, Maintenance] = {}
         self._causes = Causes(options.inhibition_wait)
-        self._terms = Terms(self._book, options.late_allowance, options.maintenance, self._causes, options.patience)
+        self._terms = Terms(self._book, options.late_allowance, self._maintenance, self._causes, options.patience)
         self._vendor_terms = VendorTerms(options.quiet, options.normalise.future_after, options.normalise.ancient_after)
         self._counts: dict[str, Counts] = {}
         self._machines: dict[str, AnyMachine] = {}
@@ -133,6 +135,7 @@ class DetectStep:
         self._ticks: dict[str, _Ticks] = {vendor: _Ticks() for vendor in VENDORS}
         self._seen_changed = False
         self._rules_changed = bool(rules)
+        self._windows_changed = False
         self._levels = 0
         self._circular: frozenset[str] = frozenset()
         self._waiting: set[str] = set()
@@ -143,7 +146,7 @@ class DetectStep:
         self._read: Callable[[Record], list[wire.AlarmEvent]] = self._readings if self._of_readings else self._events
         own = (Followed(ALARM_ACTIONS), Followed(CLOCK, from_end=True))
         self.follows: Sequence[Followed] = (
-            (Followed(RULES, all_partitions=True), Followed(CAUSES, all_partitions=True), Followed(DEVICES), *own)
+            (*(Followed(topic, all_partitions=True) for topic in (RULES, MAINTENANCE, CAUSES)), Followed(DEVICES), *own)
             if self._of_readings
             else own
         )
@@ -207,6 +210,8 @@ class DetectStep:
                 self._rule(record)
             elif record.topic == DEVICES:
                 self._device(record)
+            elif record.topic == MAINTENANCE:
+                self._window(record)
             elif record.topic == CAUSES and record.value is not None:
                 self._cause(record, record.value)
         except (msgspec.MsgspecError, ValueError, OverflowError) as error:
@@ -267,6 +272,21 @@ class DetectStep:
             self.refused.append(refusal(rule.id, error))
             log.error("not in force: %s", self.refused[-1])
             return None
+
+    def _window(self, record: Record) -> None:
+        name = (record.key or b"").decode()
+        found = None if record.value is None else window_of(MaintenanceWindow.model_validate_json(record.value))
+        if found == self._windows.get(name):
+            return
+        if found is None:
+            del self._windows[name]
+        else:
+            self._windows[name] = found
+        self._profiles.clear()
+        self._windows_changed = True
+
+    def _maintenance(self) -> Sequence[Maintenance]:
+        return (*self._options.maintenance, *self._windows.values())
 
     def _cause(self, record: Record, value: bytes) -> None:
         if record.key == _TOLD_TO:
@@ -387,7 +407,14 @@ class DetectStep:
             outputs.append(Output(CAUSES, _TOLD_TO, wire.encode(wire.CausesTold(reached))))
 
     def _take_rules(self) -> None:
-        """After rules have changed something may be due for any device."""
+        """After rules or windows have changed something may be due for any device."""
+        if self._windows_changed:
+            for device, machine in self._machines.items():
+                if isinstance(machine, Machine):
+                    machine.profile = self._profile(device)
+                    machine.due = 0
+                    self._schedule(device, machine)
+            self._windows_changed = False
         if not self._rules_changed:
             return
         self._rules_changed = False

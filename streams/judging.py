@@ -10,7 +10,7 @@ A silence that could not trigger is tried again at the moment its causes are ove
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,7 +69,8 @@ class Terms:
     book: RuleBook
     late_allowance: int = 0
     """So long a reading is held back for earlier ones, in microseconds."""
-    maintenance: tuple[Maintenance, ...] = ()
+    maintenance: Callable[[], Sequence[Maintenance]] = tuple
+    """All windows there are."""
     causes: Causes = field(default_factory=Causes)
     patience: int = PATIENCE
 
@@ -78,7 +79,7 @@ class Terms:
     ) -> Profile:
         """The profile of a device in these scopes, beside its own and its vendor's."""
         full = (("vendor", vendor), ("device", device_id), *scopes)
-        return Profile(device_id, vendor, full, attributes or {}, windows_of(self.maintenance, full))
+        return Profile(device_id, vendor, full, attributes or {}, windows_of(self.maintenance(), full))
 
 
 class Judging:
