@@ -10,7 +10,9 @@ from uuid import uuid4
 import typer
 
 from fleetlake.errors import UserError
-from fleetlake.rules_cli import ConfigOption, DataOption, _client, _run, _settings, _table, _time, _utc
+from fleetlake.options import ConfigOption, DataOption, read_settings
+from fleetlake.output import print_table, time_text
+from fleetlake.rules_cli import kafka_client, run_on_kafka, utc
 
 if TYPE_CHECKING:
     from schemas.records import MaintenanceWindow
@@ -42,7 +44,7 @@ def add_window(
     from streams.rule_topic import write_window
 
     now = datetime.now(UTC)
-    starts = _utc(start) or now
+    starts = utc(start) or now
     if (end is None) is (minutes is None):
         raise UserError("say when it is over: either --to or --minutes")
     fields: dict[str, Any] = {
@@ -50,7 +52,7 @@ def add_window(
         "scope_type": scope_type,
         "scope": scope,
         "starts_at": starts,
-        "ends_at": _utc(end) or starts + timedelta(minutes=minutes or 0),
+        "ends_at": utc(end) or starts + timedelta(minutes=minutes or 0),
         "rules": rule or [],
         "note": note,
         "actor": actor or getpass.getuser(),
@@ -62,7 +64,7 @@ def add_window(
         raise UserError(_reason(error)) from error
     if window.ends_at <= now:
         raise UserError("it would be over already; a window silences nothing in hindsight")
-    _run(write_window(_client(_settings(config, data)), window))
+    run_on_kafka(write_window(kafka_client(read_settings(config, data)), window))
     typer.echo(window.window_id)
 
 
@@ -76,15 +78,15 @@ def list_windows(
     from streams.rule_topic import read_windows
 
     now = datetime.now(UTC)
-    found = _run(read_windows(_client(_settings(config, data))))
+    found = run_on_kafka(read_windows(kafka_client(read_settings(config, data))))
     shown = [(window, _state(window, now)) for window in sorted(found.values(), key=lambda window: window.starts_at)]
     rows = [
         (
             window.window_id,
             f"{window.scope_type} {window.scope}".strip(),
             ", ".join(window.rules) or "all",
-            _time(window.starts_at),
-            _time(window.ends_at),
+            time_text(window.starts_at),
+            time_text(window.ends_at),
             state,
             window.actor,
             window.note,
@@ -92,7 +94,7 @@ def list_windows(
         for window, state in shown
         if everything or state in ("planned", "running")
     ]
-    _table(("window", "scope", "rules", "from", "to", "is", "by", "note"), rows)
+    print_table(("window", "scope", "rules", "from", "to", "is", "by", "note"), rows)
 
 
 @maintenance.command("cancel")
@@ -105,15 +107,15 @@ def cancel_window(
     """End a window now. What still holds triggers then."""
     from streams.rule_topic import read_windows, write_window
 
-    client = _client(_settings(config, data))
-    window = _run(read_windows(client)).get(window_id)
+    client = kafka_client(read_settings(config, data))
+    window = run_on_kafka(read_windows(client)).get(window_id)
     if window is None:
         raise UserError(f"no window has the id {window_id!r}; `fleetlake maintenance list --all` shows them")
     now = datetime.now(UTC)
     if (state := _state(window, now)) not in ("planned", "running"):
         raise UserError(f"window {window_id} is {state}")
     ended = {"cancelled_at": now, "cancelled_by": actor or getpass.getuser()}
-    _run(write_window(client, window.model_copy(update=ended)))
+    run_on_kafka(write_window(client, window.model_copy(update=ended)))
     typer.echo(f"{window_id} is cancelled")
 
 

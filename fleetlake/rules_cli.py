@@ -52,7 +52,7 @@ def list_rules(config: ConfigOption = None, data: DataOption = None) -> None:
     """Show the rules of the running pipeline."""
     from streams.rule_topic import read_rules
 
-    found, refused = _run(read_rules(_client(read_settings(config, data))))
+    found, refused = run_on_kafka(read_rules(kafka_client(read_settings(config, data))))
     rows = [_listed(rule) for _, rule in sorted(found.items())]
     print_table(("rule", "type", "scope", "condition", "severity", "enabled", "from", "changed"), rows)
     _leave(refused)
@@ -72,7 +72,7 @@ def apply_rules(
     settings = read_settings(config, data)
     found, refused = _read(file, settings)
     kept = {rule.id for rule in found} | {rule.rule_id for rule in refused}
-    _run(_put(settings, found, "cli", kept if prune else None))
+    run_on_kafka(_put(settings, found, "cli", kept if prune else None))
     _leave(refused)
 
 
@@ -88,20 +88,20 @@ def import_rules(
     """
     settings = read_settings(config, data)
     found, refused = _read(file, settings)
-    _run(_put(settings, found, "wayscloud", None))
+    run_on_kafka(_put(settings, found, "wayscloud", None))
     _leave(refused)
 
 
 @rules.command("enable")
 def enable_rule(rule_id: RuleArgument, config: ConfigOption = None, data: DataOption = None) -> None:
     """Put a rule in force."""
-    _run(_switch(read_settings(config, data), rule_id, enabled=True))
+    run_on_kafka(_switch(read_settings(config, data), rule_id, enabled=True))
 
 
 @rules.command("disable")
 def disable_rule(rule_id: RuleArgument, config: ConfigOption = None, data: DataOption = None) -> None:
     """Take a rule out of force; its open alarms resolve."""
-    _run(_switch(read_settings(config, data), rule_id, enabled=False))
+    run_on_kafka(_switch(read_settings(config, data), rule_id, enabled=False))
 
 
 @rules.command("test")
@@ -124,7 +124,7 @@ def test_rules(
 
     settings = read_settings(config, data)
     found, refused = _read(file, settings)
-    since, until = _utc(start), _utc(end)
+    since, until = utc(start), utc(end)
     devices: list[wire.Device] = []
     if recording is not None:
         observations = from_recording(recording, since, until)
@@ -159,7 +159,7 @@ async def _put(settings: Settings, found: Sequence[AlarmRule], source: str, kept
     """Write what differs from the topic; with `kept`, delete all others. Says what it did."""
     from streams.rule_topic import read_rules, write_rules
 
-    client = _client(settings)
+    client = kafka_client(settings)
     known, _ = await read_rules(client)
     now = datetime.now(UTC)
     changes: dict[str, AlarmRule | None] = {}
@@ -183,7 +183,7 @@ async def _put(settings: Settings, found: Sequence[AlarmRule], source: str, kept
 async def _switch(settings: Settings, rule_id: str, *, enabled: bool) -> None:
     from streams.rule_topic import read_rules, write_rules
 
-    client = _client(settings)
+    client = kafka_client(settings)
     known, _ = await read_rules(client)
     if rule_id not in known:
         raise UserError(f"no rule has the id {rule_id!r}; `fleetlake rules list` shows them")
@@ -254,14 +254,16 @@ def _described(rule: AlarmRule) -> tuple[str, str, str, str]:
     return rule.id, rule.rule_type, f"{kind} {name}".strip(), f"{compiled.text}{lasting}"
 
 
-def _client(settings: Settings) -> Mapping[str, Any]:
+def kafka_client(settings: Settings) -> Mapping[str, Any]:
+    """Options of a client of the configured Kafka."""
     from fleetlake.stages import resolve_kafka
     from runtime.kafka import client_options
 
     return client_options(resolve_kafka(settings))
 
 
-def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+def run_on_kafka(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What it answers; UserError where Kafka does not."""
     from aiokafka.errors import KafkaError
 
     try:
@@ -270,5 +272,6 @@ def _run(coroutine: Coroutine[Any, Any, T]) -> T:
         raise UserError(f"Kafka does not answer: {error or type(error).__name__}") from error
 
 
-def _utc(moment: datetime | None) -> datetime | None:
+def utc(moment: datetime | None) -> datetime | None:
+    """A time as the command line gives it: UTC where it names no zone."""
     return None if moment is None else moment.replace(tzinfo=moment.tzinfo or UTC)

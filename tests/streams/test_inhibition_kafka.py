@@ -1,4 +1,4 @@
-"""A gateway that is offline hides its devices' alarms on real Kafka, while workers are killed."""
+"""What keeps alarms away while workers run on real Kafka and are killed: a cause elsewhere, a maintenance window."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from itertools import count
 from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
+from typer.testing import CliRunner
 
+from fleetlake.cli import app
 from schemas import wire
 from schemas.envelope import Envelope
 from schemas.topics import DEVICES
@@ -18,7 +20,7 @@ from tests.streams.test_alarms_day import LIVE, Fleet, fleet_on, partition_of, t
 
 GATEWAY = "wayscloud:gw"
 ELSEWHERE = [name for name in (f"wayscloud:s{n}" for n in range(20)) if partition_of(name) != partition_of(GATEWAY)]
-SENSOR, OTHER = ELSEWHERE[:2]
+SENSOR, OTHER, MAINTAINED = ELSEWHERE[:3]
 COMMON = {"rule_type": "offline", "auto_resolve": True, "cooldown_seconds": 0, "scope_type": "model"}
 RULES = [
     {"id": "gw-off", "name": "Gateway", "scope_model": "gateway", "config": {"duration_seconds": 3}, **COMMON},
@@ -51,6 +53,12 @@ async def kill_one(fleet: Fleet, number: int) -> None:
     fleet.start(**SETTINGS)
 
 
+async def maintain(fleet: Fleet, *arguments: str) -> str:
+    done = await asyncio.to_thread(CliRunner().invoke, app, ["maintenance", *arguments], env=fleet.environment)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
 async def test_a_gateway_hides_its_devices_alarms_whoever_is_killed(tmp_path: Path) -> None:
     async with fleet_on(tmp_path / "fleet") as fleet:
         (fleet.folder / "rules.json").write_text(json.dumps(RULES))
@@ -58,22 +66,31 @@ async def test_a_gateway_hides_its_devices_alarms_whoever_is_killed(tmp_path: Pa
             await register(producer, GATEWAY, "gateway")
             await register(producer, SENSOR, "sensor", gateway_id="gw")
             await register(producer, OTHER, "sensor", gateway_id="another")
+            await register(producer, MAINTAINED, "sensor")
+            planned = ("--scope-type", "device", "--scope", MAINTAINED, "--minutes", "60", "--note", "new battery")
+            window = (await maintain(fleet, "add", *planned, "--actor", "ops")).strip()
             fleet.start(**SETTINGS)
             fleet.start(**SETTINGS)
             heard = datetime.now(UTC)
-            await write_sent(producer, fleet, [message(name, heard) for name in (GATEWAY, SENSOR, OTHER)])
+            await write_sent(producer, fleet, [message(name, heard) for name in (GATEWAY, SENSOR, OTHER, MAINTAINED)])
             await asyncio.sleep(3)
             await kill_one(fleet, 0)
             assert (await until_told(fleet, GATEWAY, "triggered")).at == heard + timedelta(seconds=3)
             # Judged at the same time as what its sensor would have told.
             assert (await until_told(fleet, OTHER, "triggered")).at == heard + timedelta(seconds=2.5)
-            assert [each.device for each in await told(fleet.kafka) if each.device == SENSOR] == []
+            assert not {each.device for each in await told(fleet.kafka)} & {SENSOR, MAINTAINED}
+            listed = await maintain(fleet, "list")
+            assert all(part in listed for part in (window, MAINTAINED, "running", "ops", "new battery"))
+            before = datetime.now(UTC)
+            await maintain(fleet, "cancel", window)
+            assert before <= (await until_told(fleet, MAINTAINED, "triggered")).at <= datetime.now(UTC)
+            assert window not in await maintain(fleet, "list")
             await kill_one(fleet, 0)
             back = datetime.now(UTC)
             await write_sent(producer, fleet, [message(GATEWAY, back)])
             assert (await until_told(fleet, SENSOR, "triggered")).at == back
         found = [(each.device, each.rule, each.event_type) for each in await told(fleet.kafka)]
         assert sorted(each for each in found if each[0] != GATEWAY) == sorted(
-            [(SENSOR, "off", "triggered"), (OTHER, "off", "triggered")]
+            [(name, "off", "triggered") for name in (SENSOR, OTHER, MAINTAINED)]
         )
         assert (GATEWAY, "gw-off", "resolved") in found
