@@ -16,6 +16,7 @@ from fleetlake.alarms_cli import alarms
 from fleetlake.climasense_cli import climasense, keys
 from fleetlake.errors import UserError
 from fleetlake.lake_cli import dead_letters, erase, lake, replay
+from fleetlake.maintenance_cli import maintenance
 from fleetlake.notify_cli import notify
 from fleetlake.options import ConfigOption, DataOption, read_settings
 from fleetlake.rules_cli import rules
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.add_typer(keys, name="keys")
 app.add_typer(climasense, name="climasense")
 app.add_typer(rules, name="rules")
+app.add_typer(maintenance, name="maintenance")
 app.add_typer(alarms, name="alarms")
 app.add_typer(notify, name="notify")
 app.add_typer(lake, name="lake")

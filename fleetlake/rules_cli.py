@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Container, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -43,6 +43,7 @@ def check_rules(file: FileArgument = None, config: ConfigOption = None) -> None:
     """
     found, refused = _read(file, read_settings(config, None))
     print_table(("rule", "type", "scope", "condition"), [_described(rule) for rule in found])
+    _warn(found, [rule.id for rule in found])
     _leave(refused)
 
 
@@ -51,7 +52,7 @@ def list_rules(config: ConfigOption = None, data: DataOption = None) -> None:
     """Show the rules of the running pipeline."""
     from streams.rule_topic import read_rules
 
-    found, refused = _run(read_rules(_client(read_settings(config, data))))
+    found, refused = run_on_kafka(read_rules(kafka_client(read_settings(config, data))))
     rows = [_listed(rule) for _, rule in sorted(found.items())]
     print_table(("rule", "type", "scope", "condition", "severity", "enabled", "from", "changed"), rows)
     _leave(refused)
@@ -71,7 +72,7 @@ def apply_rules(
     settings = read_settings(config, data)
     found, refused = _read(file, settings)
     kept = {rule.id for rule in found} | {rule.rule_id for rule in refused}
-    _run(_put(settings, found, "cli", kept if prune else None))
+    run_on_kafka(_put(settings, found, "cli", kept if prune else None))
     _leave(refused)
 
 
@@ -87,20 +88,20 @@ def import_rules(
     """
     settings = read_settings(config, data)
     found, refused = _read(file, settings)
-    _run(_put(settings, found, "wayscloud", None))
+    run_on_kafka(_put(settings, found, "wayscloud", None))
     _leave(refused)
 
 
 @rules.command("enable")
 def enable_rule(rule_id: RuleArgument, config: ConfigOption = None, data: DataOption = None) -> None:
     """Put a rule in force."""
-    _run(_switch(read_settings(config, data), rule_id, enabled=True))
+    run_on_kafka(_switch(read_settings(config, data), rule_id, enabled=True))
 
 
 @rules.command("disable")
 def disable_rule(rule_id: RuleArgument, config: ConfigOption = None, data: DataOption = None) -> None:
     """Take a rule out of force; its open alarms resolve."""
-    _run(_switch(read_settings(config, data), rule_id, enabled=False))
+    run_on_kafka(_switch(read_settings(config, data), rule_id, enabled=False))
 
 
 @rules.command("test")
@@ -123,7 +124,7 @@ def test_rules(
 
     settings = read_settings(config, data)
     found, refused = _read(file, settings)
-    since, until = _utc(start), _utc(end)
+    since, until = utc(start), utc(end)
     devices: list[wire.Device] = []
     if recording is not None:
         observations = from_recording(recording, since, until)
@@ -158,7 +159,7 @@ async def _put(settings: Settings, found: Sequence[AlarmRule], source: str, kept
     """Write what differs from the topic; with `kept`, delete all others. Says what it did."""
     from streams.rule_topic import read_rules, write_rules
 
-    client = _client(settings)
+    client = kafka_client(settings)
     known, _ = await read_rules(client)
     now = datetime.now(UTC)
     changes: dict[str, AlarmRule | None] = {}
@@ -176,12 +177,13 @@ async def _put(settings: Settings, found: Sequence[AlarmRule], source: str, kept
         rows.append((name, "deleted"))
     await write_rules(client, changes)
     print_table(("rule", ""), rows)
+    _warn(found, {*known, *changes} - {name for name, rule in changes.items() if rule is None})
 
 
 async def _switch(settings: Settings, rule_id: str, *, enabled: bool) -> None:
     from streams.rule_topic import read_rules, write_rules
 
-    client = _client(settings)
+    client = kafka_client(settings)
     known, _ = await read_rules(client)
     if rule_id not in known:
         raise UserError(f"no rule has the id {rule_id!r}; `fleetlake rules list` shows them")
@@ -198,15 +200,32 @@ def _content(rule: AlarmRule) -> dict[str, Any]:
 
 def _read(file: Path | None, settings: Settings) -> tuple[list[AlarmRule], list[RefusedRule]]:
     from schemas.rules import parse_rules
+    from streams.rules import compile_rule, refusal
 
     path = file or settings.stream.rules_file
     if path is None:
         raise UserError("no file: name one, or set rules_file in [stream]")
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-        return parse_rules(text)
+        found, refused = parse_rules(text)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {error}") from error
+    datapoints = settings.stream.options().datapoints
+    good: list[AlarmRule] = []
+    for rule in found:
+        try:
+            compile_rule(rule, datapoints)
+            good.append(rule)
+        except ValueError as error:
+            refused.append(refusal(rule.id, error))
+    return good, refused
+
+
+def _warn(found: Sequence[AlarmRule], known: Container[str]) -> None:
+    from schemas.rules import unknown_causes
+
+    for rule in unknown_causes(found, known):
+        typer.echo(f"warning: {rule}", err=True)
 
 
 def _leave(refused: Sequence[RefusedRule]) -> None:
@@ -235,14 +254,16 @@ def _described(rule: AlarmRule) -> tuple[str, str, str, str]:
     return rule.id, rule.rule_type, f"{kind} {name}".strip(), f"{compiled.text}{lasting}"
 
 
-def _client(settings: Settings) -> Mapping[str, Any]:
+def kafka_client(settings: Settings) -> Mapping[str, Any]:
+    """Options of a client of the configured Kafka."""
     from fleetlake.stages import resolve_kafka
     from runtime.kafka import client_options
 
     return client_options(resolve_kafka(settings))
 
 
-def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+def run_on_kafka(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What it answers; UserError where Kafka does not."""
     from aiokafka.errors import KafkaError
 
     try:
@@ -251,5 +272,6 @@ def _run(coroutine: Coroutine[Any, Any, T]) -> T:
         raise UserError(f"Kafka does not answer: {error or type(error).__name__}") from error
 
 
-def _utc(moment: datetime | None) -> datetime | None:
+def utc(moment: datetime | None) -> datetime | None:
+    """A time as the command line gives it: UTC where it names no zone."""
     return None if moment is None else moment.replace(tzinfo=moment.tzinfo or UTC)

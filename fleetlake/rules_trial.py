@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -18,6 +18,7 @@ from schemas.records import AlarmRule
 from schemas.timestamps import to_micros
 from schemas.topics import READINGS
 from streams.detect import DetectStep
+from streams.hours import NEVER
 from streams.rules import compile_rule
 from streams.settings import StreamSettings
 
@@ -51,7 +52,7 @@ def try_rules(
     Without an end, time stops with the last observation. Groups, profiles, maintenance and the allowance for late
     readings are those of the settings.
     """
-    options = settings.detect_options()
+    options = replace(settings.detect_options(), patience=NEVER)  # causes are known when all has been read
     step = DetectStep(READINGS, 0, options, [compile_rule(rule, options.normalise.datapoints) for rule in rules])
     for device in devices:
         step.know(device.device_id, device)

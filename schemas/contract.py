@@ -20,6 +20,7 @@ from schemas.topics import (
     DEAD_LETTER,
     DEVICES,
     EVENTS,
+    MAINTENANCE,
     READINGS,
     RULES,
     VENDORS,
@@ -37,6 +38,7 @@ PUBLIC = {
     ALARMS: "alarm-event",
     ALARM_ACTIONS: "alarm-action",
     RULES: "alarm-rule",
+    MAINTENANCE: "maintenance-window",
     DEVICES: "device",
     DEAD_LETTER: "dead-letter",
 }
@@ -96,9 +98,9 @@ def _asyncapi() -> dict[str, Any]:
         "info": {
             "title": "fleetlake topics",
             "version": VERSION,
-            "description": "Normalised telemetry of mixed fleets. Every record's key is the device id (a rule's: "
-            "its id); all topics have the same number of partitions and a device the same partition number on each. "
-            "Read committed only.",
+            "description": "Normalised telemetry of mixed fleets. Every record's key is the device id (a rule's or "
+            "maintenance window's: its id); all topics have the same number of partitions and a device the same "
+            "partition number on each. Read committed only.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
@@ -132,7 +134,7 @@ def _raw_message() -> dict[str, Any]:
 
 
 def _record_message(record: str) -> dict[str, Any]:
-    key = "rule id" if record == "alarm-rule" else "device id"
+    key = {"alarm-rule": "rule id", "maintenance-window": "window id"}.get(record, "device id")
     return {
         "name": record,
         "title": (RECORDS[record].__doc__ or record).splitlines()[0],

@@ -259,6 +259,26 @@ class Flapping(BaseModel):
 
     count: int = Field(default=5, ge=2, le=100)
     seconds: float = Field(default=3600, gt=0, le=30 * 86400)
+    suppress: bool = Field(
+        default=False,
+        description="While it flaps it stays open and tells nothing, until nothing happened for `seconds`.",
+    )
+
+
+class CauseElsewhere(BaseModel):
+    """An alarm of a rule, open on another device: the one that an attribute of this device names, or any like it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rule: str = Field(min_length=1, description="Id of the rule whose alarm is the cause.")
+    device: str | None = Field(default=None, min_length=1, description="Attribute that names the other device.")
+    same: str | None = Field(default=None, min_length=1, description="Attribute that is the same on the other device.")
+
+    @model_validator(mode="after")
+    def _says_which_device(self) -> Self:
+        if (self.device is None) == (self.same is None):
+            raise ValueError("either device or same must be given: the attribute that tells which other device")
+        return self
 
 
 class AlarmRule(BaseModel):
@@ -288,8 +308,10 @@ class AlarmRule(BaseModel):
     auto_resolve: bool = False
     latch: bool = Field(default=False, description="Auto-resolve only what somebody has acknowledged.")
     active_hours: ActiveHours | None = None
-    inhibited_by: list[str] = Field(
-        default_factory=list, description="Rules (ids): while one's alarm is open for the device, this triggers none."
+    inhibited_by: list[str | CauseElsewhere] = Field(
+        default_factory=list,
+        description="Rules (ids, of the same device; or objects, of another): while one's alarm is open, this triggers "
+        "none.",
     )
     flapping: Flapping = Flapping()
     source: str | None = Field(default=None, description="Who wrote it: `file`, `cli`, `api`, `wayscloud`…")
@@ -307,12 +329,49 @@ class AlarmRule(BaseModel):
         return self.scope_type if self.scope_type in ("vendor", "model") else f"{self.scope_type}_id"
 
 
+class Silence(BaseModel):
+    """A time in which a scope triggers no alarms."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    scope_type: ScopeType = Field(default="fleet", description="fleet, group, profile, device, vendor or model.")
+    scope: str = Field(default="", description="Its id or name; a device as `vendor:native-id`.")
+    starts_at: AwareDatetime = Field(description="When it begins, with time zone.")
+    ends_at: AwareDatetime = Field(description="When it is over.")
+    rules: list[str] = Field(default_factory=list, description="Only these rules (ids); default: all.")
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.ends_at <= self.starts_at:
+            raise ValueError("ends_at must be after starts_at")
+        if (self.scope_type == "fleet") is not (self.scope == ""):
+            raise ValueError("scope must name what scope_type speaks of, and nothing for fleet")
+        return self
+
+
+class MaintenanceWindow(Silence):
+    """A maintenance window (topic `telemetry.maintenance.v1`, key: its id).
+
+    It silences from `starts_at`, but not before it was created, to `ends_at`, or until it was cancelled.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    window_id: str = Field(min_length=1, max_length=200)
+    note: str | None = Field(default=None, max_length=4000)
+    actor: str = Field(min_length=1, max_length=200, description="Who planned it.")
+    created_at: AwareDatetime
+    cancelled_at: AwareDatetime | None = None
+    cancelled_by: str | None = None
+
+
 RECORDS: dict[str, type[BaseModel]] = {
     "observation": Observation,
     "event-set": EventSet,
     "alarm-event": AlarmEvent,
     "alarm-action": AlarmAction,
     "alarm-rule": AlarmRule,
+    "maintenance-window": MaintenanceWindow,
     "device": Device,
     "dead-letter": DeadLetter,
 }

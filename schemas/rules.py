@@ -6,14 +6,17 @@ of `config`, and what goes beyond it, docs/alarm-rules.md explains. A bad rule n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
+from schemas.inhibition import levels_of
+from schemas.metrics import CATALOGUE
 from schemas.records import RULE_TYPES, AlarmRule
 from schemas.severity import severity_of_word
+from schemas.units import converted, ucum_code
 
 Operator = Literal["gt", "gte", "lt", "lte", "eq", "neq"]
 Value = bool | FiniteFloat | str
@@ -50,6 +53,7 @@ class Condition(BaseModel):
     datapoint_id: str | None = Field(default=None, min_length=1, description="WAYSCloud's name, in its place.")
     operator: Operator | None = None
     value: Value | None = None
+    unit: str | None = Field(default=None, min_length=1, description="Unit of the value; default: the metric's.")
     than_metric: str | None = Field(default=None, min_length=1, description="Compared with this metric's latest value.")
     than_attribute: str | None = Field(default=None, min_length=1, description="Compared with the device's attribute.")
     change_seconds: PositiveSeconds | None = Field(default=None, description="Compare the change per so many seconds.")
@@ -69,7 +73,7 @@ class Condition(BaseModel):
         return self
 
 
-_COMPARING = ("metric", "datapoint_id", "operator", "value", "than_metric", "than_attribute", "change_seconds")
+_COMPARING = ("metric", "datapoint_id", "operator", "value", "unit", "than_metric", "than_attribute", "change_seconds")
 
 
 def _check_comparison(condition: Condition) -> None:
@@ -85,6 +89,24 @@ def _check_comparison(condition: Condition) -> None:
             raise ValueError(f"operator: {condition.operator} needs a number as value")
         if condition.change_seconds is not None:
             raise ValueError("change_seconds: needs a number as value")
+    if condition.unit is not None:
+        _check_unit(condition)
+
+
+def _check_unit(condition: Condition) -> None:
+    """A metric's unit is known; a datapoint's may be its user's own, and is looked at when the rule is compiled."""
+    if condition.value is None or isinstance(condition.value, bool | str):
+        raise ValueError("unit: needs a number as value")
+    if ucum_code(condition.unit or "") is None:
+        raise ValueError(f"unit: {condition.unit!r} is no unit that is known; write a UCUM code, such as `[degF]`")
+    if condition.metric is None:
+        return
+    if (known := CATALOGUE.get(condition.metric)) is None:
+        raise ValueError(f"unit: that of {condition.metric} is not documented; leave it out")
+    try:
+        converted(condition.value, condition.unit or "", known.unit)
+    except ValueError as error:
+        raise ValueError(f"unit: {error}") from None
 
 
 class ThresholdConfig(Condition):
@@ -103,7 +125,8 @@ class ThresholdConfig(Condition):
             return fields
         if clear.keys() & {"metric", "datapoint_id", "all", "any"}:
             return fields
-        own = {name: fields[name] for name in ("metric", "datapoint_id", "change_seconds") if name in fields}
+        names = ["metric", "datapoint_id", "change_seconds", *(["unit"] if "value" in clear else [])]
+        own = {name: fields[name] for name in names if name in fields}
         return {**fields, "clear": {**own, **clear}}
 
 
@@ -199,7 +222,34 @@ def parse_rules(text: str) -> tuple[list[AlarmRule], list[RefusedRule]]:
             refused.append(RefusedRule(rule.id, "id", "another rule has the same id"))
         else:
             accepted[rule.id] = rule
+    for rule in _circular(list(accepted.values())):
+        del accepted[rule.rule_id]
+        refused.append(rule)
     return list(accepted.values()), refused
+
+
+def _circular(rules: list[AlarmRule]) -> list[RefusedRule]:
+    _, circular = rule_levels(rules)
+    reason = "its causes on other devices lead back to it (to rules of the same device that inhibit each other, too)"
+    return [RefusedRule(rule.id, "inhibited_by", reason) for rule in rules if rule.id in circular]
+
+
+def rule_levels(rules: Iterable[AlarmRule]) -> tuple[dict[str, int], set[str]]:
+    """See `schemas.inhibition.levels_of`."""
+    found = list(rules)
+    local = {rule.id: [cause for cause in rule.inhibited_by if isinstance(cause, str)] for rule in found}
+    other = {rule.id: [cause.rule for cause in rule.inhibited_by if not isinstance(cause, str)] for rule in found}
+    return levels_of(local, other)
+
+
+def unknown_causes(rules: Iterable[AlarmRule], known: Container[str]) -> list[RefusedRule]:
+    """Causes that are no rules: nothing is refused for them, but they inhibit nothing."""
+    return [
+        RefusedRule(rule.id, f"inhibited_by.{number}", f"there is no rule {cause!r}; it inhibits nothing")
+        for rule in rules
+        for number, cause in enumerate(causes_of(rule))
+        if cause not in known
+    ]
 
 
 def parse_rule(item: object) -> AlarmRule | RefusedRule:
@@ -220,6 +270,11 @@ def merge_rule(rule: AlarmRule, changes: Mapping[str, Any]) -> AlarmRule | Refus
     if "severity" in changes:
         after.pop("severity_original", None)
     return parse_rule(after)
+
+
+def causes_of(rule: AlarmRule) -> list[str]:
+    """The ids of the rules that inhibit it, on the same device or on another."""
+    return [cause if isinstance(cause, str) else cause.rule for cause in rule.inhibited_by]
 
 
 def encode_rule(rule: AlarmRule) -> bytes:
@@ -266,8 +321,9 @@ def _checked(rule: AlarmRule) -> AlarmRule | RefusedRule:
         return RefusedRule(rule.id, "actions", "create_alarm must be among them")
     if unknown := [action for action in rule.actions if action not in ACTIONS]:
         return RefusedRule(rule.id, "actions", f"{unknown[0]} is unknown; known are {', '.join(ACTIONS)}")
-    if rule.id in rule.inhibited_by:
-        return RefusedRule(rule.id, "inhibited_by", "names the rule itself")
+    if rule.id in causes_of(rule):
+        hint = "" if rule.id in rule.inhibited_by else "; give the devices that are causes a rule of their own"
+        return RefusedRule(rule.id, "inhibited_by", f"names the rule itself{hint}")
     try:
         config = config_of(rule)
     except ValidationError as error:
@@ -285,7 +341,9 @@ def _depth(condition: Condition) -> int:
 
 def _refused(name: str, prefix: str, error: ValidationError) -> RefusedRule:
     errors = error.errors()
-    first = next((found for found in errors if found["type"] == "finite_number"), errors[0])  # a union's first is bool
+    # Of a union's errors those of its first part come first, which is rarely what was meant.
+    meant = (found for found in errors if found["type"] == "finite_number" or "CauseElsewhere" in str(found["loc"]))
+    first = next(meant, errors[0])
     where = [str(part) for part in first["loc"] if _is_field(part)]
     reason = str(first["msg"]).removeprefix("Value error, ")
     field, colon, rest = reason.partition(": ")
@@ -296,4 +354,6 @@ def _refused(name: str, prefix: str, error: ValidationError) -> RefusedRule:
 
 def _is_field(part: int | str) -> bool:
     """Whether a part of pydantic's location is ours; it names the types of a union, too."""
-    return isinstance(part, int) or (part.replace("_", "").isalpha() and part not in ("bool", "float", "str"))
+    return isinstance(part, int) or (
+        part.replace("_", "").isalpha() and part not in ("bool", "float", "str", "CauseElsewhere")
+    )

@@ -15,14 +15,17 @@ EVENTS = "telemetry.events.v1"
 ALARMS = "telemetry.alarms.v1"
 DEVICES = "telemetry.devices.v1"
 RULES = "telemetry.rules.v1"
+MAINTENANCE = "telemetry.maintenance.v1"
 ALARM_ACTIONS = "telemetry.alarm-actions.v1"
 DEAD_LETTER = "telemetry.dead-letter.v1"
 
 # State of the stream steps: private to them, written in the transaction of the batch that caused it.
 NORMALISE_STATE = "fleetlake.state.normalise.v1"
 ALARM_STATE = "fleetlake.state.alarms.v2"
-# Likewise private: how far the raw topics have been read, and what the rules file last put on the rules topic.
+# Likewise private: how far the raw topics have been read, the alarms that inhibit others, and what the rules file last
+# put on the rules topic.
 CLOCK = "fleetlake.clock.v1"
+CAUSES = "fleetlake.causes.v1"
 RULES_SEEDED = "fleetlake.state.rules.v1"
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
@@ -80,10 +83,16 @@ def topic_specs(vendors: tuple[str, ...] = VENDORS) -> list[TopicSpec]:
         ),
         TopicSpec(DEVICES, "registry: the attributes of each device, latest by key", _compacted()),
         TopicSpec(RULES, "alarm rules in force, latest by key", _compacted()),
+        TopicSpec(MAINTENANCE, "times in which a scope triggers no alarms, latest by id", _compacted()),
         TopicSpec(ALARM_ACTIONS, "what operators do to alarms", _retained(30)),
         TopicSpec(DEAD_LETTER, "what could not be used, with its origin and the reason", _retained(30)),
         TopicSpec(NORMALISE_STATE, "private: ids seen, for dropping repeats", _retained(2)),
         TopicSpec(ALARM_STATE, "private: alarm and threshold state by device and rule", _compacted()),
         TopicSpec(CLOCK, "private: up to which time each raw partition has been read", _retained(1)),
+        TopicSpec(
+            CAUSES,
+            "private: when alarms that inhibit other devices' were open, and up to when all are told",
+            _compacted(),
+        ),
         TopicSpec(RULES_SEEDED, "private: what the rules file last put on the rules topic", _compacted()),
     ]

@@ -168,6 +168,30 @@ class ClockTick(msgspec.Struct, omit_defaults=True, gc=False):
     events_to: int = -1
 
 
+class CauseHistory(msgspec.Struct, omit_defaults=True):
+    """When an alarm that inhibits those of other devices was open (topic `fleetlake.causes.v1`, private).
+
+    Times are microseconds since the epoch, on the device's line of time (docs/adr/0007-alarm-time.md). Only the latest
+    spans are kept.
+    """
+
+    rule_id: str
+    device_id: str
+    spans: list[tuple[int, int | None]]
+    """From when until when; None: it is open."""
+    attributes: dict[str, str] = {}
+    """By which devices are told to be the same in something."""
+
+
+class CausesTold(msgspec.Struct, gc=False):
+    """How far a partition has told its causes (same topic, its own partition number).
+
+    Before the n-th of these moments all is told of rules that depend on causes through n steps.
+    """
+
+    reached: list[int]
+
+
 encode = msgspec.json.Encoder().encode
 """JSON bytes of any record; times as RFC 3339 with `Z`."""
 
@@ -177,4 +201,6 @@ decode_alarm_event = msgspec.json.Decoder(AlarmEvent).decode
 decode_alarm_action = msgspec.json.Decoder(AlarmAction).decode
 decode_device = msgspec.json.Decoder(Device).decode
 decode_clock_tick = msgspec.json.Decoder(ClockTick).decode
+decode_cause_history = msgspec.json.Decoder(CauseHistory).decode
+decode_causes_told = msgspec.json.Decoder(CausesTold).decode
 decode_dead_letter = msgspec.json.Decoder(DeadLetter).decode

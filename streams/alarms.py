@@ -20,6 +20,7 @@ from schemas import wire
 from schemas.severity import severity_of_word
 from schemas.timestamps import parse_iso, to_micros
 from schemas.topics import ALARM_ACTIONS, EVENTS
+from streams.hours import NEVER
 from streams.lifecycle import (
     RECENT_EVENTS,
     VENDOR,
@@ -32,7 +33,6 @@ from streams.lifecycle import (
     resolve,
     tell,
 )
-from streams.machine import NEVER
 
 RESOLVED_KEPT = 100
 """So many resolved alarms are remembered per device: they may be reopened."""

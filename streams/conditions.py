@@ -13,7 +13,10 @@ from typing import Any
 
 import msgspec
 
+from schemas.metrics import CATALOGUE
 from schemas.rules import Condition
+from schemas.units import converted, ucum_code
+from streams.normalise.message import Datapoint
 
 Value = bool | float | str
 
@@ -55,6 +58,8 @@ class Comparison:
     than_attribute: str | None = None
     change: int | None = None
     """Compare the change per so many microseconds."""
+    given: str = ""
+    """The value as it was given, where that was in another unit."""
 
     @property
     def is_simple(self) -> bool:
@@ -100,7 +105,8 @@ class Comparison:
     def __str__(self) -> str:
         left = self.metric if self.change is None else f"change of {self.metric} in {self.change / 1e6:g} s"
         other = self.than_metric or (self.than_attribute and f"attribute {self.than_attribute}") or shown(self.value)
-        return f"{left} {_OPERATORS[self.operator][0]} {other}"
+        given = f" ({self.given})" if self.given else ""
+        return f"{left} {_OPERATORS[self.operator][0]} {other}{given}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,19 +139,42 @@ class Joined:
 Node = Comparison | Joined
 
 
-def compile_condition(condition: Condition, metric_of: Callable[[str], str]) -> Node:
-    """The condition, with datapoints translated into metrics."""
+def compile_condition(condition: Condition, datapoint_of: Callable[[str], Datapoint]) -> Node:
+    """The condition, with datapoints translated into metrics, and values into the unit of the readings.
+
+    ValueError `unit: …` where that cannot be.
+    """
     if (parts := condition.all or condition.any) is not None:
-        return Joined(tuple(compile_condition(part, metric_of) for part in parts), condition.all is not None)
+        return Joined(tuple(compile_condition(part, datapoint_of) for part in parts), condition.all is not None)
     change = condition.change_seconds
+    point = Datapoint(condition.metric) if condition.metric else datapoint_of(condition.datapoint_id or "")
+    value, given = _in_unit_of_readings(condition, point)
     return Comparison(
-        condition.metric or metric_of(condition.datapoint_id or ""),
+        point.metric,
         condition.operator or "",
-        condition.value,
+        value,
         condition.than_metric,
         condition.than_attribute,
         None if change is None else round(change * 1_000_000),
+        given,
     )
+
+
+def _in_unit_of_readings(condition: Condition, point: Datapoint) -> tuple[Value | None, str]:
+    """The value, and as what it was given if that was something else: a datapoint's value is in its own unit."""
+    value, own = condition.value, ucum_code(point.unit) if point.unit else None
+    unit = condition.unit or own
+    if unit is None or not _is_number(value):
+        return value, ""
+    known = CATALOGUE.get(point.metric)
+    target = known.unit if known is not None else own
+    if condition.unit is None and target is None:
+        return value, ""
+    try:
+        found = converted(float(value or 0), unit, target, is_change=condition.change_seconds is not None)
+    except ValueError as error:
+        raise ValueError(f"unit: {error}") from None
+    return (value, "") if found == value else (found, f"{shown(value)} {unit}")
 
 
 def compare(operator_name: str, left: float, right: float) -> bool:

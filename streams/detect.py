@@ -24,33 +24,38 @@ from schemas import wire
 from schemas.consumed import Record
 from schemas.device import split_device_id
 from schemas.envelope import JSON, message_id
-from schemas.records import AlarmRule
+from schemas.records import AlarmRule, MaintenanceWindow
 from schemas.rules import RefusedRule, parse_rule
 from schemas.timestamps import from_millis, to_micros
 from schemas.topics import (
     ALARM_ACTIONS,
     ALARM_STATE,
     ALARMS,
+    CAUSES,
     CLOCK,
     DEAD_LETTER,
     DEVICES,
+    MAINTENANCE,
     READINGS,
     RULES,
     VENDORS,
 )
 from streams.alarms import VendorMachine, VendorTerms, is_vendor_alarm
-from streams.hours import Maintenance, Scope
+from streams.causes import Causes
+from streams.hours import NEVER, Maintenance, Scope, window_of
+from streams.judging import PATIENCE, Profile, Terms
 from streams.lifecycle import Counts, DeviceState, decode_state, encode_state, hold
-from streams.machine import NEVER, Machine, Profile, Terms
+from streams.machine import Machine
 from streams.normalise import Options, payload_extract
 from streams.normalise.message import Datapoint
-from streams.normalise.wayscloud import is_converted, of_account
-from streams.rules import CompiledRule, RuleBook, compile_rule
+from streams.normalise.wayscloud import of_account
+from streams.rules import CompiledRule, RuleBook, RuleSet, compile_rule, refusal
 from streams.step import Followed, Output
 
 log = logging.getLogger(__name__)
 
 _CONTENT_TYPE = ("content-type", JSON.encode())
+_TOLD_TO = b"#told"
 _OPEN = {"triggered": 1, "reopened": 1, "resolved": -1}
 _SETTLING_MS = 60_000
 """A rule's `updated_at` is believed if it lies no further before the time of its record."""
@@ -67,6 +72,10 @@ class DetectOptions:
     """Group to its devices: ids, or patterns with `*`."""
     profiles: Mapping[str, Sequence[str]] = field(default_factory=dict)
     maintenance: tuple[Maintenance, ...] = ()
+    attributes: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    """Attribute to value to devices: ids, or patterns with `*`. They go before what the registry tells."""
+    inhibition_wait: int = 0
+    patience: int = PATIENCE
 
 
 AnyMachine = Machine | VendorMachine
@@ -112,7 +121,9 @@ class DetectStep:
         self._prefix = f"{topic}/".encode()
         self._seen_key = f"{topic}#seen".encode()
         self._book = RuleBook(rules)
-        self._terms = Terms(self._book, options.late_allowance, options.maintenance)
+        self._windows: dict[str, Maintenance] = {}
+        self._causes = Causes(options.inhibition_wait)
+        self._terms = Terms(self._book, options.late_allowance, self._maintenance, self._causes, options.patience)
         self._vendor_terms = VendorTerms(options.quiet, options.normalise.future_after, options.normalise.ancient_after)
         self._counts: dict[str, Counts] = {}
         self._machines: dict[str, AnyMachine] = {}
@@ -123,12 +134,21 @@ class DetectStep:
         self._scheduled: dict[str, int] = {}
         self._ticks: dict[str, _Ticks] = {vendor: _Ticks() for vendor in VENDORS}
         self._seen_changed = False
-        self._rules_changed = False
+        self._rules_changed = bool(rules)
+        self._windows_changed = False
+        self._levels = 0
+        self._circular: frozenset[str] = frozenset()
+        self._waiting: set[str] = set()
+        self._told_causes: list[wire.CauseHistory] = []
+        self._told_to = -1
+        self._known: tuple[int, ...] = ()
         self._bugs: set[str] = set()
         self._read: Callable[[Record], list[wire.AlarmEvent]] = self._readings if self._of_readings else self._events
         own = (Followed(ALARM_ACTIONS), Followed(CLOCK, from_end=True))
         self.follows: Sequence[Followed] = (
-            (Followed(RULES, all_partitions=True), Followed(DEVICES), *own) if self._of_readings else own
+            (*(Followed(topic, all_partitions=True) for topic in (RULES, MAINTENANCE, CAUSES)), Followed(DEVICES), *own)
+            if self._of_readings
+            else own
         )
         self.refused: list[RefusedRule] = []
         """Rules of the topic that are not in force, newest last."""
@@ -150,6 +170,7 @@ class DetectStep:
         if value is not None:
             machine = self._machine(device, decode_state(value))
             self.open_alarms += machine.state.open_alarms
+            self._note_waiting(device, machine)
 
     def _machine(self, device: str, state: DeviceState | None = None) -> AnyMachine:
         """The device's machine; made with this state, or with an empty one, where there is none."""
@@ -174,6 +195,10 @@ class DetectStep:
 
     # -- followed topics
 
+    def expect(self, partitions: Mapping[str, set[int]]) -> None:
+        """See `FollowingStep.expect`."""
+        self._causes.expect(frozenset(partitions.get(CAUSES, {0})))
+
     def follow(self, record: Record) -> None:
         """Take a record of a topic that is followed. What is not usable there is left out, with a line in the log."""
         try:
@@ -185,6 +210,10 @@ class DetectStep:
                 self._rule(record)
             elif record.topic == DEVICES:
                 self._device(record)
+            elif record.topic == MAINTENANCE:
+                self._window(record)
+            elif record.topic == CAUSES and record.value is not None:
+                self._cause(record, record.value)
         except (msgspec.MsgspecError, ValueError, OverflowError) as error:
             log.warning("%s[%s]@%s is left out: %s", record.topic, record.partition, record.offset, error)
 
@@ -217,13 +246,6 @@ class DetectStep:
         if rule is not None and rule.id != name:
             raise ValueError(f"the rule has the id {rule.id!r} and the key {name!r}")
         datapoints = of_account(_header(record, "ce_datapoints"), self._options.normalise.datapoints)
-        if (converted := next((i for i, point in datapoints.items() if is_converted(point)), None)) is not None:
-            unit = datapoints[converted].unit
-            self.refused.append(
-                RefusedRule(name, "config", f"datapoint {converted} is in {unit}, its readings are not")
-            )
-            log.error("not in force: %s", self.refused[-1])
-            rule = None
         self._put_rule(name, rule, at, datapoints)
 
     def _put_rule(self, name: str, rule: AlarmRule | None, at: int, datapoints: Mapping[str, Datapoint]) -> None:
@@ -235,13 +257,42 @@ class DetectStep:
         since = at
         if rule is not None:
             if rule.is_enabled:
-                compiled = compile_rule(rule, {**datapoints, **self._options.normalise.datapoints})
+                compiled = self._compiled(rule, {**datapoints, **self._options.normalise.datapoints})
             if not self._book.knows(name):
                 since = 0 if rule.created_at is None else min(at, to_micros(rule.created_at))
             elif rule.updated_at is not None and 0 <= at - to_micros(rule.updated_at) <= _SETTLING_MS * 1000:
                 since = to_micros(rule.updated_at)
         self._book.put(name, compiled, since)
         self._rules_changed = True
+
+    def _compiled(self, rule: AlarmRule, datapoints: Mapping[str, Datapoint]) -> CompiledRule | None:
+        try:
+            return compile_rule(rule, datapoints)
+        except ValueError as error:
+            self.refused.append(refusal(rule.id, error))
+            log.error("not in force: %s", self.refused[-1])
+            return None
+
+    def _window(self, record: Record) -> None:
+        name = (record.key or b"").decode()
+        found = None if record.value is None else window_of(MaintenanceWindow.model_validate_json(record.value))
+        if found == self._windows.get(name):
+            return
+        if found is None:
+            del self._windows[name]
+        else:
+            self._windows[name] = found
+        self._profiles.clear()
+        self._windows_changed = True
+
+    def _maintenance(self) -> Sequence[Maintenance]:
+        return (*self._options.maintenance, *self._windows.values())
+
+    def _cause(self, record: Record, value: bytes) -> None:
+        if record.key == _TOLD_TO:
+            self._causes.reach(record.partition, wire.decode_causes_told(value).reached)
+        else:
+            self._causes.tell(wire.decode_cause_history(value))
 
     def _device(self, record: Record) -> None:
         told = None if record.value is None else wire.decode_device(record.value)
@@ -268,6 +319,11 @@ class DetectStep:
             scopes += _configured("profile", self._options.profiles, device)
             scopes += _told(known) if known is not None else []
             attributes = _attributes(known) if known is not None else {}
+            attributes |= {
+                name: value
+                for name, values in self._options.attributes.items()
+                for _, value in _configured(name, values, device)
+            }
             found = self._profiles[device] = self._terms.profile(device, vendor, scopes, attributes)
         return found
 
@@ -277,7 +333,24 @@ class DetectStep:
     def pending(self) -> bool:
         """Whether `process` would have something to do without records."""
         self._take_rules()
-        return bool(self._touched) or any(map(self._is_due, self._ticks))
+        return (
+            bool(self._touched)
+            or any(map(self._is_due, self._ticks))
+            or (self._levels > 0 and (self._is_told_more or self._reached > self._told_to))
+        )
+
+    @property
+    def _is_told_more(self) -> bool:
+        """Whether more causes are known than when it was judged last."""
+        return bool(self._waiting) and self._known != self._all_known()
+
+    def _all_known(self) -> tuple[int, ...]:
+        return (self._reached, *(self._causes.known(level) for level in range(self._levels)))
+
+    @property
+    def _reached(self) -> int:
+        """All that was received before this, from whichever vendor, has been read."""
+        return min(ticks.reached for ticks in self._ticks.values())
 
     @property
     def idle(self) -> bool:
@@ -298,6 +371,9 @@ class DetectStep:
         for vendor, ticks in self._ticks.items():
             ticks.settle()
             self._advance(vendor, ticks.reached, outputs)
+        if self._levels or self._waiting:
+            self._judge(outputs)
+            self._tell_causes(outputs)
         for vendor, counts in self._counts.items():
             _count_left_out(vendor, counts)
         outputs += [self._written(device) for device in sorted(self._touched)]
@@ -308,14 +384,53 @@ class DetectStep:
             outputs.append(Output(ALARM_STATE, self._seen_key, msgspec.msgpack.encode(seen)))
         return outputs
 
+    def _judge(self, outputs: list[Output]) -> None:
+        """Judge what waited for causes."""
+        if self._known == (known := self._all_known()):
+            return
+        self._known = known
+        for device in sorted(self._waiting):
+            machine = self._machines[device]
+            assert isinstance(machine, Machine)
+            self._emit(machine.judge(self._ticks[device.partition(":")[0]].reached), outputs)
+            self._note(device, machine)
+            self._schedule(device, machine)
+
+    def _tell_causes(self, outputs: list[Output]) -> None:
+        """Tell this partition's causes, and then up to when it has told them: in that order they are read."""
+        for told in self._told_causes:
+            outputs.append(Output(CAUSES, f"{told.rule_id}/{told.device_id}".encode(), wire.encode(told)))
+        self._told_causes.clear()
+        if self._levels and self._reached > self._told_to:
+            self._told_to = self._reached
+            reached = [self._told_to, *(min(self._told_to, self._causes.bound(n)) for n in range(1, self._levels))]
+            outputs.append(Output(CAUSES, _TOLD_TO, wire.encode(wire.CausesTold(reached))))
+
     def _take_rules(self) -> None:
-        """After rules have changed something may be due for any device."""
+        """After rules or windows have changed something may be due for any device."""
+        if self._windows_changed:
+            for device, machine in self._machines.items():
+                if isinstance(machine, Machine):
+                    machine.profile = self._profile(device)
+                    machine.due = 0
+                    self._schedule(device, machine)
+            self._windows_changed = False
         if not self._rules_changed:
             return
         self._rules_changed = False
+        found = self._book.at(NEVER)
+        self._levels = max(self._levels, found.levels)  # what waits on a level may still do so
+        self._refuse_circles(found)
         for device, machine in self._machines.items():
             machine.due = 0
             self._schedule(device, machine)
+
+    def _refuse_circles(self, rules: RuleSet) -> None:
+        for rule_id in sorted(rules.circular - self._circular):
+            reason = "its causes on other devices lead back to it; they do not inhibit it"
+            self.refused.append(RefusedRule(rule_id, "inhibited_by", reason))
+            log.error("%s", self.refused[-1])
+        self._circular = rules.circular
 
     def _process(self, record: Record, outputs: list[Output]) -> None:
         vendor = _vendor_label(record.key)
@@ -356,6 +471,17 @@ class DetectStep:
         if machine.changed:
             machine.changed = False
             self._touched[device] = machine
+            self._note_waiting(device, machine)
+
+    def _note_waiting(self, device: str, machine: AnyMachine) -> None:
+        if isinstance(machine, Machine):
+            if machine.is_waiting:
+                self._waiting.add(device)
+            else:
+                self._waiting.discard(device)
+            if machine.told_causes:
+                self._told_causes += machine.told_causes
+                machine.told_causes.clear()
 
     def _written(self, device: str) -> Output:
         machine = self._touched[device]
@@ -364,6 +490,7 @@ class DetectStep:
             return Output(ALARM_STATE, key, encode_state(machine.state))
         self._machines.pop(device, None)
         self._scheduled.pop(device, None)
+        self._waiting.discard(device)
         return Output(ALARM_STATE, key, None)
 
     def _seen(self, vendor: str, origin: wire.Origin) -> None:
@@ -394,10 +521,19 @@ class DetectStep:
         return events
 
     def pass_time(self, until: int) -> list[wire.AlarmEvent]:
-        """What happens by itself to all devices before a moment."""
+        """What happens by itself to all devices before a moment, and what their causes mean: there are no more."""
+        self._take_rules()
         events: list[wire.AlarmEvent] = []
-        for device in sorted(self._machines):
-            events += self._machines[device].advance(until)
+        for level in range(self._levels + 1):
+            if level:
+                self._causes.reach(self._partition, [NEVER] * level)
+            for device in sorted(self._machines):
+                machine = self._machines[device]
+                events += machine.advance(until)
+                self._note(device, machine)
+            for told in self._told_causes:
+                self._causes.tell(told)
+            self._told_causes.clear()
         return events
 
     def _counted(self, device: str) -> Counts:

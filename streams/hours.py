@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from schemas.records import WEEKDAYS, ActiveHours
+from schemas.records import WEEKDAYS, ActiveHours, MaintenanceWindow, Silence
 from schemas.timestamps import to_micros
 
 Scope = tuple[str, str]
 """`("fleet", "")`, `("vendor", name)`, `("device", id)`, `("model", name)`, `("group", id)`, `("profile", id)`."""
 
 FLEET: Scope = ("fleet", "")
+
+NEVER = 1 << 62
+"""Later than any time."""
 
 _DAYS_AHEAD = 9  # a week, one for the hours that begin the day before, one for the time zone
 
@@ -61,6 +64,23 @@ class Maintenance:
     def silences(self, rule_id: str, at: int) -> bool:
         """Whether this rule triggers nothing at this moment, in this scope."""
         return self.starts <= at < self.ends and (not self.rules or rule_id in self.rules)
+
+
+def silenced(given: Silence, starts: int, ends: int) -> Maintenance:
+    """The window in which what `given` says is in force."""
+    return Maintenance((given.scope_type, given.scope), starts, ends, frozenset(given.rules))
+
+
+def window_of(told: MaintenanceWindow) -> Maintenance | None:
+    """When it silences: not before it was created, nor after it was cancelled. None: it never does.
+
+    The record says all there is to know, so that a replay sees what the first run saw.
+    """
+    starts = max(to_micros(told.starts_at), to_micros(told.created_at))
+    ends = to_micros(told.ends_at)
+    if told.cancelled_at is not None:
+        ends = min(ends, to_micros(told.cancelled_at))
+    return silenced(told, starts, ends) if starts < ends else None
 
 
 def next_allowed(hours: Hours | None, windows: Sequence[Maintenance], rule_id: str, at: int) -> int:

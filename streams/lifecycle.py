@@ -81,6 +81,10 @@ class RuleState(msgspec.Struct, array_like=True):
     """Times of the latest occurrences, to recognise flapping."""
     told_at: int | None = None
     """When the vendor last told of it, by our clock (vendors' alarms)."""
+    ahead: bool = False
+    """Whether the condition holds by what was received; what that means is judged later (`streams.judging`)."""
+    spans: list[tuple[int, int | None]] = []
+    """When the alarm was open, on the device's line of time, as told to the devices it inhibits."""
 
 
 class HeldReading(msgspec.Struct, array_like=True):
@@ -101,6 +105,22 @@ class HeldAction(msgspec.Struct, array_like=True):
     offset: int
     partition: int
     action: wire.AlarmAction
+
+
+class Unjudged(msgspec.Struct, array_like=True):
+    """What happened to a rule that other devices' alarms inhibit, or to an alarm of one, and is yet to be judged."""
+
+    moment: int
+    """On the device's line of time."""
+    rule_id: str = ""
+    holds: bool | None = None
+    """Whether the condition was true; None: the rule went."""
+    at: int = 0
+    facts: dict[str, Any] = {}
+    offset: int = 0
+    action: HeldAction | None = None
+    calm: bool = False
+    """It has been calm for long enough after flapping."""
 
 
 class DeviceState(msgspec.Struct, array_like=True):
@@ -126,6 +146,15 @@ class DeviceState(msgspec.Struct, array_like=True):
     actions: list[HeldAction] = []
     actions_offset: int = -1
     recent_actions: list[str] = []
+    unjudged: dict[int, list[Unjudged]] = {}
+    """By level, in order of time. None of it has had any effect yet."""
+    retried: dict[str, tuple[int, Unjudged]] = {}
+    """Silences that may trigger when their causes are over, by rule; with their level."""
+    judged: int = 0
+    """Moment of what was judged last."""
+    calming: dict[str, tuple[int, int, int]] = {}
+    """Rules whose alarms flap and are suppressed: their level, when they are calm if nothing happens till then, and the
+    offset of what happened last."""
 
     @property
     def open_alarms(self) -> int:
@@ -135,7 +164,7 @@ class DeviceState(msgspec.Struct, array_like=True):
     @property
     def is_void(self) -> bool:
         """Whether nothing is worth keeping."""
-        return not self.rules and not self.actions and self.offset < 0
+        return not self.rules and not self.actions and not self.unjudged and self.offset < 0
 
 
 encode_state = msgspec.msgpack.Encoder().encode
@@ -237,12 +266,12 @@ def crossing(
         state.settled = True
         if not cooling(alarm, rule, at):
             alarm.last_triggered_at = at
-        yield _repeated(state, rule, alarm, at, subject, facts)
+        yield from _repeated(state, rule, alarm, at, subject, facts)
     elif inhibited:
         return  # its cause is known; if it still holds when that is over, it triggers then
     elif alarm is not None and cooling(alarm, rule, at):
         if not state.counted:
-            yield _repeated(state, rule, alarm, at, subject, facts, "within the cooldown")
+            yield from _repeated(state, rule, alarm, at, subject, facts, "within the cooldown")
     else:
         state.settled = True
         alarm = state.alarm = _new_alarm(rule, facts, at, subject)
@@ -260,10 +289,30 @@ def ended(
     state.since, state.counted, state.settled = None, False, False
     alarm = state.alarm
     if was_crossing and alarm is not None and alarm.is_open and rule.auto_resolve:
+        if rule.flapping_suppress and alarm.flapping:
+            return  # until it is calm
         if rule.latch and alarm.acknowledged_at is None:
             state.cleared = True
         else:
             yield resolve(rule.id, state, alarm, at, subject, facts)
+
+
+def calmed(state: RuleState, rule: CompiledRule, at: int, subject: Subject) -> Iterator[wire.AlarmEvent]:
+    """Nothing has happened for long enough to a rule whose alarm flapped."""
+    alarm = state.alarm
+    if alarm is None:
+        return
+    alarm.flapping = False
+    if not alarm.is_open:
+        return
+    facts = {"calm_seconds": rule.flapping_within / 1e6}
+    note = f"no longer flapping, {alarm.occurrence_count} occurrences in all"
+    is_over = state.since is None and rule.auto_resolve
+    if is_over and not (rule.latch and alarm.acknowledged_at is None):
+        yield resolve(rule.id, state, alarm, at, subject, facts, note)
+        return
+    state.cleared = is_over
+    yield tell(rule.id, alarm, "repeated", at, subject, facts, note)
 
 
 def resolve(
@@ -291,18 +340,21 @@ def _repeated(
     subject: Subject,
     facts: Mapping[str, Any],
     note: str | None = None,
-) -> wire.AlarmEvent:
+) -> Iterator[wire.AlarmEvent]:
     state.counted = True
     alarm.occurrence_count += 1
+    is_known_to_flap = alarm.flapping and rule.flapping_suppress
     _occurred(state, rule, alarm, at)
-    return tell(rule.id, alarm, "repeated", at, subject, facts, note)
+    if not is_known_to_flap:
+        yield tell(rule.id, alarm, "repeated", at, subject, facts, note)
 
 
 def _occurred(state: RuleState, rule: CompiledRule, alarm: AlarmFacts, at: int) -> None:
-    """Mark the alarm as flapping when it occurs too often, and no longer when it does not."""
+    """Mark the alarm as flapping when it occurs too often, and no longer when it does not (or is calm: `calmed`)."""
     recent = [moment for moment in state.recent if at - moment < rule.flapping_within]
     state.recent = [*recent[1 - rule.flapping_count :], at]
-    alarm.flapping = len(state.recent) >= rule.flapping_count
+    is_held = alarm.flapping and rule.flapping_suppress
+    alarm.flapping = is_held or len(state.recent) >= rule.flapping_count
 
 
 def _new_alarm(rule: CompiledRule, facts: Mapping[str, Any], at: int, subject: Subject) -> AlarmFacts:
@@ -351,7 +403,7 @@ def act(
     if action.action_id in state.recent_actions:
         counts.replayed += 1
         return
-    found = _alarm_named(state, device_id, action.alarm_id)
+    found = alarm_named(state, device_id, action.alarm_id)
     if found is None:
         return  # not an alarm of this input's, or no alarm any more
     state.recent_actions = [*state.recent_actions[1 - RECENT_ACTIONS :], action.action_id]
@@ -370,7 +422,8 @@ def act(
         yield resolve(rule_id, rule, alarm, at, subject, {}, "the condition had ended before")
 
 
-def _alarm_named(state: DeviceState, device_id: str, name: str) -> tuple[str, RuleState, AlarmFacts] | None:
+def alarm_named(state: DeviceState, device_id: str, name: str) -> tuple[str, RuleState, AlarmFacts] | None:
+    """The alarm of this id, with its rule and where that stands."""
     for rule_id, rule in state.rules.items():
         if rule.alarm is not None and alarm_id(device_id, rule_id, rule.alarm) == name:
             return rule_id, rule, rule.alarm

@@ -15,69 +15,17 @@ has lasted `duration_seconds` it triggers an alarm, or is counted on the one the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from schemas import wire
 from schemas.timestamps import format_iso, from_micros, to_micros
-from schemas.topics import ALARM_ACTIONS, READINGS
 from streams.conditions import Comparison, Latest, Node, Value, compare
-from streams.hours import Maintenance, Scope, next_allowed, windows_of
-from streams.lifecycle import (
-    REOPENABLE,
-    Counts,
-    DeviceState,
-    HeldReading,
-    RuleState,
-    Subject,
-    act,
-    crossing,
-    ended,
-    resolve,
-)
-from streams.rules import CONNECTED, LAST_CONNECTED, RECONNECT_METRICS, CompiledRule, RuleBook, RuleSet
-
-NEVER = 1 << 62
-"""Later than any time."""
-
-_INTERVAL_ATTRIBUTE = "reporting_interval_seconds"
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What is known of a device beside what it sends."""
-
-    device_id: str
-    vendor: str
-    scopes: tuple[Scope, ...]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    maintenance: tuple[Maintenance, ...] = ()
-
-    @property
-    def interval(self) -> int | None:
-        """The device's expected reporting interval in microseconds."""
-        found = self.attributes.get(_INTERVAL_ATTRIBUTE)
-        good = isinstance(found, int | float) and not isinstance(found, bool) and found > 0
-        return round(float(found) * 1_000_000) if good and found is not None else None
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """By what all devices are judged."""
-
-    book: RuleBook
-    late_allowance: int = 0
-    """So long a reading is held back for earlier ones, in microseconds."""
-    maintenance: tuple[Maintenance, ...] = ()
-
-    def profile(
-        self, device_id: str, vendor: str, scopes: Sequence[Scope] = (), attributes: Mapping[str, Any] | None = None
-    ) -> Profile:
-        """The profile of a device in these scopes, beside its own and its vendor's."""
-        full = (("vendor", vendor), ("device", device_id), *scopes)
-        return Profile(device_id, vendor, full, attributes or {}, windows_of(self.maintenance, full))
+from streams.hours import NEVER
+from streams.judging import Judging
+from streams.lifecycle import HeldReading, RuleState, Subject
+from streams.rules import CONNECTED, LAST_CONNECTED, RECONNECT_METRICS, CompiledRule, RuleSet
 
 
 class _Due(NamedTuple):
@@ -91,21 +39,10 @@ class _Due(NamedTuple):
     rule_id: str = ""
 
 
-class Machine:
+class Machine(Judging):
     """One device under the rules. `state` is what has to be kept; the rest follows from it."""
 
-    __slots__ = ("_partition", "changed", "counts", "due", "profile", "state", "terms")
-
-    def __init__(self, state: DeviceState, profile: Profile, terms: Terms, counts: Counts, partition: int = 0) -> None:
-        self.state = state
-        self.profile = profile
-        self.terms = terms
-        self.counts = counts
-        self.due = 0
-        """Nothing happens by itself before this."""
-        self.changed = False
-        """The state has to be written."""
-        self._partition = partition
+    __slots__ = ()
 
     # -- records
 
@@ -124,9 +61,9 @@ class Machine:
         if origin.offset <= state.offset:
             self.counts.replayed += 1
             return []
-        events = self.advance(moment) if self.due < moment else []
+        events = self.advance(moment) if self.due < moment or state.retried else []
         state.offset, state.clock, self.changed = origin.offset, moment, True
-        subject = self._subject(origin)
+        subject = self._subject(origin.offset)
         if of_record:
             state.heard = max(received, state.heard or 0)
             for rule in of_record:
@@ -138,22 +75,27 @@ class Machine:
             concerned.sort(key=_by_observed_at)
         for reading, found in concerned:
             events += self._reading(reading, found, received, subject)
+        if events:
+            self._note_causes(moment)
+        if state.unjudged:
+            events += self.judge(moment)
         if events:  # what one alarm inhibited may be due now
             self.due = min(self.due, moment)
         return events
-
-    def _subject(self, origin: wire.Origin) -> Subject:
-        return Subject(self.profile.device_id, self.profile.vendor, origin)
 
     def _heard(self, rule: CompiledRule, heard: int, moment: int, subject: Subject) -> list[wire.AlarmEvent]:
         """What it means for a rule about silence that something was received."""
         if (silence := self._silence(rule)) is not None:
             self.due = min(self.due, heard + silence)
         state = self.state.rules.get(rule.id)
-        if state is None or state.since is None:
+        if state is None or (state.since is None and not state.ahead):
             return []
         facts = {"received_at": format_iso(from_micros(heard))}
-        return list(ended(state, rule, facts, moment, subject))
+        if level := rule.level or self._waiting_level(rule.id):
+            self._postpone(rule.id, level, False, moment, facts, subject)
+            return []
+        state.ahead = False
+        return list(self._judged(rule, False, moment, facts, subject, False, moment))
 
     def _reading(
         self, reading: wire.Reading, rules: Sequence[CompiledRule], received: int, subject: Subject
@@ -242,7 +184,7 @@ class Machine:
     def _composed(self, rule: CompiledRule) -> bool | None:
         """A condition on more than one reading; within a crossing, `clear` decides if there is one."""
         state = self.state.rules.get(rule.id)
-        if rule.clear is not None and state is not None and state.since is not None:
+        if rule.clear is not None and state is not None and (state.ahead if rule.level else state.since is not None):
             over = self._holds(rule.clear)
             return None if over is None else not over
         return None if rule.condition is None else self._holds(rule.condition)
@@ -252,42 +194,6 @@ class Machine:
             found = self.state.latest.get(node.metric)
             return None if found is None else node.holds(found.value)
         return node.evaluate(self.state.latest, self.profile.attributes)
-
-    def _evaluate(
-        self, rule: CompiledRule, holds: bool | None, at: int, facts: Mapping[str, Any], subject: Subject
-    ) -> Iterator[wire.AlarmEvent]:
-        state = self.state.rules.get(rule.id)
-        if holds is None or (state is None and not holds):
-            return
-        if state is None:
-            state = self.state.rules[rule.id] = RuleState()
-        if state.alarm is not None:
-            at = max(at, state.alarm.last_triggered_at)  # of conditions on several metrics, each has its own order
-        if not holds:
-            yield from ended(state, rule, facts, at, subject)
-            self._forget(rule, state, at)
-        elif self._allowed(rule, at) == at:
-            yield from crossing(state, rule, facts, at, subject, self._inhibited(rule))
-        elif not state.settled:
-            state.since, state.counted = None, False
-
-    def _forget(self, rule: CompiledRule, state: RuleState, at: int) -> None:
-        alarm = state.alarm
-        over = alarm is None or (alarm.resolved_at is not None and at - alarm.resolved_at > REOPENABLE)
-        if over and state.window is None:
-            del self.state.rules[rule.id]
-
-    def _allowed(self, rule: CompiledRule, at: int) -> int:
-        if rule.hours is None and not self.profile.maintenance:
-            return at
-        return next_allowed(rule.hours, self.profile.maintenance, rule.id, at)
-
-    def _inhibited(self, rule: CompiledRule) -> bool:
-        for cause in rule.inhibited_by:
-            state = self.state.rules.get(cause)
-            if state is not None and state.alarm is not None and state.alarm.is_open:
-                return True
-        return False
 
     # -- rates
 
@@ -310,7 +216,8 @@ class Machine:
         holds = compare(rule.operator, count, rule.value)
         facts = {"count": count, "window_seconds": rule.window / 1e6}
         yield from self._evaluate(rule, holds, end, facts, self._last_subject())
-        if state.alarm is None and state.since is None and rule.kind == "reconnect_rate":
+        is_calm = state.alarm is None and state.since is None and not state.ahead
+        if is_calm and rule.kind == "reconnect_rate" and not self._waiting_level(rule.id):
             self.state.rules.pop(rule.id, None)
 
     def _window_is_idle(self, rule: CompiledRule, state: RuleState) -> bool:
@@ -318,7 +225,7 @@ class Machine:
         if state.count:
             return False
         holds = compare(rule.operator, 0, rule.value)
-        return state.settled if holds else state.since is None
+        return state.settled if holds else state.since is None and not state.ahead
 
     # -- what happens by itself
 
@@ -334,12 +241,21 @@ class Machine:
             bound = until if change is None else min(until, change)
             found = self._next(rules)
             if found is not None and found.at < bound:
+                if state.retried:
+                    events += self.judge(max(state.clock, found.at))
                 state.clock, self.changed = max(state.clock, found.at), True
-                events += self._happen(found, rules)
+                if happened := self._happen(found, rules):
+                    self._note_causes(state.clock)
+                    events += happened
+                if state.unjudged:
+                    events += self.judge(state.clock)
             elif change is not None and change < until:
                 state.clock = change
             else:
                 break
+        if self.is_waiting:
+            events += self.judge(until)
+        self._note_causes(state.clock)  # also where rules have changed, by which alarms are causes
         self.due = min(NEVER if found is None else found.at, NEVER if change is None else change)
         return events
 
@@ -359,7 +275,8 @@ class Machine:
         for rule_id, known in state.rules.items():
             rule = rules.of_device(rule_id, self.profile.scopes)
             if rule is None:
-                found.append(_Due(clock, 0, 0, "gone", None, rule_id))
+                if not self._is_going(rule_id):
+                    found.append(_Due(clock, 0, 0, "gone", None, rule_id))
             elif rule.window and known.window is not None and not self._window_is_idle(rule, known):
                 found.append(_Due(max(clock, known.window + rule.window - 1), 2, rule.rank, "window", rule))
         if state.waiting:
@@ -372,6 +289,9 @@ class Machine:
             for rule in rules.for_reading(metric, self.profile.scopes):
                 if rule.kind == "missing_data" and (at := self._silent_at(rule, heard)) is not None:
                     found.append(_Due(at, 2, rule.rank, "silence", rule))
+        for rule_id, (level, at, _) in state.calming.items():
+            if not level:
+                found.append(_Due(max(clock, at), 2, 0, "calm", None, rule_id))
         if state.actions:
             found.append(_Due(max(clock, state.actions[0].due), 3, 0, "action", None))
         return min(found, default=None, key=_by_time)
@@ -382,26 +302,25 @@ class Machine:
             return self._gone(due.rule_id)
         if due.what == "release":
             return self._release(rules)
+        if due.what == "calm":
+            return self._calmed(due.rule_id, due.at, self._last_subject())
         if due.what == "action":
             held, state.actions = state.actions[0], state.actions[1:]
-            profile = self.profile
-            return list(act(state, held, profile.device_id, profile.vendor, ALARM_ACTIONS, self.counts))
+            return self._acted(held)
         assert due.rule is not None
         if due.what == "window":
             return list(self._close_window(due.rule, state.rules[due.rule.id]))
         return self._fell_silent(due.rule, due.at)
 
     def _gone(self, rule_id: str) -> list[wire.AlarmEvent]:
-        """The rule was removed, disabled, or does not concern the device any more."""
-        known = self.state.rules.pop(rule_id)
-        if known.alarm is None or not known.alarm.is_open:
+        if level := self._waiting_level(rule_id):
+            self._postpone_going(rule_id, level)
             return []
-        note = "the rule was removed, disabled, or no longer concerns the device"
-        return [resolve(rule_id, known, known.alarm, self.state.clock, self._last_subject(), {}, note)]
+        return self._went(rule_id, self.state.clock, self._last_subject())
 
     def _last_subject(self) -> Subject:
         """What happens by itself is told as of the last record applied."""
-        return self._subject(wire.Origin(READINGS, self._partition, max(self.state.offset, 0)))
+        return self._subject(self.state.offset)
 
     def _release(self, rules: RuleSet) -> list[wire.AlarmEvent]:
         """Apply the reading whose waiting is over, and before it all of its metric that were observed before it."""
@@ -412,17 +331,20 @@ class Machine:
         events: list[wire.AlarmEvent] = []
         matching = rules.for_reading(first.metric, self.profile.scopes)
         for held in sorted(ready, key=_by_observation):
-            subject = self._subject(wire.Origin(READINGS, self._partition, held.offset))
-            events += self._threshold_reading(held, matching, subject)
+            events += self._threshold_reading(held, matching, self._subject(held.offset))
         return events
 
     def _silent_at(self, rule: CompiledRule, heard: int) -> int | None:
         """When a device last heard then has been silent for too long, or when that is next to be looked at."""
         silence = self._silence(rule)
-        if silence is None or self._inhibited(rule):
+        if silence is None:
             return None
         at = max(heard + silence, self.state.clock)
         known = self.state.rules.get(rule.id)
+        if rule.level or self._waiting_level(rule.id):
+            return None if known is not None and known.ahead else at
+        if self._inhibited(rule):
+            return None
         if known is not None:
             if known.settled:
                 return None

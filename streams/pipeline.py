@@ -185,6 +185,8 @@ class Pipeline:
             await self._partitions_of(topic)
         for followed in self.follows:
             self.partitions[followed.topic] = await self._partitions_of(followed.topic)
+        if self.follows:
+            cast(FollowingStep, self.step).expect(self.partitions)
 
     async def _partitions_of(self, topic: str) -> set[int]:
         try:

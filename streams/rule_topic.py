@@ -1,16 +1,19 @@
-"""The rules topic: reading what is in force, writing changes."""
+"""The topics of rules and maintenance windows: reading what is in force, writing changes."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from schemas.records import AlarmRule
+from schemas.records import AlarmRule, MaintenanceWindow
 from schemas.rules import RefusedRule, encode_rule, parse_rule
-from schemas.topics import RULES
+from schemas.topics import MAINTENANCE, RULES
+
+log = logging.getLogger(__name__)
 
 _POLL_MS = 200
 
@@ -62,6 +65,22 @@ async def write_rules(client: Mapping[str, Any], changes: Mapping[str, AlarmRule
     await write_compacted(
         client, RULES, {name: None if rule is None else encode_rule(rule) for name, rule in changes.items()}
     )
+
+
+async def read_windows(client: Mapping[str, Any]) -> dict[str, MaintenanceWindow]:
+    """The maintenance windows by id, past and cancelled ones too; what is none is left out."""
+    windows: dict[str, MaintenanceWindow] = {}
+    for key, value in (await read_compacted(client, MAINTENANCE)).items():
+        try:
+            windows[key] = MaintenanceWindow.model_validate_json(value)
+        except ValueError:
+            log.warning("%s: %s is no maintenance window", MAINTENANCE, key)
+    return windows
+
+
+async def write_window(client: Mapping[str, Any], window: MaintenanceWindow) -> None:
+    """Write a maintenance window. Acknowledged by Kafka when this returns; workers follow within seconds."""
+    await write_compacted(client, MAINTENANCE, {window.window_id: window.model_dump_json(exclude_none=True).encode()})
 
 
 async def write_compacted(client: Mapping[str, Any], topic: str, values: Mapping[str, bytes | None]) -> None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from schemas.records import AlarmRule
+from schemas.inhibition import levels_of
+from schemas.records import AlarmRule, CauseElsewhere
 from schemas.rules import (
     MessageRateConfig,
     MissingDataConfig,
@@ -26,7 +27,7 @@ from schemas.rules import (
 from streams.conditions import Comparison, Node, compile_condition, shown, sign
 from streams.hours import FLEET, Hours, Scope
 from streams.normalise.message import Datapoint
-from streams.normalise.wayscloud import metric_of
+from streams.normalise.wayscloud import datapoint_of, metric_of
 
 __all__ = ["DEFAULT_RULES", "CompiledRule", "RefusedRule", "RuleBook", "RuleSet", "compile_rule", "load_rules"]
 
@@ -57,6 +58,15 @@ RECONNECT_METRICS = (CONNECTED, LAST_CONNECTED)
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A cause on another device: the one that an attribute names, or any that has the same attribute."""
+
+    rule_id: str
+    attribute: str
+    names_device: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CompiledRule:
     """A rule, ready to be evaluated. Times in microseconds."""
 
@@ -71,8 +81,11 @@ class CompiledRule:
     scope: Scope
     hours: Hours | None
     inhibited_by: tuple[str, ...]
+    elsewhere: tuple[Elsewhere, ...]
+    """Causes on other devices."""
     flapping_count: int
     flapping_within: int
+    flapping_suppress: bool
     text: str
     """The condition as people read it: `battery.level < 15`."""
     duration: int = 0
@@ -95,6 +108,8 @@ class CompiledRule:
     value: float = 0.0
     rank: int = 0
     """Order of evaluation: causes before what they inhibit."""
+    level: int = 0
+    """Above 0 it is judged later, when its causes on other devices are known (`schemas.inhibition`)."""
 
     @property
     def is_of_records(self) -> bool:
@@ -109,8 +124,15 @@ class RuleSet:
     """Compiled rules, indexed by metric and scope: a reading costs only the rules that concern it."""
 
     def __init__(self, rules: Iterable[CompiledRule]) -> None:
-        self.rules = tuple(_ranked(list(rules)))
+        given = list(rules)
+        self.rules = tuple(_ranked(given))
+        kept = {rule.id for rule in self.rules if rule.elsewhere}
+        self.circular = frozenset(rule.id for rule in given if rule.elsewhere and rule.id not in kept)
+        """Rules whose causes on other devices lead back to them: these causes are left out."""
         self.by_id = {rule.id: rule for rule in self.rules}
+        self.levels = max((rule.level for rule in self.rules), default=0)
+        self.causes = frozenset(cause.rule_id for rule in self.rules for cause in rule.elsewhere)
+        """Rules that may inhibit those of other devices."""
         self._metrics: dict[str, _Index] = {}
         self._records: _Index = {}
         for rule in self.rules:
@@ -170,12 +192,23 @@ def _ranked(rules: list[CompiledRule]) -> list[CompiledRule]:
         for rule in rules:
             visit(rule)
         rules = list(order.values())
-    return [_with_rank(rule, rank) for rank, rule in enumerate(rules)]
+    places: list[dict[str, Any]] = [{"rank": rank} for rank in range(len(rules))]
+    if any(rule.elsewhere for rule in rules):
+        levels, circular = levels_of(
+            {rule.id: rule.inhibited_by for rule in rules},
+            {rule.id: [cause.rule_id for cause in rule.elsewhere] for rule in rules},
+        )
+        places = [
+            {**place, "level": levels[rule.id], **({"elsewhere": ()} if rule.id in circular else {})}
+            for rule, place in zip(rules, places, strict=True)
+        ]
+    return [_placed(rule, place) for rule, place in zip(rules, places, strict=True)]
 
 
-def _with_rank(rule: CompiledRule, rank: int) -> CompiledRule:
+def _placed(rule: CompiledRule, place: Mapping[str, Any]) -> CompiledRule:
     # dataclasses.replace is slow, and the rules of a set are made together.
-    return rule if rule.rank == rank else CompiledRule(**{**_fields(rule), "rank": rank})
+    same = all(getattr(rule, name) == value for name, value in place.items())
+    return rule if same else CompiledRule(**{**_fields(rule), **place})
 
 
 def _fields(rule: CompiledRule) -> dict[str, Any]:
@@ -275,11 +308,27 @@ def load_rules(text: str, datapoints: Mapping[str, Datapoint] | None = None) -> 
     `datapoints` are the user's own (`[stream.wayscloud_datapoints]`), by which a rule's `datapoint_id` is understood.
     """
     accepted, refused = parse_rules(text)
-    return RuleSet(compile_rule(rule, datapoints or {}) for rule in accepted if rule.is_enabled), refused
+    compiled: list[CompiledRule] = []
+    for rule in accepted:
+        try:
+            compiled += [compile_rule(rule, datapoints)] if rule.is_enabled else []
+        except ValueError as error:
+            refused.append(refusal(rule.id, error))
+    return RuleSet(compiled), refused
+
+
+def refusal(rule_id: str, error: ValueError) -> RefusedRule:
+    """Why a rule could not be compiled."""
+    field, _, reason = str(error).partition(": ")
+    return RefusedRule(rule_id, f"config.{field}", reason) if reason else RefusedRule(rule_id, "config", field)
 
 
 def compile_rule(rule: AlarmRule, datapoints: Mapping[str, Datapoint] | None = None) -> CompiledRule:
-    """A rule that `schemas.rules` accepted, compiled. ValueError (pydantic's) where it would have been refused."""
+    """A rule that `schemas.rules` accepted, compiled.
+
+    ValueError where a value's unit is not that of the readings (`refusal`), or (pydantic's) where it would have been
+    refused.
+    """
     given = datapoints or {}
     common: dict[str, Any] = {
         "id": rule.id,
@@ -292,11 +341,17 @@ def compile_rule(rule: AlarmRule, datapoints: Mapping[str, Datapoint] | None = N
         "latch": rule.latch,
         "scope": _scope(rule),
         "hours": None if rule.active_hours is None else Hours(rule.active_hours),
-        "inhibited_by": tuple(rule.inhibited_by),
+        "inhibited_by": tuple(cause for cause in rule.inhibited_by if isinstance(cause, str)),
+        "elsewhere": tuple(_elsewhere(cause) for cause in rule.inhibited_by if not isinstance(cause, str)),
         "flapping_count": rule.flapping.count,
         "flapping_within": _micros(rule.flapping.seconds),
+        "flapping_suppress": rule.flapping.suppress,
     }
     return CompiledRule(**common, **_by_kind(rule, given))
+
+
+def _elsewhere(cause: CauseElsewhere) -> Elsewhere:
+    return Elsewhere(cause.rule, cause.device or cause.same or "", cause.device is not None)
 
 
 def _by_kind(rule: AlarmRule, datapoints: Mapping[str, Datapoint]) -> dict[str, Any]:
@@ -325,8 +380,8 @@ def _by_kind(rule: AlarmRule, datapoints: Mapping[str, Datapoint]) -> dict[str, 
 
 
 def _threshold(config: ThresholdConfig, datapoints: Mapping[str, Datapoint]) -> dict[str, Any]:
-    def translated(name: str) -> str:
-        return metric_of(name, datapoints)
+    def translated(name: str) -> Datapoint:
+        return datapoint_of(name, datapoints)
 
     node = compile_condition(config, translated)
     clear = None if config.clear is None else compile_condition(config.clear, translated)

@@ -6,15 +6,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.metrics import CATALOGUE
-from schemas.records import ScopeType
+from schemas.records import Silence
 from schemas.timestamps import to_micros
+from schemas.units import UNITS, ucum_code
 from streams.detect import DetectOptions
-from streams.hours import Maintenance
+from streams.hours import Maintenance, silenced
 from streams.normalise.message import Datapoint, Options
-from streams.normalise.units import UNITS, ucum_code
 
 _MILLIMETRES = {"mm": 1, "cm": 10, "m": 1000}
 
@@ -51,29 +51,12 @@ class DatapointSettings(BaseModel):
         return Datapoint(self.metric, self.unit, "text" if self.data_type == "string" else self.data_type)
 
 
-class MaintenanceSettings(BaseModel):
+class MaintenanceSettings(Silence):
     """A time in which a scope triggers no alarms."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    scope_type: ScopeType = Field(default="fleet", description="fleet, group, profile, device, vendor or model.")
-    scope: str = Field(default="", description="Its id or name; a device as `vendor:native-id`.")
-    starts_at: AwareDatetime = Field(description="When it begins, with time zone.")
-    ends_at: AwareDatetime = Field(description="When it is over.")
-    rules: list[str] = Field(default_factory=list, description="Only these rules (ids); default: all.")
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        if self.ends_at <= self.starts_at:
-            raise ValueError("ends_at must be after starts_at")
-        if (self.scope_type == "fleet") is not (self.scope == ""):
-            raise ValueError("scope must name what scope_type speaks of, and nothing for fleet")
-        return self
 
     def window(self) -> Maintenance:
         """The window as the engine takes it."""
-        scope = (self.scope_type, self.scope)
-        return Maintenance(scope, to_micros(self.starts_at), to_micros(self.ends_at), frozenset(self.rules))
+        return silenced(self, to_micros(self.starts_at), to_micros(self.ends_at))
 
 
 class StreamSettings(BaseModel):
@@ -99,6 +82,16 @@ class StreamSettings(BaseModel):
     )
     maintenance: list[MaintenanceSettings] = Field(
         default_factory=list, description="Times in which a scope triggers no alarms."
+    )
+    attributes: dict[str, dict[str, list[str]]] = Field(
+        default_factory=dict,
+        description="Attributes of devices that their vendors do not tell, e.g. the site: name to value to devices.",
+    )
+    inhibition_wait_seconds: float = Field(
+        default=5,
+        ge=0,
+        le=3600,
+        description="An alarm of another device inhibits also what fell due so much earlier; that waits so long.",
     )
     late_allowance_seconds: float = Field(
         default=0, ge=0, le=86400, description="So long a reading waits for earlier ones before thresholds judge it."
@@ -145,6 +138,8 @@ class StreamSettings(BaseModel):
             quiet={vendor: round(seconds * 1_000_000) for vendor, seconds in self.vendor_quiet_seconds.items()},
             groups=self.groups,
             profiles=self.profiles,
+            attributes=self.attributes,
+            inhibition_wait=round(self.inhibition_wait_seconds * 1_000_000),
             maintenance=tuple(found.window() for found in self.maintenance),
         )
 

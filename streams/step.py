@@ -6,7 +6,7 @@ its outputs, its state and the input offset become visible together is the pipel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from schemas.consumed import Headers, Record
@@ -96,6 +96,10 @@ class FollowingStep(Step, Protocol):
     @property
     def idle(self) -> bool:
         """Whether `process` would make nothing of any record now, so that the input need not even be read."""
+        ...
+
+    def expect(self, partitions: Mapping[str, set[int]]) -> None:
+        """Be told the partitions of the followed topics, before anything else."""
         ...
 
     def follow(self, record: Record) -> None:

@@ -23,8 +23,9 @@ from schemas.envelope import ReadBack
 from schemas.metrics import CATALOGUE, UNKNOWN_UNIT, Kind, vendor_metric
 from schemas.severity import severity_of_word
 from schemas.timestamps import to_micros
+from schemas.units import UNITS, ucum_code
 from streams.normalise.message import Datapoint, Field, Message, Stamp, into
-from streams.normalise.units import UNITS, convert, ucum_code
+from streams.normalise.units import convert
 from streams.normalise.values import (
     FieldError,
     boolean,
@@ -57,8 +58,12 @@ _KINDS: Mapping[str, Kind] = {"number": "number", "string": "text", "boolean": "
 
 def metric_of(name: str, defined: Mapping[str, Datapoint]) -> str:
     """The metric a datapoint is read into, by name or id; its own name below `wayscloud.` where nobody defined it."""
-    found = defined.get(name) or DATAPOINTS.get(name)
-    return found.metric if found else f"wayscloud.{name}"
+    return datapoint_of(name, defined).metric
+
+
+def datapoint_of(name: str, defined: Mapping[str, Datapoint]) -> Datapoint:
+    """How a datapoint is read, by name or id."""
+    return defined.get(name) or DATAPOINTS.get(name) or Datapoint(f"wayscloud.{name}")
 
 
 def publish(message: Message) -> None:
@@ -225,12 +230,6 @@ def of_account(told: str, own: Mapping[str, Datapoint]) -> dict[str, Datapoint]:
         meaning = meaning or _defined_by_account(name, facts.get("unit", ""), facts.get("type", ""))
         found[identity] = meaning or DATAPOINTS.get(name) or Datapoint(vendor_metric(VENDOR, name))
     return found
-
-
-def is_converted(datapoint: Datapoint) -> bool:
-    """Whether readings have another unit than the datapoint: what is compared with them would have to be converted."""
-    known = CATALOGUE.get(datapoint.metric)
-    return known is not None and datapoint.unit is not None and known.unit not in (None, datapoint.unit)
 
 
 # -- what REST tells

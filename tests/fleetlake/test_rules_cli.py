@@ -96,3 +96,26 @@ def test_what_the_lake_holds_is_what_the_topic_held() -> None:
     before = wire.decode_observation(recorded()[1].value or b"")
     rows = to_rows(READINGS, recorded()[1:2]).table.to_pylist()
     assert _observation(rows) == before
+
+
+def test_causes_on_other_devices_are_tried_out_and_unknown_ones_told(run: Run, tmp_path: Path) -> None:
+    """Both fall silent at 200 s; the sensor's gateway is named by configuration."""
+    common = {"rule_type": "offline", "config": {"duration_seconds": 300}, "scope_type": "device"}
+    cause = [{"rule": "gateway", "device": "gateway_id"}, "nobody"]
+    rules = [
+        {"id": "sensor", "name": "S", "scope_device_id": "b", "inhibited_by": cause, **common},
+        {"id": "gateway", "name": "G", "scope_device_id": "a", **common},
+    ]
+    (tmp_path / "causes.json").write_text(json.dumps(rules))
+    lines = [
+        record(n, 100 * n, {"m": 1.0}, device).value or b"" for n in range(3) for device in (DEVICE, "wayscloud:b")
+    ]
+    (tmp_path / "silent.jsonl").write_bytes(b"\n".join(lines))
+    until = (T0 + timedelta(seconds=900)).isoformat(timespec="seconds").removesuffix("+00:00")
+    arguments = ("rules", "test", "causes.json", "--recording", "silent.jsonl", "--to", until)
+    assert "2 alarms of 2 rules" in run(*arguments), "no attribute names a gateway"
+    (tmp_path / "fleetlake.toml").write_text('[stream.attributes.gateway_id]\na = ["wayscloud:b*"]\n')
+    told = run(*arguments)
+    assert "1 alarms of 2 rules" in told and "wayscloud:a" in told
+    told = run("rules", "check", "causes.json")
+    assert "warning: rule sensor: inhibited_by.1: there is no rule 'nobody'; it inhibits nothing" in told

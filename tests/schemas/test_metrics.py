@@ -7,7 +7,7 @@ from pathlib import Path
 
 from schemas.metrics import CATALOGUE, markdown, unit_of, vendor_metric
 from schemas.topics import VENDORS
-from streams.normalise.units import UNITS
+from schemas.units import UNITS
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "metrics.md"
 

@@ -9,7 +9,19 @@ from typing import Any, NamedTuple
 from uuid import uuid5
 
 from schemas import wire
-from schemas.topics import ALARM_ACTIONS, ALARM_STATE, ALARMS, CLOCK, DEVICES, EVENTS, READINGS, RULES, raw_topic
+from schemas.records import MaintenanceWindow
+from schemas.topics import (
+    ALARM_ACTIONS,
+    ALARM_STATE,
+    ALARMS,
+    CLOCK,
+    DEVICES,
+    EVENTS,
+    MAINTENANCE,
+    READINGS,
+    RULES,
+    raw_topic,
+)
 from streams.detect import DetectOptions, DetectStep
 from streams.ids import NAMESPACE
 from streams.step import Output
@@ -78,6 +90,13 @@ def action(
 def rule(offset: int, seconds: float, name: str, **fields: Any) -> Consumed:
     value = json.dumps({"id": name, "name": name, **fields}).encode() if fields else None
     return Consumed(RULES, offset, name.encode(), value, millis(seconds))
+
+
+def window(offset: int, created: float, starts: float, ends: float, **fields: Any) -> Consumed:
+    """A maintenance window with the id `w`."""
+    times = {"starts_at": at(starts), "ends_at": at(ends), "created_at": at(created)}
+    made = MaintenanceWindow(window_id="w", actor="ops@example.com", **times, **fields)
+    return Consumed(MAINTENANCE, offset, b"w", made.model_dump_json().encode(), millis(created))
 
 
 def device(offset: int, name: str, **fields: Any) -> Consumed:

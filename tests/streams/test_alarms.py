@@ -17,8 +17,9 @@ from schemas import records, wire
 from schemas.records import AlarmRule
 from schemas.rules import parse_rule
 from streams.alarms import VendorMachine, VendorTerms
+from streams.judging import Terms
 from streams.lifecycle import Counts, DeviceState, decode_state, encode_state
-from streams.machine import Machine, Terms
+from streams.machine import Machine
 from streams.rules import CompiledRule, RuleBook, compile_rule
 
 T0 = datetime(2026, 3, 16, tzinfo=UTC)

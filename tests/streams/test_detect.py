@@ -27,6 +27,7 @@ from tests.streams.detecting import (
     record,
     rule,
     tick,
+    window,
 )
 
 OFFLINE = {"rule_type": "offline", "config": {"duration_seconds": 300}, "auto_resolve": True, "cooldown_seconds": 0}
@@ -274,17 +275,23 @@ def test_a_bad_rule_is_refused_and_stops_nothing() -> None:
 
 
 def test_a_rule_names_a_datapoint_of_the_account_by_its_id() -> None:
-    """Its definition comes with the rule. What its value would have to be converted for is not in force."""
+    """Its definition comes with the rule; the value is in the unit of the datapoint, unless it says another."""
 
     def told(offset: int, name: str, unit: str, config: dict[str, Any]) -> Consumed:
         facts = {"dp-1": {"name": "temperature", "unit": unit, "type": "number"}}
         given = {**HOT, "config": {"datapoint_id": "dp-1", "operator": "gt", **config}}
         return rule(offset, -10, name, **given)._replace(headers=[("ce_datapoints", json.dumps(facts).encode())])
 
-    fleet = Detecting(told(0, "celsius", "°C", {"value": 40}), told(1, "fahrenheit", "°F", {"value": 30}))
-    assert fleet.feed(record(0, 0, {"environment.temperature": 41})) == ["celsius:triggered"]
+    fleet = Detecting(told(0, "celsius", "°C", {"value": 40}), told(1, "fahrenheit", "°F", {"value": 104}))
+    fleet.follow(
+        told(2, "kelvin", "°F", {"value": 313.15, "unit": "K"}), told(3, "wrong", "°F", {"value": 1, "unit": "m"})
+    )
+    told_of = [f"{name}:triggered" for name in ("celsius", "fahrenheit", "kelvin")]
+    assert fleet.feed(record(0, 0, {"environment.temperature": 40})) == []
+    assert fleet.feed(record(1, 1, {"environment.temperature": 40.01})) == told_of
+    assert fleet.events[1].alarm.message == "environment.temperature > 40 (104 [degF]); now 40.01"
     (refused,) = fleet.step.refused
-    assert str(refused) == "rule fahrenheit: config: datapoint dp-1 is in [degF], its readings are not"
+    assert str(refused) == "rule wrong: config.unit: 'm' cannot be converted to 'Cel', the unit of the readings"
 
 
 def test_a_rule_that_no_longer_concerns_a_device_ends_its_alarm() -> None:
@@ -371,6 +378,42 @@ def test_active_hours() -> None:
     assert fleet.events[-1].event_type == "resolved"
     fleet.follow(tick(32 * hour, 2))
     assert (fleet.alarm.rule_id, fleet.alarm.triggered_at) == ("off", at(31 * hour)), "still silent next morning"
+
+
+def test_a_window_that_is_added_silences_from_then_on_and_is_seen_by_a_replay_alike() -> None:
+    """It was made at 10 s, when one alarm had been raised, and cancelled at 60 s."""
+    added = window(0, 10, 0, 500, scope_type="device", scope=DEVICE, rules=["hot"])
+    cancelled = window(1, 10, 0, 500, scope_type="device", scope=DEVICE, rules=["hot"], cancelled_at=at(60))
+    told = {5: ["hot:triggered"], 6: ["hot:resolved"], 20: [], 21: [], 50: [], 70: ["hot:triggered"]}
+    values = {5: 41, 6: 39, 20: 41, 21: 39, 50: 41, 70: 41}
+
+    def play(fleet: Detecting, seconds: int) -> list[str]:
+        return fleet.feed(record(seconds, seconds, {"t": values[seconds]}))
+
+    fleet = Detecting(rule(0, -10, "hot", **HOT))
+    found = {seconds: play(fleet, seconds) for seconds in (5, 6)}
+    fleet.follow(added)
+    found |= {seconds: play(fleet, seconds) for seconds in (20, 21)}
+    fleet.restart()
+    found |= {50: play(fleet, 50)}
+    fleet.follow(cancelled)
+    found |= {70: play(fleet, 70)}
+    assert found == told
+    replay = Detecting(rule(0, -10, "hot", **HOT), cancelled)
+    assert {seconds: play(replay, seconds) for seconds in values} == told
+    assert [event.event_id for event in replay.events] == [event.event_id for event in fleet.events]
+
+
+def test_a_window_cancelled_before_it_began_or_of_another_scope_silences_nothing() -> None:
+    never = window(0, -10, 5, 500, cancelled_at=at(1))
+    assert Detecting(rule(0, -10, "hot", **HOT), never).feed(record(0, 10, {"t": 41})) == ["hot:triggered"]
+    other = window(0, -10, 0, 500, scope_type="model", scope="B")
+    fleet = Detecting(rule(0, -10, "hot", **HOT), other, device(0, DEVICE, model="A"))
+    assert fleet.feed(record(0, 10, {"t": 41}), record(1, 11, {"t": 39})) == ["hot:triggered", "hot:resolved"]
+    fleet.follow(device(1, DEVICE, model="B"))
+    assert fleet.feed(record(2, 12, {"t": 41})) == []
+    fleet.follow(Consumed(other.topic, 1, b"w", None), Consumed(other.topic, 2, b"x", b"rubbish"))
+    assert fleet.feed(record(3, 13, {"t": 41})) == ["hot:triggered"]
 
 
 def test_maintenance_silences_a_scope_for_a_time() -> None:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.normalise.units import UNITS, convert, ucum_code
+from schemas.units import UNITS, ucum_code
+from streams.normalise.units import convert
 from streams.normalise.values import (
     FieldError,
     boolean,

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from schemas.records import AlarmRule
+from schemas.rules import RefusedRule, parse_rule
+from streams.conditions import Comparison
 from streams.normalise import Datapoint
-from streams.rules import DEFAULT_RULES, CompiledRule, load_rules, load_rules_file
+from streams.rules import DEFAULT_RULES, CompiledRule, compile_rule, load_rules, load_rules_file
 
 GOOD = {
     "id": "a",
@@ -194,3 +197,47 @@ def test_a_reading_finds_the_rules_of_its_metric_and_scope_only() -> None:
     assert found("karcher:2") == ["fleet", "vendor", "model", "group"]
     assert found("wayscloud:sensor-001") == ["fleet", "model", "group", "bare"]
     assert rules.for_reading("position.x", [("vendor", "karcher")]) == ()
+
+
+@pytest.mark.parametrize(
+    ("config", "value"),
+    [
+        ({"value": 104, "unit": "[degF]"}, 40),
+        ({"value": 104, "unit": "°F"}, 40),
+        ({"value": 40, "unit": "Cel"}, 40),
+        ({"value": 9, "unit": "[degF]", "change_seconds": 60}, 5),
+        ({"value": 0.1, "unit": "K"}, -273.05),
+    ],
+)
+def test_a_value_in_another_unit_is_converted(config: dict[str, Any], value: float) -> None:
+    rule = parse_rule({**GOOD, "config": {"metric": "environment.temperature", "operator": "gt", **config}})
+    assert isinstance(rule, AlarmRule), rule
+    condition = compile_rule(rule).condition
+    assert isinstance(condition, Comparison)
+    assert condition.value == value
+
+
+def test_a_dead_band_is_in_the_unit_of_its_rule() -> None:
+    clear = {"operator": "lt", "value": 86}
+    config = {"metric": "environment.temperature", "operator": "gt", "value": 104, "unit": "[degF]", "clear": clear}
+    rule = parse_rule({**GOOD, "config": config})
+    assert isinstance(rule, AlarmRule), rule
+    assert str(compile_rule(rule).clear) == "environment.temperature < 30 (86 [degF])"
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"value": 1, "unit": "m"}, "'m' cannot be converted to 'Cel'"),
+        ({"value": 1, "unit": "furlong"}, "write a UCUM code"),
+        ({"value": "hot", "operator": "eq", "unit": "Cel"}, "needs a number as value"),
+        ({"than_metric": "x", "unit": "Cel"}, "needs a number as value"),
+        ({"metric": "karcher.someNewState", "value": 1, "unit": "m"}, "leave it out"),
+        ({"metric": "battery.charging_status", "value": 1, "unit": "m"}, "unit"),
+    ],
+)
+def test_a_unit_that_does_not_fit_is_refused(config: dict[str, Any], reason: str) -> None:
+    refused = parse_rule({**GOOD, "config": {"metric": "environment.temperature", "operator": "gt", **config}})
+    assert isinstance(refused, RefusedRule)
+    assert refused.field == "config.unit"
+    assert reason in refused.reason
