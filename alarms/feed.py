@@ -78,16 +78,17 @@ class Feed:
         rules = [TopicPartition(RULES, number) for number in partitions[RULES]]
         alarms = [TopicPartition(ALARMS, number) for number in partitions[ALARMS]]
         await self._consumer.start()
-        try:
-            await self._read_rules(rules)
-            self._consumer.assign([*rules, *alarms])
-            for tp in rules:
-                self._consumer.seek(tp, self._rules_next[tp.partition])
-            await self._begin_alarms(alarms)
-            while True:
-                await self._step()
-        finally:
-            await self._consumer.stop()
+        await self._read_rules(rules)
+        self._consumer.assign([*rules, *alarms])
+        for tp in rules:
+            self._consumer.seek(tp, self._rules_next[tp.partition])
+        await self._begin_alarms(alarms)
+        while True:
+            await self._step()
+
+    async def stop(self) -> None:
+        """Disconnect; harmless where it never ran."""
+        await self._consumer.stop()
 
     async def _read_rules(self, tps: list[TopicPartition]) -> None:
         """The topic is compacted, so it is read anew: what was deleted long ago has left no trace to follow."""
@@ -102,9 +103,9 @@ class Feed:
         _say(await asyncio.to_thread(self._store.set_rules, self._rules_next, list(latest.values())))
 
     async def _begin_alarms(self, tps: list[TopicPartition]) -> None:
+        stored = await asyncio.to_thread(self._store.offsets)  # first: another service may go on storing meanwhile
         ends = await self._consumer.end_offsets(tps)
         begins = await self._consumer.beginning_offsets(tps)
-        stored = await asyncio.to_thread(self._store.offsets)
         for tp in tps:
             offset = stored.get(tp.partition)
             if offset is not None and offset > ends[tp]:

@@ -27,12 +27,22 @@ class Publisher:
             **client, acks="all", enable_idempotence=True, max_request_size=MAX_MESSAGE_BYTES
         )
         self._seconds = seconds
+        self._started = False
 
     async def __aenter__(self) -> Publisher:
-        await self._producer.start()
+        await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Connect; until then Kafka counts as away. aiokafka's errors where it does not answer."""
+        await self._producer.start()
+        self._started = True
+
+    async def stop(self) -> None:
+        """Disconnect; harmless where it never connected."""
         await self._producer.stop()
 
     async def partitions(self, topic: str) -> list[int]:
@@ -48,6 +58,8 @@ class Publisher:
         return await self._send(RULES, rule_id, None if rule is None else encode_rule(rule))
 
     async def _send(self, topic: str, key: str, value: bytes | None) -> tuple[int, int]:
+        if not self._started:
+            raise KafkaAway("not connected so far")
         try:
             async with asyncio.timeout(self._seconds):
                 sent = await self._producer.send_and_wait(topic, value, key=key.encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,6 +28,9 @@ _log = logging.getLogger(__name__)
 DATABASE = Path("state") / "alarms.db"
 """Where the database is in the data folder, unless `database_url` names another."""
 SERVED = "alarms"
+TopicsReady = Callable[[], Awaitable[bool]]
+"""Waits until Kafka answers and the topics are there; False where the process is to end instead."""
+
 _FORGET_SECONDS = 3600.0
 
 
@@ -38,35 +42,44 @@ async def run_alarms(
     health: Health,
     notify: NotifySettings | None = None,
     members: Memberships | None = None,
+    topics_ready: TopicsReady | None = None,
 ) -> None:
-    """Serve, and notify, until `stop`. The topics must exist.
+    """Serve, and notify, until `stop`. Topics are read once `topics_ready` is true; without it they must exist.
 
-    StageError where the port is taken, the database cannot be used, or Kafka's log does not go with it.
-    Whatever else fails ends the process; the next one goes on where the store is.
+    Until then, and whenever Kafka is away, what the store knows is told, and what takes Kafka is refused with 503.
+    StageError where the port is taken, the database cannot be used, or Kafka's log does not go with it. Whatever else
+    fails ends the process; the next one goes on where the store is.
     """
     client, notify = client_options(kafka), notify or NotifySettings()
     store = await asyncio.to_thread(store_of, settings, data)
+    publisher, feed = Publisher(client, settings.action_seconds), Feed(client, store)
     try:
-        async with Publisher(client, settings.action_seconds) as publisher:
-            outbox = outbox_of(store, notify, members)
-            dispatcher = Dispatcher(outbox, notify)
-            feed = Feed(client, store)
-            health.ready.append(feed.problem)
-            partitions = {topic: await publisher.partitions(topic) for topic in (ALARMS, RULES)}
-            app = Api(settings, store, feed, publisher, NotifyApi(notify, outbox).handlers()).app()
-            async with serving(app, settings.host, settings.port, SERVED) as port, asyncio.TaskGroup() as group:
-                _log.info("alarms: http://%s:%d/v1/iot/alarms", settings.host, port)
-                tasks = [
-                    group.create_task(feed.run(partitions)),
-                    group.create_task(dispatcher.run()),
-                    group.create_task(_wake(feed, dispatcher)),
-                    group.create_task(_forget(store, timedelta(days=settings.keep_days))),
-                ]
-                await stop.wait()
-                for task in tasks:
-                    task.cancel()
+        outbox = outbox_of(store, notify, members)
+        dispatcher = Dispatcher(outbox, notify)
+        health.ready.append(feed.problem)
+        app = Api(settings, store, feed, publisher, NotifyApi(notify, outbox).handlers()).app()
+        async with serving(app, settings.host, settings.port, SERVED) as port, asyncio.TaskGroup() as group:
+            _log.info("alarms: http://%s:%d/v1/iot/alarms", settings.host, port)
+            tasks = [
+                group.create_task(_follow(feed, publisher, topics_ready)),
+                group.create_task(dispatcher.run()),
+                group.create_task(_wake(feed, dispatcher)),
+                group.create_task(_forget(store, timedelta(days=settings.keep_days))),
+            ]
+            await stop.wait()
+            for task in tasks:
+                task.cancel()
     finally:
+        await feed.stop()
+        await publisher.stop()
         store.close()
+
+
+async def _follow(feed: Feed, publisher: Publisher, topics_ready: TopicsReady | None) -> None:
+    if topics_ready is not None and not await topics_ready():
+        return
+    await publisher.start()
+    await feed.run({topic: await publisher.partitions(topic) for topic in (ALARMS, RULES)})
 
 
 def store_of(settings: AlarmsSettings, data: Path) -> Store:

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import NoReturn
 
 from pydantic import BaseModel
@@ -109,9 +110,10 @@ def alarms_stage(settings: Settings) -> Stage:
     kafka = resolve_kafka(settings)
 
     async def stage(stop: asyncio.Event, health: Health) -> None:
-        if await topics_ready(kafka, stop):
-            members = Memberships(settings.stream.groups, settings.stream.profiles)
-            await run_alarms(settings.alarms, kafka, settings.pipeline.data, stop, health, settings.notify, members)
+        members = Memberships(settings.stream.groups, settings.stream.profiles)
+        data, notify = settings.pipeline.data, settings.notify
+        ready = partial(topics_ready, kafka, stop)
+        await run_alarms(settings.alarms, kafka, data, stop, health, notify, members, ready)
 
     return stage
 

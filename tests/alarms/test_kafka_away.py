@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from alarms.service import run_alarms
+from alarms.settings import AlarmsSettings
 from fleetlake.broker import EmbeddedKafka
+from fleetlake.stages import topics_ready
+from runtime.health import Health
 from runtime.kafka import KafkaSettings, declare_topics
 from runtime.ports import free_port
 from schemas import wire
@@ -36,9 +43,12 @@ async def test_the_api_says_that_kafka_is_away_and_recovers(tmp_path: Path) -> N
             await asyncio.to_thread(broker.stop)
             worker.kill()  # else it waits for its transaction to time out, and ends then
             await refused_while_away(ask, alarm["id"])
-            await asyncio.to_thread(broker.start)
-            running.start("stream")
-            await done_when_back(ask, alarm["id"], running)
+            async with begun_meanwhile(running, ask) as other:
+                await refused_while_away(other, alarm["id"])
+                await asyncio.to_thread(broker.start)
+                running.start("stream")
+                await done_when_back(ask, alarm["id"], running)
+                await done_when_back(await ready(running, other), alarm["id"], running)
             assert service.poll() is None, "it has lived through it"
         events = [wire.decode_alarm_event(r.value or b"") for r in await everything(running.kafka)]
         told = Counter((e.alarm.alarm_id, e.sequence) for e in events)
@@ -50,6 +60,33 @@ async def test_the_api_says_that_kafka_is_away_and_recovers(tmp_path: Path) -> N
             process.kill()
             process.wait()
         await asyncio.to_thread(broker.stop)
+
+
+@asynccontextmanager
+async def begun_meanwhile(running: Running, ask: Client) -> AsyncIterator[Client]:
+    """A second service, on the same database, that begins while Kafka is away."""
+    kafka, settings = KafkaSettings(bootstrap_servers=running.kafka), AlarmsSettings(port=free_port(), action_seconds=1)
+    stop, health = asyncio.Event(), Health("alarms")
+    data, waiting = running.folder / "data", partial(topics_ready, kafka, stop)
+    serving = asyncio.create_task(run_alarms(settings, kafka, data, stop, health, topics_ready=waiting))
+    other = Client(ask.session, f"http://127.0.0.1:{settings.port}", ask.key)
+    async with asyncio.timeout(10):
+        while not await answers(other):
+            assert not serving.done(), serving
+            await asyncio.sleep(0.05)
+    assert health.ready_problems(), "it has not read what there is"
+    try:
+        yield other
+    finally:
+        stop.set()
+        await serving
+
+
+async def answers(client: Client) -> bool:
+    with suppress(aiohttp.ClientError):
+        async with client.session.get(f"{client.base}/livez") as answer:
+            return answer.status == 200
+    return False
 
 
 UNTIL = {"until": (datetime.now(UTC) + timedelta(hours=2)).isoformat()}
