@@ -318,8 +318,8 @@ async def lives_on(fleet: Fleet) -> None:
     assert "device wayscloud:sensor-live" in listed and "Too hot" not in listed and "cli" in listed
 
 
-async def until_told(fleet: Fleet, device: str, event_type: str) -> Told:
-    async with asyncio.timeout(30):
+async def until_told(fleet: Fleet, device: str, event_type: str, seconds: float = 60) -> Told:
+    async with asyncio.timeout(seconds):
         while True:
             for each in await told(fleet.kafka):
                 if each.device == device and each.event_type == event_type:

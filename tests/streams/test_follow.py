@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from faust.types import TP
@@ -27,6 +27,9 @@ class Listening:
 
     def restore(self, key: bytes | None, value: bytes | None) -> None:
         self.given.append("state")
+
+    def expect(self, partitions: Mapping[str, set[int]]) -> None:
+        self.given.append(f"expect {partitions}")
 
     def follow(self, record: Record) -> None:
         self.given.append(f"followed {record.offset}")

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from runtime.kafka import KafkaSettings
@@ -114,6 +114,9 @@ class Idle(Numbered):
     def __init__(self, out: str, state: str) -> None:
         super().__init__(out, state)
         self.follows = (Followed(os.environ["FOLLOWED"]),)
+
+    def expect(self, partitions: Mapping[str, set[int]]) -> None:
+        assert set(partitions) == {os.environ["FOLLOWED"]}
 
     def follow(self, record: Record) -> None:
         self.idle = record.value == b"sleep"
