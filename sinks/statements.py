@@ -168,8 +168,10 @@ def apply(table: str, settings: DuckdbSettings) -> list[str]:
                 f"(SELECT max(last_seen) FROM seen WHERE source = 'readings') - {interval(settings.recent_days)}",
                 f"DELETE FROM recent_readings WHERE received_at <= "
                 f"(SELECT max(received_at) FROM recent_readings) - {interval(settings.recent_days)}",
-                f"DELETE FROM recent_readings WHERE received_at <= (SELECT received_at FROM recent_readings "
-                f"ORDER BY received_at DESC LIMIT 1 OFFSET {settings.recent_rows})",
+                # Not LIMIT 1 OFFSET n: after deletions in the same transaction it may find nothing (DuckDB 2.0.0).
+                f"DELETE FROM recent_readings WHERE received_at <= (SELECT max(received_at) FROM (SELECT received_at, "
+                "row_number() OVER (ORDER BY received_at DESC) AS place FROM recent_readings) "
+                f"WHERE place > {settings.recent_rows})",
                 *_rolled_up(settings),
             ]
         case "events":

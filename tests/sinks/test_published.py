@@ -27,7 +27,8 @@ from schemas.topics import ALARMS, DEAD_LETTER, DEVICES, EVENTS, READINGS
 from sinks.duckdb import Published, run_duckdb_sink
 from sinks.location import LakeLocation
 from sinks.settings import DeltaSettings, DuckdbSettings
-from sinks.statements import PUBLISHED, UNKNOWN_COLUMN, VIEW_OF
+from sinks.statements import CREATE, PUBLISHED, UNKNOWN_COLUMN, VIEW_OF, apply
+from sinks.tables import READINGS as READINGS_TABLE
 from sinks.upkeep import tidy
 from sinks.views import MACROS, VIEWS
 from tests.sinks.harness import (
@@ -163,6 +164,26 @@ def test_recent_readings_are_bounded_by_time_and_number_the_history_is_not(data:
         assert number_of(data, "readings") == 48
         [(oldest,)] = ask(data, "SELECT min(received_at) FROM recent_readings")
         assert oldest == NOON.replace(tzinfo=None) + timedelta(hours=28)
+
+
+def test_recent_readings_stay_bounded_when_they_are_made_in_portions() -> None:
+    """In one transaction, as from a snapshot: much is deleted, and then something older comes."""
+    wanted = 50_000
+    settings = DuckdbSettings(recent_days=1000, recent_rows=wanted, minute_days=0.01, hour_days=0.01)
+    statements = [each for each in apply("readings", settings) if "recent_readings" in each or "seen" in each]
+    with duckdb.connect() as connection:
+        connection.execute(CREATE)
+        columns = ", ".join(f"NULL AS {name}" for name in READINGS_TABLE.schema.names if name != "received_at")
+        connection.execute("BEGIN")
+        for day, rows in ((2, 1_000_000), (1, 100_000)):
+            at = f"TIMESTAMP '2026-11-0{day}' + to_seconds(3600 * (20 - i // 100000)) + to_milliseconds(i % 100000)"
+            connection.execute(
+                f"CREATE OR REPLACE TEMP VIEW fresh AS SELECT {at} AS received_at, {columns} FROM range({rows}) t(i)"
+            )
+            for statement in statements:
+                connection.execute(statement)
+        found = connection.execute("SELECT count(*), min(received_at) FROM recent_readings").fetchone()
+    assert found == (wanted, datetime(2026, 11, 2, 20, 0, 50))
 
 
 def test_a_device_whose_registry_entry_is_deleted_is_told_as_unregistered(data: Path, sink: Published) -> None:
