@@ -147,7 +147,12 @@ def verify(
 def diff_lakes(
     first: Annotated[Path, typer.Argument(help="Data folder of the one lake, e.g. data.")],
     second: Annotated[Path, typer.Argument(help="Data folder of the other, e.g. what `fleetlake replay` made.")],
-    tables: Annotated[list[str] | None, typer.Option("--table", help="readings, events, dead_letters.")] = None,
+    tables: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--table", help="readings, events, alarm_events, devices, dead_letters; default all but the last."
+        ),
+    ] = None,
     since: Annotated[
         str | None, typer.Option("--from", help="Only what was received since: a time, or 24h, 7d.")
     ] = None,
@@ -172,13 +177,15 @@ def diff_lakes(
     scope = Scope(moment(since), moment(until), vendor, common)
     one, other = (LakeLocation(str(folder.resolve() / "lake")) for folder in (first, second))
     found = []
-    for table in tables or ["readings", "events"]:
+    for table in tables or [name for name in KEYS if name != "dead_letters"]:
         if table not in KEYS:
             raise UserError(f"cannot compare {table!r}: {', '.join(KEYS)} can be")
         try:
             found.append(diff(one, other, table, scope, examples))
         except TableNotFoundError as error:
-            raise UserError(f"no table {table!r}: {error}") from error
+            if tables:
+                raise UserError(f"no table {table!r}: {error}") from error
+            print(f"{table}: not compared, one of the lakes has no such table", file=sys.stderr)
     if as_json:
         print(json.dumps([asdict(each) for each in found], indent=1, default=str))
     else:
@@ -194,12 +201,20 @@ def replay(
     ],
     into: Annotated[Path, typer.Option("--into", help="Data folder for the new lake; it must hold none.")],
     vendors: Annotated[list[str] | None, typer.Option("--vendor", help="Only these vendors; default all.")] = None,
+    alarms: Annotated[
+        bool | None,
+        typer.Option(
+            "--alarms/--no-alarms", help="Make alarms anew even if some of what they need is gone; or not at all."
+        ),
+    ] = None,
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Make readings, events and dead letters anew from the raw records, in another lake.
+    """Make the tables anew from the raw records, in another lake: readings, events, alarms, registry, dead letters.
 
     With today's normalising; nothing that runs is disturbed. Then `fleetlake lake diff data NEW --common` compares.
+    Alarms take the raw records from their beginning, and rules and actions as they were; if some of it is gone,
+    it says so, and makes the other tables.
     """
     from aiokafka.errors import KafkaError
 
@@ -215,7 +230,7 @@ def replay(
     assert begin is not None
     rebuilding = Replay(resolve_kafka(settings), settings.stream, location, into, begin)
     try:
-        found = asyncio.run(rebuilding.run(vendors or list(VENDORS), lambda said: print(said, file=sys.stderr)))
+        found = asyncio.run(rebuilding.run(vendors or list(VENDORS), lambda said: print(said, file=sys.stderr), alarms))
     except (KafkaError, OSError) as error:
         raise UserError(f"replay stopped: {error or type(error).__name__}") from error
     print_records([asdict(one) for one in found])
