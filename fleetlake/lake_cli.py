@@ -113,7 +113,18 @@ def stats(
 
 @lake.command()
 def verify(
-    tables: TablesArgument = None, as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None
+    tables: TablesArgument = None,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="First mend what a power cut has torn: move the last, torn commits aside, for the sink to write their "
+            "rows again from Kafka. The sinks have to be stopped.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    data: DataOption = None,
 ) -> None:
     """Recount the lake against Kafka. Status 1 if anything is missing, double or damaged.
 
@@ -126,6 +137,8 @@ def verify(
     from sinks.verify import verify as recount
 
     settings, location = _lake(config, data)
+    if repair:
+        _repair(settings, location, tables)
     every = [*TABLES, *(raw_tables() if settings.sink.delta.raw else ())]
     chosen = [table for table in every if not tables or table.name in tables]
     try:
@@ -141,6 +154,30 @@ def verify(
         print_records(wrong)
         print(f"{len(wrong)} problem(s)" if wrong else "no hole, no double")
     raise typer.Exit(1 if wrong else 0)
+
+
+def _repair(settings: Settings, location: LakeLocation, tables: list[str] | None) -> None:
+    """Mend the logs of a local lake, and say what was moved."""
+    from contextlib import ExitStack
+
+    from fleetlake.pipeline import lock_folder
+    from sinks.tables import BY_NAME
+    from sinks.torn import TornLog, repair
+
+    root = location.local
+    if root is None:
+        raise UserError(
+            "only a lake on a local disk can be torn by a power cut; an object store keeps what it has taken"
+        )
+    with ExitStack() as stack:
+        lock_folder(settings.pipeline.data, stack)
+        for name in tables or BY_NAME:
+            if (root / name / "_delta_log").is_dir():
+                try:
+                    for one in repair(root / name):
+                        print(f"{name}: moved aside {one}", file=sys.stderr)
+                except TornLog as error:
+                    raise UserError(str(error)) from error
 
 
 @lake.command("diff")
@@ -186,6 +223,8 @@ def diff_lakes(
             if tables:
                 raise UserError(f"no table {table!r}: {error}") from error
             print(f"{table}: not compared, one of the lakes has no such table", file=sys.stderr)
+    if not found:
+        raise UserError(f"no lake in {first} or {second} to compare")
     if as_json:
         print(json.dumps([asdict(each) for each in found], indent=1, default=str))
     else:
@@ -415,4 +454,17 @@ def _existing(location: LakeLocation, names: list[str] | None) -> list[str]:
         raise UserError(f"no table {missing[0]!r} in {location.root}; there are {', '.join(there) or 'none'}")
     if not there:
         raise UserError(f"no lake in {location.root} yet")
+    for name in names or there:
+        _sound(location, name)
     return names or there
+
+
+def _sound(location: LakeLocation, name: str) -> None:
+    from sinks.torn import ADVICE, TornLog, torn
+
+    try:
+        found = torn(location.local / name) if location.local else []
+    except TornLog as error:
+        raise UserError(str(error)) from error
+    if found:
+        raise UserError(f"{name}: {found[0]}. A power cut? {ADVICE}")
