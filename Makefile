@@ -8,6 +8,9 @@ DEVICES ?= 44
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+STORES := $(VENV)-stores
+AZURITE := $(STORES)/node_modules/.bin/azurite-blob
+FAKE_GCS := $(STORES)/bin/fake-gcs-server
 DEV := $(VENV)/.ready-dev
 BENCH := $(VENV)/.ready-bench
 RUNS ?= 3
@@ -17,7 +20,7 @@ LAKE ?=
 MINUTES ?= 5
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q --upgrade
 
-.PHONY: demo test chaos sink-chaos lake-readers alarms-day s3-test bench bench-plots check format contract lock setup clean help
+.PHONY: demo test chaos sink-chaos lake-readers alarms-day stores-test bench bench-plots check format contract lock setup clean help
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,9 +43,13 @@ sink-chaos: $(DEV) ## Kill Delta sinks fifty times, then recount the lake agains
 lake-readers: $(DEV) ## Ten processes read while sinks write, merge and delete: no error, no wrong count (MINUTES=5)
 	@$(BIN)/python -m tests.load.readers $(MINUTES)
 
-s3-test: $(DEV) ## Test the lake in an S3 bucket, on moto's S3 server
-	@test -x $(VENV)-s3/bin/moto_server || { $(PYTHON) -m venv $(VENV)-s3 && $(VENV)-s3/bin/python -m pip install --quiet --disable-pip-version-check "moto[s3,server]>=5.2,<6"; }
-	@FLEETLAKE_S3_SERVER=$(VENV)-s3/bin/moto_server $(BIN)/python -m pytest -m s3 tests/sinks
+stores-test: $(DEV) ## Test the lake in S3, Azure and Google storage, on emulators (npm for Azure's, go for Google's)
+	@test -x $(STORES)/bin/moto_server || { $(PYTHON) -m venv $(STORES) && $(STORES)/bin/python -m pip install --quiet --disable-pip-version-check "moto[s3,server]>=5.2,<6"; }
+	@test -x $(AZURITE) || ! command -v npm >/dev/null || npm install --silent --no-audit --no-fund --prefix $(STORES) azurite@3
+	@test -x $(FAKE_GCS) || ! command -v go >/dev/null || GOBIN=$(abspath $(STORES))/bin go install github.com/fsouza/fake-gcs-server@v1.56.1
+	@export FLEETLAKE_S3_SERVER=$(STORES)/bin/moto_server; \
+	test ! -x $(AZURITE) || export FLEETLAKE_AZURE_SERVER=$(AZURITE); test ! -x $(FAKE_GCS) || export FLEETLAKE_GCS_SERVER=$(FAKE_GCS); \
+	$(BIN)/python -m pytest -m stores -rs tests/sinks
 
 bench: $(BENCH) ## Measure fleetlake and its peers (ONLY=normalise for one part, RUNS=3, READINGS=10000000)
 	@$(BIN)/python -m bench --runs $(RUNS) --readings $(READINGS) $(if $(LAKE),--lake "$(LAKE)") $(if $(ONLY),--only $(ONLY))
@@ -87,4 +94,4 @@ $(BENCH): $(READY) requirements-bench.lock
 	@touch $(BENCH)
 
 clean: ## Remove the virtual environment and caches (data stays)
-	rm -rf $(VENV) $(VENV)-s3 .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(STORES) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

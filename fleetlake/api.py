@@ -84,7 +84,7 @@ def scan(
     if (path / "_delta_log").is_dir():
         return polars.scan_delta(str(path), version=version)
     if (folder / FILE).exists():
-        with connect(folder) as connection:
+        with connect(folder, storage_options) as connection:
             found = connection.execute("SELECT location FROM published WHERE table_name = ?", [table]).fetchone()
         if found and not found[0].startswith("lake/"):
             options = _storage_options(storage_options) if "://" in found[0] else None

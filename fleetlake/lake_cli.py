@@ -113,7 +113,18 @@ def stats(
 
 @lake.command()
 def verify(
-    tables: TablesArgument = None, as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None
+    tables: TablesArgument = None,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="First mend what a power cut has torn: move the last, torn commits aside, for the sink to write their "
+            "rows again from Kafka. The sinks have to be stopped.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    data: DataOption = None,
 ) -> None:
     """Recount the lake against Kafka. Status 1 if anything is missing, double or damaged.
 
@@ -126,6 +137,8 @@ def verify(
     from sinks.verify import verify as recount
 
     settings, location = _lake(config, data)
+    if repair:
+        _repair(settings, location, tables)
     every = [*TABLES, *(raw_tables() if settings.sink.delta.raw else ())]
     chosen = [table for table in every if not tables or table.name in tables]
     try:
@@ -143,11 +156,40 @@ def verify(
     raise typer.Exit(1 if wrong else 0)
 
 
+def _repair(settings: Settings, location: LakeLocation, tables: list[str] | None) -> None:
+    """Mend the logs of a local lake, and say what was moved."""
+    from contextlib import ExitStack
+
+    from fleetlake.pipeline import lock_folder
+    from sinks.tables import BY_NAME
+    from sinks.torn import TornLog, repair
+
+    root = location.local
+    if root is None:
+        raise UserError(
+            "only a lake on a local disk can be torn by a power cut; an object store keeps what it has taken"
+        )
+    with ExitStack() as stack:
+        lock_folder(settings.pipeline.data, stack)
+        for name in tables or BY_NAME:
+            if (root / name / "_delta_log").is_dir():
+                try:
+                    for one in repair(root / name):
+                        print(f"{name}: moved aside {one}", file=sys.stderr)
+                except TornLog as error:
+                    raise UserError(str(error)) from error
+
+
 @lake.command("diff")
 def diff_lakes(
     first: Annotated[Path, typer.Argument(help="Data folder of the one lake, e.g. data.")],
     second: Annotated[Path, typer.Argument(help="Data folder of the other, e.g. what `fleetlake replay` made.")],
-    tables: Annotated[list[str] | None, typer.Option("--table", help="readings, events, dead_letters.")] = None,
+    tables: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--table", help="readings, events, alarm_events, devices, dead_letters; default all but the last."
+        ),
+    ] = None,
     since: Annotated[
         str | None, typer.Option("--from", help="Only what was received since: a time, or 24h, 7d.")
     ] = None,
@@ -172,13 +214,17 @@ def diff_lakes(
     scope = Scope(moment(since), moment(until), vendor, common)
     one, other = (LakeLocation(str(folder.resolve() / "lake")) for folder in (first, second))
     found = []
-    for table in tables or ["readings", "events"]:
+    for table in tables or [name for name in KEYS if name != "dead_letters"]:
         if table not in KEYS:
             raise UserError(f"cannot compare {table!r}: {', '.join(KEYS)} can be")
         try:
             found.append(diff(one, other, table, scope, examples))
         except TableNotFoundError as error:
-            raise UserError(f"no table {table!r}: {error}") from error
+            if tables:
+                raise UserError(f"no table {table!r}: {error}") from error
+            print(f"{table}: not compared, one of the lakes has no such table", file=sys.stderr)
+    if not found:
+        raise UserError(f"no lake in {first} or {second} to compare")
     if as_json:
         print(json.dumps([asdict(each) for each in found], indent=1, default=str))
     else:
@@ -194,12 +240,20 @@ def replay(
     ],
     into: Annotated[Path, typer.Option("--into", help="Data folder for the new lake; it must hold none.")],
     vendors: Annotated[list[str] | None, typer.Option("--vendor", help="Only these vendors; default all.")] = None,
+    alarms: Annotated[
+        bool | None,
+        typer.Option(
+            "--alarms/--no-alarms", help="Make alarms anew even if some of what they need is gone; or not at all."
+        ),
+    ] = None,
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Make readings, events and dead letters anew from the raw records, in another lake.
+    """Make the tables anew from the raw records, in another lake: readings, events, alarms, registry, dead letters.
 
     With today's normalising; nothing that runs is disturbed. Then `fleetlake lake diff data NEW --common` compares.
+    Alarms take the raw records from their beginning, and rules and actions as they were; if some of it is gone,
+    it says so, and makes the other tables.
     """
     from aiokafka.errors import KafkaError
 
@@ -215,7 +269,7 @@ def replay(
     assert begin is not None
     rebuilding = Replay(resolve_kafka(settings), settings.stream, location, into, begin)
     try:
-        found = asyncio.run(rebuilding.run(vendors or list(VENDORS), lambda said: print(said, file=sys.stderr)))
+        found = asyncio.run(rebuilding.run(vendors or list(VENDORS), lambda said: print(said, file=sys.stderr), alarms))
     except (KafkaError, OSError) as error:
         raise UserError(f"replay stopped: {error or type(error).__name__}") from error
     print_records([asdict(one) for one in found])
@@ -400,4 +454,17 @@ def _existing(location: LakeLocation, names: list[str] | None) -> list[str]:
         raise UserError(f"no table {missing[0]!r} in {location.root}; there are {', '.join(there) or 'none'}")
     if not there:
         raise UserError(f"no lake in {location.root} yet")
+    for name in names or there:
+        _sound(location, name)
     return names or there
+
+
+def _sound(location: LakeLocation, name: str) -> None:
+    from sinks.torn import ADVICE, TornLog, torn
+
+    try:
+        found = torn(location.local / name) if location.local else []
+    except TornLog as error:
+        raise UserError(str(error)) from error
+    if found:
+        raise UserError(f"{name}: {found[0]}. A power cut? {ADVICE}")

@@ -167,6 +167,7 @@ class Lake:
 
     def _open(self, table: Table) -> DeltaTable:
         delta = self._create(table)
+        before = delta.version() if delta.version() else -1  # what made the table is synced like a commit
         known = {field.name for field in delta.schema().fields}
         missing = [field for field in Schema.from_arrow(table.schema).fields if field.name not in known]
         if missing:
@@ -181,6 +182,8 @@ class Lake:
                 log.warning("%s: table %s goes on with the new topic %s", STAGE, table.name, table.topic)
             delta.alter.set_table_properties({_property(table): self._ids[table.topic]}, raise_if_not_exists=False)
             delta.update_incremental()
+        if self._settings.sync:
+            sync_commits(delta, before)
         self._check_topic(table, delta)
         return delta
 

@@ -6,6 +6,7 @@ were not there before (a merge of small files adds files too, without changing d
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -48,6 +49,8 @@ class Change:
     merged: list[DataFile] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     rewritten: bool = False
+    digest: str = ""
+    """Of the log's entry: tells it from another that took its place."""
 
 
 def changes(location: LakeLocation, table: str, after: int, at_most: int) -> Iterator[Change]:
@@ -55,12 +58,26 @@ def changes(location: LakeLocation, table: str, after: int, at_most: int) -> Ite
     files = location.files(table)
     for version in range(after + 1, after + 1 + at_most):
         try:
-            lines = _read(files, log_entry(version)).splitlines()
+            entry = _read(files, log_entry(version))
         except FileNotFoundError:
             if _checkpoint(files) >= version:
                 raise LogGone(f"{table}: version {version} is no longer in the log") from None
             return
-        yield _change(version, [json.loads(line) for line in lines if line])
+        change = _change(version, [json.loads(line) for line in entry.splitlines() if line])
+        change.digest = _digest(entry)
+        yield change
+
+
+def entry_digest(location: LakeLocation, table: str, version: int) -> str:
+    """The digest of a version's entry; empty where the log has it no more."""
+    try:
+        return _digest(_read(location.files(table), log_entry(version)))
+    except FileNotFoundError:
+        return ""
+
+
+def _digest(entry: bytes) -> str:
+    return hashlib.sha256(entry).hexdigest()
 
 
 def log_entry(version: int) -> str:
@@ -75,7 +92,16 @@ def snapshot(location: LakeLocation, table: str) -> Change | None:
     except TableNotFoundError:
         return None
     rows = pa.table(delta.get_add_actions()).to_pylist()
-    return Change(delta.version(), [_file_of_snapshot(row) for row in rows])
+    digest = entry_digest(location, table, delta.version())
+    return Change(delta.version(), [_file_of_snapshot(row) for row in rows], digest=digest)
+
+
+def newest_version(location: LakeLocation, table: str) -> int | None:
+    """The version of the newest snapshot; None where there is no table."""
+    try:
+        return int(location.open(table).version())
+    except TableNotFoundError:
+        return None
 
 
 def _change(version: int, actions: list[dict[str, Any]]) -> Change:

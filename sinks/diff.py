@@ -24,6 +24,18 @@ KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("device_id", "event_id", *_ORIGIN),
         ("type", "severity", "title", "data", "occurred_at", "time_source"),
     ),
+    "alarm_events": (
+        ("event_id",),
+        (
+            *("alarm_id", "sequence", "event_type", "actor", "note", "metadata", "created_at", "device_id", "rule_id"),
+            *("rule_name", "severity", "title", "message", "status", "metric", "triggered_at", "last_triggered_at"),
+            *("acknowledged_at", "resolved_at", "occurrence_count"),
+        ),
+    ),
+    "devices": (
+        ("device_id", *_ORIGIN),
+        ("registered", "deleted", "name", "model", "serial_number", "firmware_version", "attributes", "updated_at"),
+    ),
     "dead_letters": (("device_id", "message_id", "stage", *_ORIGIN), ("problems", "payload", "message_type")),
 }
 """Of each table that can be compared: what says which row it is, and what it tells."""
@@ -31,7 +43,9 @@ KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which rows to compare. `common`: of each raw partition, only the stretch of origins that both lakes have."""
+    """Which rows to compare. `common`: of each raw partition, only the stretch of origins that both lakes have; of
+    alarms, only the stretch of time.
+    """
 
     since: datetime | None = None
     until: datetime | None = None
@@ -70,7 +84,7 @@ def diff(first: LakeLocation, second: LakeLocation, table: str, scope: Scope, ex
         for name, location in (("a", first), ("b", second)):
             _load(sql, name, location, table, [*keys, *values], scope)
         if scope.common:
-            _only_common(sql)
+            _only_common(sql, table)
         sql.execute("CREATE TABLE only_a AS FROM a EXCEPT ALL FROM b")
         sql.execute("CREATE TABLE only_b AS FROM b EXCEPT ALL FROM a")
         same = " AND ".join(f"x.{key} IS NOT DISTINCT FROM y.{key}" for key in keys)
@@ -90,10 +104,11 @@ def _load(
 ) -> None:
     lake = location.open(table).to_pyarrow_dataset()
     bounds: list[ds.Expression] = []
+    time = ds.field("created_at" if table == "alarm_events" else "received_at")
     if scope.since:
-        bounds.append(ds.field("received_at") >= _naive(scope.since))
+        bounds.append(time >= _naive(scope.since))
     if scope.until:
-        bounds.append(ds.field("received_at") < _naive(scope.until))
+        bounds.append(time < _naive(scope.until))
     if scope.vendor:
         bounds.append(ds.field("vendor") == scope.vendor)
     wanted = functools.reduce(operator.and_, bounds) if bounds else None
@@ -102,7 +117,17 @@ def _load(
     sql.unregister("lake")
 
 
-def _only_common(sql: duckdb.DuckDBPyConnection) -> None:
+def _only_common(sql: duckdb.DuckDBPyConnection, table: str) -> None:
+    if table == "alarm_events":
+        sql.execute(
+            "CREATE TABLE common AS SELECT greatest((SELECT min(created_at) FROM a), (SELECT min(created_at) FROM b)) "
+            "AS low, least((SELECT max(created_at) FROM a), (SELECT max(created_at) FROM b)) AS high"
+        )
+        for name in ("a", "b"):
+            sql.execute(
+                f"DELETE FROM {name} WHERE NOT EXISTS (FROM common c WHERE {name}.created_at BETWEEN c.low AND c.high)"
+            )
+        return
     sql.execute(
         """
 CREATE TABLE common AS

@@ -25,7 +25,7 @@ import duckdb
 from runtime.health import Health
 from runtime.metrics import BATCH_SECONDS, OPEN_ALARMS, PUBLISHED_AT, READINGS_OUT
 from sinks import statements, views
-from sinks.deltalog import Change, DataFile, LogGone, changes, snapshot
+from sinks.deltalog import Change, DataFile, LogGone, changes, entry_digest, newest_version, snapshot
 from sinks.lakefiles import is_missing_file, read_by_url
 from sinks.location import LakeLocation
 from sinks.settings import DeltaSettings, DuckdbSettings
@@ -110,6 +110,16 @@ class Published:
         self._published_at = 0.0
         self._changed = True
         self._connection = self._open(self._data_dir / "work" / "fleet-work.duckdb")
+        self._forget_other_histories()
+
+    def _forget_other_histories(self) -> None:
+        """Where the lake was restored or repaired, versions that were applied are there no more, or are others."""
+        for table, version, entry in self._connection.execute("FROM progress").fetchall():
+            now = entry_digest(self._lake, table, version)
+            newest = newest_version(self._lake, table)
+            if newest is None or newest < version or (now and entry and now != entry):
+                log.warning("%s: table %s has another history than was applied: it is read anew", STAGE, table)
+                self._connection.execute("DELETE FROM progress WHERE table_name = ?", [table])
 
     def step(self) -> None:
         """Apply what is new in the lake; publish if anything is, and the last time is long enough ago."""
@@ -180,7 +190,7 @@ class Published:
                 self._connection.execute(statement)
             self._connection.execute("DELETE FROM files WHERE table_name = ?", [table])
             for files in _portions(whole.added):
-                self._fold(table, [Change(whole.version, files)])
+                self._fold(table, [Change(whole.version, files, digest=whole.digest)])
         return True
 
     def _apply(self, table: str, found: list[Change]) -> None:
@@ -203,7 +213,8 @@ class Published:
                 self._connection.execute(statement)
         for change in found:
             self._change_files(table, change)
-        self._connection.execute("INSERT OR REPLACE INTO progress VALUES (?, ?)", [table, found[-1].version])
+        last = found[-1]
+        self._connection.execute("INSERT OR REPLACE INTO progress VALUES (?, ?, ?)", [table, last.version, last.digest])
 
     def _change_files(self, table: str, change: Change) -> None:
         if change.removed:

@@ -6,6 +6,7 @@ along: the same credentials, the same stores.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,7 +46,12 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]
         super().__init__()
         self.protocol = urlsplit(location.root).scheme
         self._root = f"{location.root}/"
-        self._files = pafs.PyFileSystem(DeltaStorageHandler(location.root, dict(location.options) or None))
+        self._location = location
+
+    @cached_property
+    def _files(self) -> pafs.FileSystem:
+        """Not before a file is read: who only asks the tables needs no credentials."""
+        return pafs.PyFileSystem(DeltaStorageHandler(self._location.root, dict(self._location.options) or None))
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:

@@ -10,9 +10,11 @@ from urllib.parse import urlsplit
 
 import pyarrow.fs as pafs
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 
 from sinks.settings import DeltaSettings
+from sinks.torn import ADVICE, TornLog, torn
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,17 @@ class LakeLocation:
         return pafs.PyFileSystem(DeltaStorageHandler(self.uri(table), dict(self.options) or None))
 
     def open(self, table: str) -> DeltaTable:
-        """The newest snapshot of a table. TableNotFoundError where there is none."""
-        return DeltaTable(self.uri(table), storage_options=dict(self.options) or None)
+        """The newest snapshot of a table. TableNotFoundError where there is none, TornLog where a power cut has torn
+        it.
+        """
+        try:
+            return DeltaTable(self.uri(table), storage_options=dict(self.options) or None)
+        except TableNotFoundError:
+            raise
+        except DeltaError as error:
+            if self.local is not None and (found := torn(self.local / table)):
+                raise TornLog(f"{self.local / table}: {found[0]}. A power cut? {ADVICE}") from error
+            raise
 
 
 def sync_commits(delta: DeltaTable, after: int) -> None:
@@ -83,6 +94,15 @@ def sync_commits(delta: DeltaTable, after: int) -> None:
         sync(entry)
     for folder in folders:
         sync(folder)
+
+
+def sync_checkpoint(delta: DeltaTable) -> None:
+    """Likewise the checkpoint of the newest version."""
+    if urlsplit(delta.table_uri).scheme in ("", "file"):
+        log = _local_path(delta) / "_delta_log"
+        for file in (log / f"{delta.version():020}.checkpoint.parquet", log / "_last_checkpoint", log):
+            if file.exists():
+                sync(file)
 
 
 def sync(path: Path) -> None:

@@ -100,7 +100,7 @@ class Problem:
 
     `kind`: `hole` (records without their rows), `double` (rows more than once), `extra` (rows of no record), `expired`
     (records that Kafka let go before they were written), `file` (a file that is gone or cut), `offset` (a stored offset
-    past the log's end). Offsets are those of `topic`, where the kind has any.
+    past the log's end), `log` (the table's log is torn). Offsets are those of `topic`, where the kind has any.
     """
 
     kind: str

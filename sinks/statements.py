@@ -115,7 +115,7 @@ _LATEST = (
 _READING = ", ".join(name(column) for column in READINGS.schema.names)
 
 CREATE = f"""
-CREATE TABLE progress (table_name VARCHAR PRIMARY KEY, version BIGINT);
+CREATE TABLE progress (table_name VARCHAR PRIMARY KEY, version BIGINT, entry VARCHAR);
 CREATE TABLE files (table_name VARCHAR, path VARCHAR, columns VARCHAR[], rows BIGINT, bytes BIGINT);
 CREATE TABLE recent_readings ({columns(READINGS)});
 CREATE TABLE latest AS SELECT {_LATEST} FROM recent_readings;

@@ -33,7 +33,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from sinks.batches import sorted_rows
 from sinks.compaction import LiveFile, Merge, plan_expiry, plan_merges
 from sinks.deltalog import MARK
-from sinks.location import LakeLocation, sync_commits
+from sinks.location import LakeLocation, sync_checkpoint, sync_commits
 from sinks.settings import DeltaSettings
 from sinks.tables import BY_NAME, Table
 
@@ -101,7 +101,10 @@ def clean_log(delta: DeltaTable) -> None:
 
     deltalake does it after every commit by itself, unless told otherwise (`LOG_CLEANUP`); but of two processes that do
     it at a time one fails, although its commit is done (1.6.6). What another one's failure leaves, the next time takes.
+    Nor does it wait for the checkpoint that holds them to be on the disk.
     """
+    delta.create_checkpoint()
+    sync_checkpoint(delta)
     with suppress(FileNotFoundError):
         delta.cleanup_metadata()
 

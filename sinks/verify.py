@@ -26,6 +26,7 @@ from sinks.location import LakeLocation
 from sinks.recount import Problem, Recount, expected, identity_columns, identity_sql, runs
 from sinks.tables import TABLES, Table
 from sinks.topic_ids import topic_ids
+from sinks.torn import ADVICE, TornLog, torn
 from sinks.upkeep import device_digest, erased_devices, live_files
 
 FETCH_RECORDS = 50_000
@@ -63,6 +64,9 @@ async def verify(
     problems: list[Problem] = []
     unreadable = _unreadable(location)
     for table in tables:
+        if broken := _torn(location, table.name):
+            problems += broken
+            continue
         try:
             delta = location.open(table.name)
         except TableNotFoundError:
@@ -76,6 +80,15 @@ async def verify(
             counted += found
             problems += [problem for one in found for problem in one.problems] + comparison.problems(found)
     return counted, problems
+
+
+def _torn(location: LakeLocation, table: str) -> list[Problem]:
+    if location.local is None:
+        return []
+    try:
+        return [Problem("log", table, f"{one}; {ADVICE}") for one in torn(location.local / table)]
+    except TornLog as error:
+        return [Problem("log", table, str(error))]
 
 
 def _missing_files(delta: DeltaTable, location: LakeLocation, table: Table) -> list[Problem]:
@@ -94,7 +107,7 @@ def _unreadable(location: LakeLocation) -> Mapping[tuple[str, int, int], int]:
     """How often each record that the sink could not read is in the dead letters, by topic, partition and offset."""
     try:
         letters = location.open("dead_letters").to_pyarrow_dataset()
-    except TableNotFoundError:
+    except (TableNotFoundError, TornLog):
         return {}
     with duckdb.connect() as connection:
         connection.register("letters", letters)

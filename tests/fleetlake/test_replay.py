@@ -14,9 +14,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from fleetlake.errors import UserError
 from fleetlake.lake_cli import moment
 from fleetlake.replay import Replay
-from runtime.kafka import KafkaSettings
+from runtime.kafka import KafkaSettings, declare_topics
 from schemas.envelope import Envelope, message_id
-from schemas.topics import raw_topic
+from schemas.topics import raw_topic, topic_specs
 from sinks.consumer import Slice
 from sinks.delta import Lake
 from sinks.diff import Scope, diff
@@ -56,6 +56,7 @@ async def produced(kafka: str, vendor: str, envelopes: list[tuple[float, Envelop
 async def vendor(kafka: str) -> str:
     """A vendor with a raw topic of its own: five messages before the hour, five after, and a repeat from before."""
     name = f"test{uuid.uuid4().hex[:8]}"
+    await declare_topics(KafkaSettings(bootstrap_servers=kafka, partitions=2), topic_specs())
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     await admin.create_topics([NewTopic(raw_topic(name), 2, 1)])

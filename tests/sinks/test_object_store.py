@@ -1,16 +1,9 @@
-"""The lake in an object store: a real S3 server (moto's) on loopback, in a process of its own.
-
-It needs packages that do not go together with the product's, so it has an environment of its own: `make s3-test`.
-"""
+"""The lake in each kind of object store, on servers on loopback: `make stores-test` fetches and starts them."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import shlex
-import subprocess
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -31,48 +24,18 @@ from sinks.settings import DeltaSettings, DuckdbSettings
 from sinks.tables import TABLES
 from sinks.upkeep import live_files, merge_files, tidy
 from tests.sinks.harness import DEVICE, Record, observation
+from tests.sinks.stores import SERVERS, running
 
-pytestmark = pytest.mark.s3
-
-SERVER = "FLEETLAKE_S3_SERVER"
-"""Environment variable: the command of the S3 server, which takes `-H host -p port`."""
+pytestmark = pytest.mark.stores
 
 
-@pytest.fixture
-def store(unused_port: Callable[[], int]) -> Iterator[DeltaSettings]:
-    port = unused_port()
-    address = f"http://127.0.0.1:{port}"
-    with subprocess.Popen(
-        [*shlex.split(os.environ[SERVER]), "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as server:
-        try:
-            _make_bucket(f"{address}/bucket")
-            yield DeltaSettings.model_validate(
-                {
-                    "url": "s3://bucket/fleet/lake",
-                    "storage_options": {
-                        "aws_endpoint_url": address,
-                        "aws_allow_http": "true",
-                        "aws_region": "us-east-1",
-                        "aws_access_key_id": "test",
-                        "aws_secret_access_key": "test",
-                    },
-                }
-            )
-        finally:
-            server.kill()
-
-
-def _make_bucket(url: str) -> None:
-    for _ in range(100):
-        try:
-            urllib.request.urlopen(urllib.request.Request(url, method="PUT")).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("the S3 server does not answer")
+@pytest.fixture(params=SERVERS)
+def store(request: pytest.FixtureRequest, unused_port: Callable[[], int], tmp_path: Path) -> Iterator[DeltaSettings]:
+    kind = request.param
+    if SERVERS[kind] not in os.environ:
+        pytest.skip(f"{SERVERS[kind]} is not set")
+    with running(kind, unused_port, tmp_path) as settings:
+        yield settings
 
 
 def lake(settings: DeltaSettings) -> Lake:

@@ -205,6 +205,9 @@ def test_a_commit_is_on_the_disk_before_the_next(tmp_path: Path, sync: bool) -> 
     with mock.patch("sinks.location.sync", synced.append):
         lake = Lake(tmp_path, DeltaSettings(sync=sync), {table.topic: "1" for table in TABLES})
         lake.open()
+        made = tmp_path / "lake" / "devices" / "_delta_log"
+        assert set(synced) >= {made, made / f"{0:020}.json"} if sync else not synced
+        synced.clear()
         lake.write(READINGS, [Slice(0, None, 1, [Record(wire.encode(observation(1)))])])
     table = DeltaTable(tmp_path / "lake" / "readings")
     [file] = [Path(uri.removeprefix("file://")) for uri in table.file_uris()]

@@ -78,8 +78,13 @@ async def test_every_kind_of_fault_is_named_and_none_where_there_is_none(
     }
     [file, *_] = DeltaTable(data / "lake" / "events").file_uris()
     Path(file.removeprefix("file://")).write_bytes(b"PAR1")
+    files = [Path(uri.removeprefix("file://")) for uri in DeltaTable(data / "lake" / "readings").file_uris()]
+    max(files, key=lambda file: file.stat().st_size).write_bytes(b"PAR1")
     _, problems = await found(kafka, topics, data)
-    assert [p.detail for p in problems if p.table == "events" and p.kind == "file"] != []
+    assert {(p.kind, p.table) for p in problems if p.table in ("events", "readings")} == {
+        ("log", "events"),  # named by the last commit: that can be taken back
+        ("file", "readings"),
+    }
 
 
 async def test_what_was_erased_or_has_expired_is_not_missed(

@@ -20,16 +20,25 @@ from zlib import crc32
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from typer.testing import CliRunner
 
 from fleetlake.broker import EmbeddedKafka
 from fleetlake.cli import app
+from fleetlake.replay import Replay
+from runtime.health import Health
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas import wire
 from schemas.envelope import Envelope
 from schemas.timestamps import to_micros
 from schemas.topics import ALARM_ACTIONS, ALARMS, CLOCK, raw_topic, topic_specs
+from sinks.delta import run_delta_sink
+from sinks.diff import Scope, diff
+from sinks.location import LakeLocation
+from sinks.settings import DeltaSettings
 from streams.ids import NAMESPACE
+from streams.settings import StreamSettings
+from tests.sinks.harness import count, until
 from tests.streams.harness import ROOT, read_all
 from tests.streams.scripted_day import ALLOWANCE, RULES, Act, Day, Sent, Told, chunks, day_before
 
@@ -277,7 +286,37 @@ async def test_a_small_day_with_kills_equals_the_truth(tmp_path: Path) -> None:
         found = await play(fleet, day, chaos, pause=0.05, seconds=40)
         assert chaos.done == ["kill", "kill"]
         assert_equal(found, day)
+        await made_anew(fleet)
         await lives_on(fleet)
+
+
+async def made_anew(fleet: Fleet) -> None:
+    """`fleetlake replay` makes the alarms of the lake anew as they are in it; and says what it would take for that."""
+    kafka = KafkaSettings(bootstrap_servers=fleet.kafka)
+    live, rebuilt = fleet.folder / "live", fleet.folder / "rebuilt"
+    stop = asyncio.Event()
+    sink = asyncio.create_task(run_delta_sink(DeltaSettings(flush_seconds=0.3), kafka, live, stop, Health("delta")))
+    wanted = len(await told(fleet.kafka))
+    await until(lambda: sink.done() or count(live, "alarm_events") >= wanted, 60)
+    stop.set()
+    await sink
+    location = LakeLocation(str(live / "lake"))
+    settings = StreamSettings(late_allowance_seconds=ALLOWANCE)
+    since = datetime.now(UTC) - timedelta(days=3)
+    said: list[str] = []
+    await Replay(kafka, settings, location, rebuilt, since).run(["wayscloud"], said.append)
+    again = LakeLocation(str(rebuilt / "lake"))
+    for table in ("alarm_events", "readings", "devices"):
+        found = diff(location, again, table, Scope())
+        assert found.alike, found
+    assert f"alarms: {wanted} entries of their timelines" in said
+    admin = AIOKafkaAdminClient(bootstrap_servers=fleet.kafka)
+    await admin.start()
+    await admin.delete_records({TopicPartition(RAW, 0): RecordsToDelete(5)})
+    await admin.close()
+    await Replay(kafka, settings, location, fleet.folder / "part", since).run(["wayscloud"], said.append)
+    assert [line for line in said if "alarms are not made anew: raw records of wayscloud before offset 5" in line]
+    assert not (fleet.folder / "part" / "lake" / "alarm_events").exists()
 
 
 LIVE = {
