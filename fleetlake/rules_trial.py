@@ -52,7 +52,7 @@ def try_rules(
     Without an end, time stops with the last observation. Groups, profiles, maintenance and the allowance for late
     readings are those of the settings.
     """
-    options = replace(settings.detect_options(), patience=NEVER)  # causes are known when all has been read
+    options = replace(settings.detect_options(), most_unjudged=NEVER)  # causes are known when all has been read
     step = DetectStep(READINGS, 0, options, [compile_rule(rule, options.normalise.datapoints) for rule in rules])
     for device in devices:
         step.know(device.device_id, device)

@@ -26,6 +26,8 @@ class Causes:
     def __init__(self, wait: int = 0) -> None:
         self.wait = wait
         """A cause that opens so much later still inhibits (microseconds)."""
+        self.given_up = False
+        """Nothing new has been told for too long: what waits is judged by what is known."""
         self._partitions: frozenset[int] = frozenset({0})
         self._reached: dict[int, list[int]] = {}
         self._spans: dict[str, dict[str, dict[int, int | None]]] = {}
@@ -68,7 +70,7 @@ class Causes:
 
     def bound(self, level: int) -> int:
         """What happened before this moment to rules of this level can be judged."""
-        return self.known(level - 1) - self.wait
+        return NEVER if self.given_up else self.known(level - 1) - self.wait
 
     def free_from(self, rule: CompiledRule, device: str, attributes: Mapping[str, Any], moment: int) -> int:
         """The first moment from this one on at which no cause inhibits the rule; NEVER while one is open."""

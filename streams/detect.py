@@ -43,7 +43,7 @@ from schemas.topics import (
 from streams.alarms import VendorMachine, VendorTerms, is_vendor_alarm
 from streams.causes import Causes
 from streams.hours import NEVER, Maintenance, Scope, window_of
-from streams.judging import PATIENCE, Profile, Terms
+from streams.judging import MOST_UNJUDGED, Profile, Terms
 from streams.lifecycle import Counts, DeviceState, decode_state, encode_state, hold
 from streams.machine import Machine
 from streams.normalise import Options, payload_extract
@@ -56,6 +56,7 @@ log = logging.getLogger(__name__)
 
 _CONTENT_TYPE = ("content-type", JSON.encode())
 _TOLD_TO = b"#told"
+_PATIENCE = 900 * 1_000_000
 _OPEN = {"triggered": 1, "reopened": 1, "resolved": -1}
 _SETTLING_MS = 60_000
 """A rule's `updated_at` is believed if it lies no further before the time of its record."""
@@ -75,7 +76,7 @@ class DetectOptions:
     attributes: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     """Attribute to value to devices: ids, or patterns with `*`. They go before what the registry tells."""
     inhibition_wait: int = 0
-    patience: int = PATIENCE
+    most_unjudged: int = MOST_UNJUDGED
 
 
 AnyMachine = Machine | VendorMachine
@@ -123,7 +124,7 @@ class DetectStep:
         self._book = RuleBook(rules)
         self._windows: dict[str, Maintenance] = {}
         self._causes = Causes(options.inhibition_wait)
-        self._terms = Terms(self._book, options.late_allowance, self._maintenance, self._causes, options.patience)
+        self._terms = Terms(self._book, options.late_allowance, self._maintenance, self._causes, options.most_unjudged)
         self._vendor_terms = VendorTerms(options.quiet, options.normalise.future_after, options.normalise.ancient_after)
         self._counts: dict[str, Counts] = {}
         self._machines: dict[str, AnyMachine] = {}
@@ -142,6 +143,7 @@ class DetectStep:
         self._told_causes: list[wire.CauseHistory] = []
         self._told_to = -1
         self._known: tuple[int, ...] = ()
+        self._news = (-1, 0)
         self._bugs: set[str] = set()
         self._read: Callable[[Record], list[wire.AlarmEvent]] = self._readings if self._of_readings else self._events
         own = (Followed(ALARM_ACTIONS), Followed(CLOCK, from_end=True))
@@ -345,7 +347,11 @@ class DetectStep:
         return bool(self._waiting) and self._known != self._all_known()
 
     def _all_known(self) -> tuple[int, ...]:
-        return (self._reached, *(self._causes.known(level) for level in range(self._levels)))
+        return (
+            int(self._causes.given_up),
+            self._reached,
+            *(self._causes.known(level) for level in range(self._levels)),
+        )
 
     @property
     def _reached(self) -> int:
@@ -372,6 +378,7 @@ class DetectStep:
             ticks.settle()
             self._advance(vendor, ticks.reached, outputs)
         if self._levels or self._waiting:
+            self._lose_patience(now_us)
             self._judge(outputs)
             self._tell_causes(outputs)
         for vendor, counts in self._counts.items():
@@ -383,6 +390,13 @@ class DetectStep:
             seen = {vendor: ticks.seen for vendor, ticks in self._ticks.items() if ticks.seen >= 0}
             outputs.append(Output(ALARM_STATE, self._seen_key, msgspec.msgpack.encode(seen)))
         return outputs
+
+    def _lose_patience(self, now_us: int) -> None:
+        """Give up waiting for causes when no more has been told of them for too long, by the clock."""
+        known = self._causes.known(0)
+        if known != self._news[0] or not self._waiting:
+            self._news = (known, now_us)
+        self._causes.given_up = now_us - self._news[1] > _PATIENCE
 
     def _judge(self, outputs: list[Output]) -> None:
         """Judge what waited for causes."""

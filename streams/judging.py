@@ -37,8 +37,8 @@ from streams.lifecycle import (
 )
 from streams.rules import CompiledRule, RuleBook
 
-PATIENCE = 900 * 1_000_000
-"""When causes have not been known for so long (microseconds), it is judged by those that are."""
+MOST_UNJUDGED = 2000
+"""When more than this waits on a level of a device, the oldest is judged by the causes that are known."""
 
 _INTERVAL_ATTRIBUTE = "reporting_interval_seconds"
 _SILENCES = ("offline", "missing_data")
@@ -72,7 +72,7 @@ class Terms:
     maintenance: Callable[[], Sequence[Maintenance]] = tuple
     """All windows there are."""
     causes: Causes = field(default_factory=Causes)
-    patience: int = PATIENCE
+    most_unjudged: int = MOST_UNJUDGED
 
     def profile(
         self, device_id: str, vendor: str, scopes: Sequence[Scope] = (), attributes: Mapping[str, Any] | None = None
@@ -278,7 +278,8 @@ class Judging:
         return first
 
     def _bound(self, level: int) -> int:
-        return max(self.terms.causes.bound(level), self.state.clock - self.terms.patience)
+        is_too_much = len(self.state.unjudged.get(level, ())) > self.terms.most_unjudged
+        return NEVER if is_too_much else self.terms.causes.bound(level)
 
     def _next_try(self, rule_id: str, item: Unjudged) -> int:
         """When a silence that was judged can trigger at the earliest, by the rules of each time."""

@@ -50,6 +50,17 @@ RULES: list[dict[str, Any]] = [
         "config": {"duration_seconds": SILENCE},
         "auto_resolve": True,
         "cooldown_seconds": 0,
+        "inhibited_by": [{"rule": "gateway", "device": "gateway"}],
+    },
+    {
+        "id": "gateway",
+        "name": "Gateway offline",
+        "rule_type": "offline",
+        "config": {"duration_seconds": SILENCE},
+        "scope_type": "group",
+        "scope_group_id": "gateways",
+        "auto_resolve": True,
+        "cooldown_seconds": 0,
     },
     {
         "id": "door",
@@ -61,6 +72,11 @@ RULES: list[dict[str, Any]] = [
         "flapping": {"count": 3, "seconds": 3600},
     },
 ]
+
+
+GROUPS = {"gateways": ["wayscloud:gateway-*"]}
+ATTRIBUTES = {"gateway": {f"gateway-{n:03d}": [f"wayscloud:sensor-{n:03d}"] for n in range(8, 1000, 16)}}
+"""Every second of the quiet devices is behind a gateway of its own."""
 
 
 class Told(NamedTuple):
@@ -177,7 +193,8 @@ class _Device:
             self._late_out_of_time,
             self._battery,
         ]
-        self.story = self.stories[number % len(self.stories)]
+        self.has_gateway = number % 16 == 8
+        self.story = self._behind_a_gateway if self.has_gateway else self.stories[number % len(self.stories)]
         self.temperature: dict[int, float] = {}
         self.battery: dict[int, float] = {}
         self.door: dict[int, bool] = {}
@@ -195,7 +212,8 @@ class _Device:
         self.day.sent += self.late
         # After its last reading of the day it is silent.
         last = max(set(range(SLOTS)) - self.silent)
-        self._alarm("off", self.received(last) + timedelta(seconds=SILENCE))
+        if not self.has_gateway:  # which falls silent as well
+            self._alarm("off", self.received(last) + timedelta(seconds=SILENCE))
 
     def at(self, slot: int) -> datetime:
         return self.first + timedelta(seconds=slot * SLOT)
@@ -238,6 +256,14 @@ class _Device:
     def _outage(self) -> None:
         self.silent = set(range(self.begin, self.begin + 8))
         alarm = self._alarm("off", self.received(self.begin - 1) + timedelta(seconds=SILENCE))
+        alarm.tell("resolved", self.received(self.begin + 8), "resolved")
+
+    def _behind_a_gateway(self) -> None:
+        """Both fall silent, the gateway three seconds later; and it is back before the device is."""
+        self.silent = set(range(self.begin, self.begin + 8))
+        gateway = _Gateway(self)
+        gateway.live()
+        alarm = self._alarm("off", gateway.received(self.begin + 6))
         alarm.tell("resolved", self.received(self.begin + 8), "resolved")
 
     def _flapping(self) -> None:
@@ -286,6 +312,24 @@ class _Device:
         first.tell("acknowledged", acknowledged, "acknowledged", "ops@example.com")
         first.tell("resolved", resolved, "resolved", "ops@example.com")
         self._alarm("low", self.at(again))
+
+
+class _Gateway(_Device):
+    """A device that others are behind: both rules about silence concern it."""
+
+    def __init__(self, behind: _Device) -> None:
+        super().__init__(behind.day, 0)
+        self.id = behind.id.replace("sensor", "gateway")
+        self.first = behind.first + timedelta(seconds=3)
+        self.begin = behind.begin
+        self.story = self._away
+
+    def _away(self) -> None:
+        self.silent = set(range(self.begin, self.begin + 6))
+        for rule in ("off", "gateway"):
+            alarm = self._alarm(rule, self.received(self.begin - 1) + timedelta(seconds=SILENCE))
+            alarm.tell("resolved", self.received(self.begin + 6), "resolved")
+        self._alarm("gateway", self.received(SLOTS - 1) + timedelta(seconds=SILENCE))
 
 
 def day_before(now: datetime, devices: int) -> Day:

@@ -31,7 +31,7 @@ from runtime.kafka import KafkaSettings, declare_topics
 from schemas import wire
 from schemas.envelope import Envelope
 from schemas.timestamps import to_micros
-from schemas.topics import ALARM_ACTIONS, ALARMS, CLOCK, raw_topic, topic_specs
+from schemas.topics import ALARM_ACTIONS, ALARMS, CAUSES, CLOCK, VENDORS, raw_topic, topic_specs
 from sinks.delta import run_delta_sink
 from sinks.diff import Scope, diff
 from sinks.location import LakeLocation
@@ -40,7 +40,7 @@ from streams.ids import NAMESPACE
 from streams.settings import StreamSettings
 from tests.sinks.harness import count, until
 from tests.streams.harness import ROOT, read_all
-from tests.streams.scripted_day import ALLOWANCE, RULES, Act, Day, Sent, Told, chunks, day_before
+from tests.streams.scripted_day import ALLOWANCE, ATTRIBUTES, GROUPS, RULES, Act, Day, Sent, Told, chunks, day_before
 
 RAW = raw_topic("wayscloud")
 PARTITIONS = 2
@@ -70,6 +70,8 @@ class Fleet:
             "FLEETLAKE_STREAM__RULES_FILE": str(self.folder / "rules.json"),
             "FLEETLAKE_STREAM__TICK_SECONDS": "0",  # the script has its own
             "FLEETLAKE_STREAM__LATE_ALLOWANCE_SECONDS": str(ALLOWANCE),
+            "FLEETLAKE_STREAM__GROUPS": json.dumps(GROUPS),
+            "FLEETLAKE_STREAM__ATTRIBUTES": json.dumps(ATTRIBUTES),
         }
 
     async def rules(self, *arguments: str) -> str:
@@ -163,8 +165,9 @@ async def write_sent(producer: AIOKafkaProducer, fleet: Fleet, sent: list[Sent])
 async def write_ticks(producer: AIOKafkaProducer, fleet: Fleet, at: datetime) -> None:
     """Say that all received before `at` is in the raw topic; every message of the script gives readings."""
     for partition, offset in fleet.told_to.items():
-        tick = wire.ClockTick("wayscloud", at, offset, -1)
-        await producer.send_and_wait(CLOCK, wire.encode(tick), partition=partition)
+        for vendor in VENDORS:  # the others have sent nothing
+            tick = wire.ClockTick(vendor, at, offset if vendor == "wayscloud" else -1, -1)
+            await producer.send_and_wait(CLOCK, wire.encode(tick), partition=partition)
 
 
 async def told(kafka: str) -> list[Told]:
@@ -224,9 +227,9 @@ def assert_equal(found: list[Told], day: Day) -> None:
 
 
 async def copied(old: Fleet, new: Fleet) -> None:
-    """The raw topic and the operators' actions, as they were written."""
+    """The raw topic, the operators' actions and what inhibited others, as they were written."""
     async with AIOKafkaProducer(bootstrap_servers=new.kafka, acks="all", linger_ms=5) as producer:
-        for topic in (ALARM_ACTIONS, RAW):
+        for topic in (ALARM_ACTIONS, CAUSES, RAW):
             for records in (await read_all(old.kafka, topic, PARTITIONS)).values():
                 for record in records:
                     await producer.send(

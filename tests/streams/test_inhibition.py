@@ -18,6 +18,7 @@ from schemas.topics import ALARM_STATE, ALARMS, CAUSES, READINGS, VENDORS
 from streams.causes import Causes
 from streams.detect import DetectOptions, DetectStep
 from streams.hours import NEVER
+from streams.judging import MOST_UNJUDGED
 from tests.streams.detecting import Consumed, action, at, device, millis, record, rule, tick
 
 WAIT = 5
@@ -52,6 +53,7 @@ class Partitions:
         self.log: list[Consumed] = []
         self.read: dict[int, int] = dict.fromkeys(self.numbers, 0)
         self.acts: list[Consumed] = []
+        self.now = 0.0
         self.seen: dict[int, int] = dict.fromkeys(self.numbers, -1)
         self.events: list[wire.AlarmEvent] = []
         self.steps = {number: self._new(number) for number in self.numbers}
@@ -105,7 +107,7 @@ class Partitions:
                 self.hear(number)
 
     def _run(self, number: int, *records: Consumed) -> None:
-        for output in self.steps[number].process(records, 0):
+        for output in self.steps[number].process(records, round(self.now * 1e6)):
             assert output.key is not None
             if output.topic == ALARM_STATE:
                 self.states[number][output.key] = output.value or b""
@@ -191,10 +193,18 @@ def test_a_cause_that_comes_within_the_wait_inhibits(seconds: float, kinds: list
 def test_without_news_of_causes_it_is_judged_after_all() -> None:
     found = fleet()
     found.feed(heard(0, 0, SENSOR))
-    for minute in range(1, 20):
-        found.feed(heard(minute, 70 + minute * 60, SENSOR))
-        found.tick(1, 70 + minute * 60)
-    assert ("triggered", 62) in found.of_device(SENSOR)
+    for second in range(100, 1100, 100):
+        found.now = second
+        found.tick(1, second)
+        assert found.of_device(SENSOR) == ([("triggered", 62)] if second > 900 else [])
+
+
+def test_of_too_much_that_waits_the_oldest_is_judged() -> None:
+    hot = {"rule_type": "threshold", "config": {"metric": "t", "operator": "gt", "value": 40}, "auto_resolve": True}
+    found = fleet(GATEWAY_OFFLINE, rule(1, 0, "hot", inhibited_by=BY_DEVICE, cooldown_seconds=0, **hot))
+    for number in range(MOST_UNJUDGED + 3):
+        found.feed(heard(number, number, SENSOR, t=20.0 if number % 2 else 50.0))
+    assert found.of_device(SENSOR) == [("triggered", 0), ("resolved", 1), ("triggered", 2)]
 
 
 def test_devices_of_a_site_and_levels_of_causes() -> None:
