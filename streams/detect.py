@@ -143,7 +143,8 @@ class DetectStep:
         self._told_causes: list[wire.CauseHistory] = []
         self._told_to = -1
         self._known: tuple[int, ...] = ()
-        self._news = (-1, 0)
+        self._news: tuple[int, int] | None = None
+        """What was known of causes, and since when by the clock."""
         self._bugs: set[str] = set()
         self._read: Callable[[Record], list[wire.AlarmEvent]] = self._readings if self._of_readings else self._events
         own = (Followed(ALARM_ACTIONS), Followed(CLOCK, from_end=True))
@@ -394,7 +395,7 @@ class DetectStep:
     def _lose_patience(self, now_us: int) -> None:
         """Give up waiting for causes when no more has been told of them for too long, by the clock."""
         known = self._causes.known(0)
-        if known != self._news[0] or not self._waiting:
+        if self._news is None or known != self._news[0] or not self._waiting:
             self._news = (known, now_us)
         self._causes.given_up = now_us - self._news[1] > _PATIENCE
 

@@ -199,6 +199,16 @@ def test_without_news_of_causes_it_is_judged_after_all() -> None:
         assert found.of_device(SENSOR) == ([("triggered", 62)] if second > 900 else [])
 
 
+def test_a_restart_before_anything_was_told_of_causes_waits_as_long() -> None:
+    found = fleet()
+    found.now = 10**9
+    found.feed(heard(0, 0, SENSOR))
+    found.tick(1, 100)
+    found.restart(1)
+    found.tick(1, 200)
+    assert found.of_device(SENSOR) == []
+
+
 def test_of_too_much_that_waits_the_oldest_is_judged() -> None:
     hot = {"rule_type": "threshold", "config": {"metric": "t", "operator": "gt", "value": 40}, "auto_resolve": True}
     found = fleet(GATEWAY_OFFLINE, rule(1, 0, "hot", inhibited_by=BY_DEVICE, cooldown_seconds=0, **hot))
