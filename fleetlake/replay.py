@@ -25,7 +25,7 @@ from deltalake.exceptions import TableNotFoundError
 
 from fleetlake.errors import UserError
 from fleetlake.reading import FETCH_RECORDS, Kept, read_whole
-from fleetlake.replay_alarms import Detection, NotAlone, followed_topics, last_ticks, unknown
+from fleetlake.replay_alarms import Detection, followed_topics, last_ticks, unknown
 from runtime.kafka import KafkaSettings
 from runtime.reading import read_stretches, reading
 from schemas import wire
@@ -104,11 +104,7 @@ class Replay:
 
     async def _detect(self, vendors: Sequence[str], tell: Callable[[str], None], anyway: bool) -> None:
         """Set detecting up, if it can be exact or is wanted anyway."""
-        try:
-            followed = await followed_topics(self._kafka)
-        except NotAlone as error:
-            tell(f"alarms are not made anew: {error}")
-            return
+        followed = await followed_topics(self._kafka)
         reasons = [*[why for vendor in vendors if (why := await self._incomplete(vendor))], *unknown(followed)]
         if reasons:
             said = "alarms may differ from what they were" if anyway else "alarms are not made anew"

@@ -1,8 +1,9 @@
 """Alarms made anew beside `fleetlake replay`: the stream's own steps, in process, without a topic between them.
 
 That is exact because an alarm's life depends on its device's records, in their order, and on times that stand in them
-(docs/adr/0007-alarm-time.md): rules and actions are told beforehand, since they have their place by when they were
-written; of the clock ticks only the last ones matter, which say how far time had come.
+(docs/adr/0007-alarm-time.md): rules, actions, and what other devices' alarms caused in the first run are told
+beforehand, since they have their place by their times; of the clock ticks only the last ones matter, which say how far
+time had come.
 """
 
 from __future__ import annotations
@@ -19,11 +20,6 @@ from streams.detect import DetectOptions, DetectStep
 from streams.step import Output
 
 _TAIL = 2000
-_SOME = 100
-
-
-class NotAlone(Exception):
-    """Alarms cannot be made anew device by device; the message says why."""
 
 
 class Detection:
@@ -65,8 +61,9 @@ class Detection:
         known = self._steps.get((topic, partition))
         if known is None:
             known = self._steps[topic, partition] = DetectStep(topic, partition, self._options)
+            known.expect({name: set(whole.end) for name, whole in self._followed.items()})
             for followed in known.follows:
-                if followed.from_end or followed.topic not in self._followed:
+                if followed.from_end:
                     continue
                 whole = self._followed[followed.topic].records
                 for number in whole if followed.all_partitions else [partition]:
@@ -84,11 +81,8 @@ def _events(step: DetectStep, records: Sequence[Record]) -> list[wire.AlarmEvent
 
 
 async def followed_topics(kafka: KafkaSettings) -> dict[str, Whole]:
-    """What detecting follows, as it stands in Kafka; of causes, whether there are any."""
-    found = {topic: await read_whole(kafka, topic) for topic in (RULES, MAINTENANCE, DEVICES, ALARM_ACTIONS)}
-    if await read_tail(kafka, CAUSES, _SOME):
-        raise NotAlone("alarms of some devices inhibit those of others, and devices are detected apart here")
-    return found
+    """What detecting follows, as it stands in Kafka."""
+    return {topic: await read_whole(kafka, topic) for topic in (RULES, MAINTENANCE, CAUSES, DEVICES, ALARM_ACTIONS)}
 
 
 def unknown(followed: Mapping[str, Whole]) -> list[str]:

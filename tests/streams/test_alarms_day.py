@@ -304,7 +304,9 @@ async def made_anew(fleet: Fleet) -> None:
     stop.set()
     await sink
     location = LakeLocation(str(live / "lake"))
-    settings = StreamSettings(late_allowance_seconds=ALLOWANCE)
+    settings = StreamSettings.model_validate(
+        {"late_allowance_seconds": ALLOWANCE, "groups": GROUPS, "attributes": ATTRIBUTES}
+    )
     since = datetime.now(UTC) - timedelta(days=3)
     said: list[str] = []
     await Replay(kafka, settings, location, rebuilt, since).run(["wayscloud"], said.append)
