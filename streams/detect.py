@@ -90,6 +90,8 @@ class _Ticks:
         """Offset of the raw record that the last record was made of."""
         self.reached = -1
         """All that was received before this has been read."""
+        self.newest = -1
+        """The furthest raw record that a tick spoke of."""
         self._waiting: deque[tuple[int, int]] = deque()
 
     def add(self, at: int, read_to: int) -> None:
@@ -97,6 +99,7 @@ class _Ticks:
         if len(self._waiting) > 1:
             self._waiting.pop()
         self._waiting.append((at, read_to))
+        self.newest = max(self.newest, read_to)
         self.settle()
 
     def settle(self) -> None:
@@ -359,8 +362,20 @@ class DetectStep:
         """All that was received before this, from whichever vendor, has been read."""
         return min(ticks.reached for ticks in self._ticks.values())
 
+    def pass_over(self) -> Callable[[], None] | None:
+        """See `FollowingStep.pass_over`. What ticks speak of is then behind, too: they come after their readings."""
+        if not self._is_idle:
+            return None
+        newest = {vendor: ticks.newest for vendor, ticks in self._ticks.items()}
+
+        def passed() -> None:
+            for vendor, offset in newest.items():
+                self._see(vendor, max(offset, self._ticks[vendor].seen))
+
+        return passed
+
     @property
-    def idle(self) -> bool:
+    def _is_idle(self) -> bool:
         """Without rules and without states of earlier ones, readings need not even be read."""
         return self._of_readings and self._book.is_empty and not self._machines
 
@@ -372,7 +387,7 @@ class DetectStep:
         """Apply the records, in order; then what is due by the ticks; then write the states that changed."""
         outputs: list[Output] = []
         self._take_rules()
-        if records and not self.idle:
+        if records and not self._is_idle:
             for record in records:
                 self._process(record, outputs)
         for vendor, ticks in self._ticks.items():
@@ -508,15 +523,15 @@ class DetectStep:
         self._waiting.discard(device)
         return Output(ALARM_STATE, key, None)
 
-    def _seen(self, vendor: str, origin: wire.Origin) -> None:
+    def _see(self, vendor: str, offset: int) -> None:
         ticks = self._ticks.get(vendor)
-        if ticks is not None and ticks.seen != origin.offset:
-            ticks.seen = origin.offset
+        if ticks is not None and ticks.seen != offset:
+            ticks.seen = offset
             self._seen_changed = True
 
     def _readings(self, record: Record) -> list[wire.AlarmEvent]:
         observation = wire.decode_observation(record.value or b"")
-        self._seen(observation.vendor, observation.origin)
+        self._see(observation.vendor, observation.origin.offset)
         return self.observe(observation, wire.Origin(record.topic, record.partition, record.offset))
 
     def observe(self, observation: wire.Observation, origin: wire.Origin) -> list[wire.AlarmEvent]:
@@ -556,7 +571,7 @@ class DetectStep:
 
     def _events(self, record: Record) -> list[wire.AlarmEvent]:
         told = wire.decode_event_set(record.value or b"")
-        self._seen(told.vendor, told.origin)
+        self._see(told.vendor, told.origin.offset)
         split_device_id(told.device_id)  # raises before anything has changed
         events: list[wire.AlarmEvent] = []
         if any(is_vendor_alarm(told.vendor, event.type) for event in told.events):

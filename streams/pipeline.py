@@ -236,10 +236,11 @@ class Pipeline:
         self._queue.append(batch)
         self._changed.set()
 
-    @property
-    def passes_over(self) -> bool:
-        """Whether the input need not be read now."""
-        return self.restored.is_set() and bool(self.follows) and cast(FollowingStep, self.step).idle
+    def pass_over(self) -> Callable[[], None] | None:
+        """See `FollowingStep.pass_over`."""
+        if not self.restored.is_set() or not self.follows:
+            return None
+        return cast(FollowingStep, self.step).pass_over()
 
     @property
     def waiting_records(self) -> int:
@@ -332,6 +333,9 @@ class Pipeline:
         self.busy_since = self.busy_since or started
         batches = self._take()
         records = batches[0].records if len(batches) == 1 else list(chain.from_iterable(b.records for b in batches))
+        for batch in batches:
+            if batch.passed is not None:
+                batch.passed()
         now_us = time.time_ns() // 1000
         outputs = self.step.process(records, now_us)
         step_seconds = time.monotonic() - started
@@ -507,9 +511,9 @@ class Pipelines:
         if tp in self._running:
             self._running[tp][0].positioned(start, epoch)
 
-    def passes_over(self, tp: TP) -> bool:
-        """See `PartitionOwner.passes_over`."""
-        return tp in self._running and self._running[tp][0].passes_over
+    def pass_over(self, tp: TP) -> Callable[[], None] | None:
+        """See `PartitionOwner.pass_over`."""
+        return self._running[tp][0].pass_over() if tp in self._running else None
 
     async def close_partitions(self) -> None:
         """Finish running transactions within `close_timeout`, stop all producers, drop what waits."""

@@ -93,9 +93,11 @@ class FollowingStep(Step, Protocol):
         """Whether `process` is to be called even without records."""
         ...
 
-    @property
-    def idle(self) -> bool:
-        """Whether `process` would make nothing of any record now, so that the input need not even be read."""
+    def pass_over(self) -> Callable[[], None] | None:
+        """None while records are wanted; else `process` would make nothing of any, and the input need not be read.
+
+        The result is called when all that was written before this call has been left unread.
+        """
         ...
 
     def expect(self, partitions: Mapping[str, set[int]]) -> None:

@@ -61,6 +61,8 @@ class RecordBatch:
     """None where the partition is passed over."""
     size: int
     """Estimated bytes of memory."""
+    passed: Callable[[], None] | None = None
+    """To be called where the partition is passed over."""
 
 
 class PartitionOwner(Protocol):
@@ -78,8 +80,8 @@ class PartitionOwner(Protocol):
         """End or abandon what is running: all partitions are revoked."""
         ...
 
-    def passes_over(self, tp: TP) -> bool:
-        """Whether nothing would be made of this partition's records now, so that they need not be fetched."""
+    def pass_over(self, tp: TP) -> Callable[[], None] | None:
+        """None while the partition's records are wanted; else see `streams.step.FollowingStep.pass_over`."""
         ...
 
     def fail(self, error: BaseException) -> None:
@@ -389,17 +391,18 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
         if not self.flow_active:
             return
         now = asyncio.get_running_loop().time()
-        passed = {tp for tp in self._next if self._owner.passes_over(tp)}
+        told = {tp: call for tp in self._next if (call := self._owner.pass_over(tp)) is not None}
+        passed = told.keys()
         if passed == self._passed and (not passed or now < self._pass_at):
             return
         epoch = self._epoch
-        moved = await self._thread.pass_over(passed)
+        moved = await self._thread.pass_over(set(passed))
         if epoch != self._epoch:
             await self._put_back(set(moved))
             return
-        self._passed, self._pass_at = passed, now + _PASS_SECONDS
+        self._passed, self._pass_at = set(passed), now + _PASS_SECONDS
         for tp, end in moved.items():
-            await self._deliver(tp, FetchedPartition([], end, end), epoch)
+            await self._deliver(tp, FetchedPartition([], end, end), epoch, told[tp])
 
     def _fetchable(self) -> set[TP]:
         if not self.flow_active or not self._next:
@@ -417,9 +420,11 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
         half = self._buffer_bytes // 2
         return half // len(self._next) + max(0, half - sum(self._held.values())) // 2
 
-    async def _deliver(self, tp: TP, part: FetchedPartition, epoch: int) -> None:
+    async def _deliver(
+        self, tp: TP, part: FetchedPartition, epoch: int, passed: Callable[[], None] | None = None
+    ) -> None:
         size = memory_bytes(part.records) if part.records else 0
-        batch = RecordBatch(tp, epoch, self._next[tp], part.next_offset, part.end_offset, part.records, size)
+        batch = RecordBatch(tp, epoch, self._next[tp], part.next_offset, part.end_offset, part.records, size, passed)
         self._next[tp] = part.next_offset
         self._held[tp] = self._held.get(tp, 0) + size
         message = ConsumerMessage(

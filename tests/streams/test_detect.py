@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -68,6 +69,21 @@ def test_a_tick_waits_until_what_it_speaks_of_was_read() -> None:
     assert fleet.feed(record(1, 200, {"t": 1})) == []
     assert fleet.follow(tick(501, 1)) == ["off:triggered"]
     assert fleet.alarm.triggered_at == at(500)
+
+
+def test_without_rules_readings_need_not_be_read_and_ticks_do_not_wait_for_them() -> None:
+    fleet = Detecting()
+    fleet.follow(tick(400, 5))
+    behind = fleet.step.pass_over()
+    fleet.follow(tick(500, 7))
+    assert behind is not None
+    behind()
+    fleet.feed()
+    assert msgspec.msgpack.decode(fleet.state[b"telemetry.readings.v1#seen"]) == {"wayscloud": 5}, "7 may be unread"
+    fleet.follow(rule(0, -10, "off", **OFFLINE))
+    assert fleet.step.pass_over() is None
+    events = Detecting(topic=EVENTS)
+    assert events.step.pass_over() is None, "vendors' own alarms need no rule"
 
 
 def test_ticks_of_another_vendor_say_nothing() -> None:

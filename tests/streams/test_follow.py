@@ -20,7 +20,6 @@ class Listening:
     state_window_seconds = None
     follows: Sequence[Followed] = (Followed("side"),)
     pending = False
-    idle = False
 
     def __init__(self) -> None:
         self.given: list[str] = []
@@ -30,6 +29,9 @@ class Listening:
 
     def expect(self, partitions: Mapping[str, set[int]]) -> None:
         self.given.append(f"expect {partitions}")
+
+    def pass_over(self) -> None:
+        return None
 
     def follow(self, record: Record) -> None:
         self.given.append(f"followed {record.offset}")

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from runtime.kafka import KafkaSettings
@@ -109,14 +109,17 @@ class Idle(Numbered):
     """Wants no records until there is one on the topic it follows; like the detection of alarms without rules."""
 
     pending = False
-    idle = True
 
     def __init__(self, out: str, state: str) -> None:
         super().__init__(out, state)
         self.follows = (Followed(os.environ["FOLLOWED"]),)
+        self.idle = True
 
     def expect(self, partitions: Mapping[str, set[int]]) -> None:
         assert set(partitions) == {os.environ["FOLLOWED"]}
+
+    def pass_over(self) -> Callable[[], None] | None:
+        return (lambda: None) if self.idle else None
 
     def follow(self, record: Record) -> None:
         self.idle = record.value == b"sleep"
