@@ -95,8 +95,9 @@ def scan(
 def _url_of_lake(connection: duckdb.DuckDBPyConnection) -> str | None:
     """By what is published; None where the lake is a folder, or empty."""
     # As JSON, since a file that an older version has published lacks the column.
-    row = connection.execute("SELECT to_json(p)->>'location' FROM published p LIMIT 1").fetchone()
-    location = row[0] if row else None
+    # All rows, so that the caller's connection has no unfinished result.
+    rows = connection.execute("SELECT to_json(p)->>'location' FROM published p LIMIT 1").fetchall()
+    location = rows[0][0] if rows else None
     return location.rpartition("/")[0] if location and "://" in location else None
 
 
