@@ -150,10 +150,11 @@ def test_old_log_entries_go_by_upkeep_alone_and_two_at_a_time_hurt_nobody(tmp_pa
     table = location.open("readings")
     table.alter.set_table_properties({"delta.logRetentionDuration": "interval 1 millisecond"})
     log = tmp_path / "lake" / "readings" / "_delta_log"
+    row = rows_of_another(location)
     for _ in range(60):
-        write_deltalake(table, rows_of_another(location), mode="append")
+        write_deltalake(table, row, mode="append")
     table.create_checkpoint()
-    write_deltalake(table, rows_of_another(location), mode="append")
+    write_deltalake(table, row, mode="append")
     entries = len(list(log.glob("*.json")))
     assert entries > 60
     table.create_checkpoint()  # so that none of them reads an older one, which another may delete
