@@ -125,7 +125,8 @@ def test_results_have_their_shape_and_parts_are_replaced(tmp_path: Path) -> None
 
 def test_recorded_results_keep_to_the_shape() -> None:
     recorded = load(Path(__file__).parents[2] / "bench" / "results.json")
-    assert all(f.min <= f.median <= f.max and f.runs >= 3 for f in recorded)
+    assert all(f.min <= f.median <= f.max for f in recorded)
+    assert {f.metric for f in recorded if f.runs < 3} <= {"reading_bytes"}  # the same files each time
 
 
 def test_cpu_and_memory_are_those_of_the_whole_tree_and_nothing_is_left(tmp_path: Path) -> None:
