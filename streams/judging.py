@@ -10,7 +10,7 @@ A silence that could not trigger is tried again at the moment its causes are ove
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,15 +114,18 @@ class Judging:
 
     def _evaluate(
         self, rule: CompiledRule, holds: bool | None, at: int, facts: Mapping[str, Any], subject: Subject
-    ) -> Iterator[wire.AlarmEvent]:
+    ) -> Iterable[wire.AlarmEvent]:
         """The condition is true or false at `at`."""
-        if level := rule.level or self._waiting_level(rule.id):
+        own = self.state
+        level = rule.level
+        if not level and (own.unjudged or own.retried):
+            level = self._waiting_level(rule.id)
+        if level:
             self._postpone(rule.id, level, holds, at, facts, subject)
-            return
-        state = self.state.rules.get(rule.id)
-        if holds is None or (state is None and not holds):
-            return
-        yield from self._judged(rule, holds, at, facts, subject, False, self.state.clock)
+            return ()
+        if holds is None or (not holds and rule.id not in own.rules):
+            return ()
+        return self._judged(rule, holds, at, facts, subject, False, own.clock)
 
     def _judged(
         self,
