@@ -24,8 +24,8 @@ import pyarrow.dataset as ds
 from deltalake.exceptions import TableNotFoundError
 
 from fleetlake.errors import UserError
-from fleetlake.reading import FETCH_RECORDS, Kept, read_whole
 from fleetlake.replay_alarms import Detection, followed_topics, last_ticks, unknown
+from fleetlake.replay_topics import FETCH_RECORDS, Kept, read_whole
 from runtime.kafka import KafkaSettings
 from runtime.reading import read_stretches, reading
 from schemas import wire

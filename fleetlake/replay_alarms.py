@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fleetlake.reading import Kept, Whole, read_tail, read_whole
+from fleetlake.replay_topics import Kept, Whole, read_tail, read_whole
 from runtime.kafka import KafkaSettings
 from schemas import wire
 from schemas.consumed import Record

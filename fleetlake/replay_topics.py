@@ -1,4 +1,4 @@
-"""Reading topics from one offset to another, as no member of any group: for `replay`."""
+"""Whole topics and their ends, as `replay` reads them."""
 
 from __future__ import annotations
 
