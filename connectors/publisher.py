@@ -132,6 +132,11 @@ class Publisher:
         return f"Kafka is away: {self._away}" if self._away else None
 
     @property
+    def away(self) -> bool:
+        """Whether Kafka is known to be away. Not so while the first connection is still being made: then waiting pays."""
+        return self._said_so
+
+    @property
     def defect(self) -> str | None:
         """What broke publishing for good, which only a restart mends; None as long as nothing did. A liveness probe."""
         return f"publishing failed: {self._broken.exception()!r}" if self._broken.done() else None

@@ -43,7 +43,7 @@ async def read_body(request: web.Request, limit: int) -> Body:
 
 async def settled(publisher: Publisher, record: Envelope | Device | DeadLetter, timeout: float) -> bool:
     """Whether Kafka has acknowledged the record within `timeout` seconds; False at once while Kafka is away."""
-    if publisher.problem:
+    if publisher.away:
         return False
     try:
         async with asyncio.timeout(timeout):

@@ -208,6 +208,16 @@ async def test_alerts_need_the_secret_and_keep_to_the_rate(publisher: Publisher,
         assert (await post(alert(), device="other"))[0] == 200
 
 
+async def test_an_alert_that_comes_before_the_publisher_is_connected_waits_for_it(
+    kafka_settings: KafkaSettings, tmp_path: Path
+) -> None:
+    publisher = Publisher(kafka_settings)
+    async with webhook(publisher, tmp_path) as post:
+        assert publisher.problem and not publisher.away
+        assert (await post(alert()))[0] == 200
+    await publisher.stop()
+
+
 async def test_no_alert_is_acknowledged_while_kafka_is_away(tmp_path: Path) -> None:
     nowhere = Publisher(KafkaSettings(bootstrap_servers="127.0.0.1:9"))
     await nowhere.start()
