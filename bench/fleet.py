@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.job import Job, live_envelope
@@ -121,10 +122,12 @@ async def flood(site: Site, records: Iterable[Record], begins: Callable[[], None
             await delivery
 
 
-async def feed(site: Site, job: Job, rate: float, seconds: float) -> int:
+async def feed(
+    site: Site, job: Job, rate: float, seconds: float, stored: Callable[[str], None] = lambda envelope_id: None
+) -> int:
     """Write live messages to the raw topic at so many a second, by the connectors' own publisher; returns how many.
 
-    Returns when the broker has all of them.
+    Returns when the broker has all of them; `stored` is told of each when it has it.
     """
     sent, last = 0, None
     async with Publisher(KafkaSettings(bootstrap_servers=site.kafka.bootstrap)) as publisher:
@@ -133,9 +136,15 @@ async def feed(site: Site, job: Job, rate: float, seconds: float) -> int:
         started = time.monotonic()
         while (elapsed := time.monotonic() - started) < seconds:
             for number in range(sent, int(elapsed * rate) + 1):
-                last = await publisher.publish_soon(live_envelope(job, number, time.time_ns() // 1000))
+                envelope = live_envelope(job, number, time.time_ns() // 1000)
+                last = await publisher.publish_soon(envelope)
+                last.add_done_callback(partial(_tell, stored, envelope.id))
                 sent = number + 1
             await asyncio.sleep(_TICK_SECONDS)
         if last is not None:
             await last  # the context waits for the others
     return sent
+
+
+def _tell(stored: Callable[[str], None], envelope_id: str, _: asyncio.Future[None]) -> None:
+    stored(envelope_id)

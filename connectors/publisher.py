@@ -133,7 +133,7 @@ class Publisher:
 
     @property
     def away(self) -> bool:
-        """Whether Kafka is known to be away. Not so while the first connection is still being made: then waiting pays."""
+        """Whether Kafka is known to be away; not while the first connection is being made, for which one can wait."""
         return self._said_so
 
     @property

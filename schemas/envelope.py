@@ -75,46 +75,75 @@ class EnvelopeError(ValueError):
 _often = lru_cache(maxsize=65_536)(bytes.decode)
 """Decodes what a few values, or as many as there are devices, are sent of: one text each in memory, its hash known."""
 
+
+@lru_cache(maxsize=65_536)
+def _route(kind: bytes, source: bytes, subject: bytes, content_type: bytes) -> tuple[str, str, str, str]:
+    """Type, source, device and content type, which repeat together."""
+    return _often(kind), _often(source), _often(subject), _often(content_type) or JSON
+
+
 _NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 _REQUIRED = ("ce_id", "ce_type", "ce_source", "ce_subject", "ce_receivedat")
 _KNOWN = frozenset({*_REQUIRED, "ce_specversion", "ce_time", "content-type"})
+_AS_WRITTEN = ("ce_specversion", *_REQUIRED, "content-type", "ce_time")
+"""The order in which `Envelope.headers` writes what most messages have."""
 
 
 def read_envelope(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
     """The envelope of a Kafka record. EnvelopeError where a required attribute is missing or unreadable."""
-    found: dict[str, bytes | None] = dict(headers)
-    attributes: Mapping[str, str] = _NO_ATTRIBUTES
     try:
-        if not _KNOWN.issuperset(found):
-            found = {name.lower(): text for name, text in headers}
-            others = sorted(name for name in found.keys() - _KNOWN if name.startswith("ce_"))
-            attributes = {name[3:]: (found[name] or b"").decode() for name in others}
-        identity = found.get("ce_id")
-        kind = found.get("ce_type")
-        source = found.get("ce_source")
-        subject = found.get("ce_subject")
-        received = found.get("ce_receivedat")
-        if not (identity and kind and source and subject and received):
-            missing = next(name for name in _REQUIRED if not found.get(name))
-            raise EnvelopeError(f"header {missing} is missing")
-        time = found.get("ce_time")
-        return Envelope(
-            identity.decode(),
-            _often(kind),
-            _often(source),
-            _often(subject),
-            parse_iso(received.decode()),
-            value or b"",
-            parse_iso(time.decode()) if time else None,
-            _often(found.get("content-type") or b"") or JSON,
-            attributes,
-        )
+        if len(headers) == len(_AS_WRITTEN) and (found := _read_as_written(value, headers)) is not None:
+            return found
+        return _read_any_order(value, headers)
     except UnicodeDecodeError as error:
         raise EnvelopeError("a header is not UTF-8") from error
     except EnvelopeError:
         raise
     except (ValueError, OverflowError) as error:
         raise EnvelopeError(f"header ce_receivedat or ce_time: {error}") from error
+
+
+def _read_as_written(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> Envelope | None:
+    """The envelope as our connectors write it, in half the time; None where anything is otherwise."""
+    (n0, _), (n1, identity), (n2, kind), (n3, source), (n4, subject), (n5, received), (n6, content), (n7, time) = (
+        headers
+    )
+    if (n0, n1, n2, n3, n4, n5, n6, n7) != _AS_WRITTEN:
+        return None
+    if not (identity and kind and source and subject and received and content and time):
+        return None
+    route = _route(kind, source, subject, content)
+    at, told = parse_iso(received.decode()), parse_iso(time.decode())
+    return Envelope(identity.decode(), route[0], route[1], route[2], at, value or b"", told, route[3], _NO_ATTRIBUTES)
+
+
+def _read_any_order(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
+    found: dict[str, bytes | None] = dict(headers)
+    attributes: Mapping[str, str] = _NO_ATTRIBUTES
+    if not _KNOWN.issuperset(found):
+        found = {name.lower(): text for name, text in headers}
+        others = sorted(name for name in found.keys() - _KNOWN if name.startswith("ce_"))
+        attributes = {name[3:]: (found[name] or b"").decode() for name in others}
+    identity = found.get("ce_id")
+    kind = found.get("ce_type")
+    source = found.get("ce_source")
+    subject = found.get("ce_subject")
+    received = found.get("ce_receivedat")
+    if not (identity and kind and source and subject and received):
+        missing = next(name for name in _REQUIRED if not found.get(name))
+        raise EnvelopeError(f"header {missing} is missing")
+    time = found.get("ce_time")
+    return Envelope(
+        identity.decode(),
+        _often(kind),
+        _often(source),
+        _often(subject),
+        parse_iso(received.decode()),
+        value or b"",
+        parse_iso(time.decode()) if time else None,
+        _often(found.get("content-type") or b"") or JSON,
+        attributes,
+    )
 
 
 class ReadBack(msgspec.Struct, frozen=True):

@@ -94,7 +94,7 @@ def build_app(
     observer: Observer | None = None,
     options: PipelineOptions | None = None,
     group_instance_id: str | None = None,
-    buffer_bytes: int = 64 << 20,
+    buffer_bytes: int = 128 << 20,
     heartbeat_seconds: float = 1.0,
 ) -> Streams:
     """Make a worker that runs `steps[topic](topic, partition)` for each partition of the input topics it is assigned.

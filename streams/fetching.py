@@ -7,6 +7,7 @@ skips what `read_committed` has to skip, and leaves aiokafka's buffers and posit
 
 from __future__ import annotations
 
+import time
 from collections.abc import Container, Sequence
 from typing import Any
 
@@ -54,6 +55,26 @@ def take(fetcher: Fetcher, wanted: Container[TopicPartition], limit: int) -> dic
         if isinstance(held, FetchResult) and not held.has_more():
             _let_go(fetcher, tp)
     return taken
+
+
+def keep_prompt(fetcher: Fetcher) -> None:
+    """Have no partition wait until a fetch that leaves it out has ended.
+
+    Aiokafka has one fetch at a time under way to a broker, without the partitions whose records still wait to be taken.
+    Where the others have nothing new, it would be answered after `fetch_max_wait_ms`, and whoever is done with what
+    waited gets nothing until then. So such a fetch asks only for what is there at once, as often as the back-off says.
+    """
+    plan, whole = fetcher._get_actions_per_node, fetcher._fetch_max_wait_ms
+
+    def planned(assignment: Any) -> Any:
+        fetcher._fetch_max_wait_ms = 0 if fetcher._records else whole
+        actions = plan(assignment)
+        if actions[0]:
+            for held in fetcher._records.values():
+                held._created = time.monotonic()  # from which its back-off counts
+        return actions
+
+    fetcher._get_actions_per_node = planned
 
 
 def _let_go(fetcher: Fetcher, tp: TopicPartition) -> None:

@@ -42,7 +42,8 @@ from streams.transport import RecordBatch
 
 log = logging.getLogger(__name__)
 
-_BUILDER_BYTES = 512 << 10  # one produce request a builder; below the broker's default limit of 1 MiB for a batch
+_SLICE_RECORDS = 1000  # the step lets the event loop go between slices: requests of other transactions go out meanwhile
+_BUILDER_BYTES = 960 << 10  # one produce request a builder; below the broker's default limit of 1 MiB for a batch
 _OPEN_TIMEOUT = 30.0
 _METADATA_TIMEOUT = 5.0
 _STOP_TIMEOUT = 3.0
@@ -268,7 +269,7 @@ class Pipeline:
                 if not self._queue:
                     await self._process_pending()
                     continue
-                prepared = self._prepare()
+                prepared = await self._prepare()
             prepared = await self._finish(prepared)
 
     @property
@@ -282,7 +283,7 @@ class Pipeline:
         now_us = time.time_ns() // 1000
         outputs = self.step.process((), now_us) if self._pending else ()
         if outputs or self._in_transaction:  # one may be open for records that a rebalance took back: none stays open
-            await self._commit(self._build(outputs, now_us // 1000), None)
+            await self._commit(self._build(outputs, now_us // 1000, {}), None)
         self.busy_since = None
 
     async def _pace(self) -> None:
@@ -327,7 +328,7 @@ class Pipeline:
             and size + queued.size <= self._options.max_batch_bytes
         )
 
-    def _prepare(self) -> _Prepared:
+    async def _prepare(self) -> _Prepared:
         """Run the step on what waits. Only in memory: whether it happened is decided by the commit."""
         started = time.monotonic()
         self.busy_since = self.busy_since or started
@@ -337,11 +338,17 @@ class Pipeline:
             if batch.passed is not None:
                 batch.passed()
         now_us = time.time_ns() // 1000
-        outputs = self.step.process(records, now_us)
-        step_seconds = time.monotonic() - started
-        return _Prepared(
-            batches, self._build(outputs, now_us // 1000), started, step_seconds, len(records), len(outputs)
-        )
+        built: dict[str, list[BatchBuilder]] = {}
+        step_seconds, records_out = 0.0, 0
+        for first in range(0, max(1, len(records)), _SLICE_RECORDS):
+            if first:
+                await asyncio.sleep(0)
+            before = time.monotonic()
+            outputs = self.step.process(records[first : first + _SLICE_RECORDS], now_us)
+            step_seconds += time.monotonic() - before
+            records_out += len(outputs)
+            self._build(outputs, now_us // 1000, built)
+        return _Prepared(batches, built, started, step_seconds, len(records), records_out)
 
     async def _finish(self, prepared: _Prepared) -> _Prepared | None:
         """Commit a transaction; where a full one waits, the step of it is run meanwhile, which is the result."""
@@ -367,7 +374,7 @@ class Pipeline:
             if self._is_full() and not self._closing:
                 await asyncio.sleep(0)  # the requests go out first: the broker works while the step does
                 self._not_before = time.monotonic() + self._min_interval
-                return self._prepare()
+                return await self._prepare()
             self._changed.clear()
             changed = asyncio.ensure_future(self._changed.wait())
             await asyncio.wait({committing, changed}, return_when=asyncio.FIRST_COMPLETED)
@@ -388,8 +395,10 @@ class Pipeline:
             max(0, (self.end_offset or 0) - next_offset),
         )
 
-    def _build(self, outputs: Sequence[Output], now_ms: int) -> dict[str, list[BatchBuilder]]:
-        built: dict[str, list[BatchBuilder]] = {}
+    def _build(
+        self, outputs: Sequence[Output], now_ms: int, built: dict[str, list[BatchBuilder]]
+    ) -> dict[str, list[BatchBuilder]]:
+        """Add the outputs to what is built by topic, which is the result."""
         for output in outputs:
             topic, key, value, headers = output
             builders = built.get(topic)

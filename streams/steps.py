@@ -63,6 +63,8 @@ class SeenIds:
         self.window_seconds = window_seconds
         self._max_ids = max_ids
         self._last_seen: OrderedDict[int, int] = OrderedDict()
+        self._expires = 0
+        """Nothing that is remembered expires before."""
 
     def __len__(self) -> int:
         return len(self._last_seen)
@@ -78,8 +80,14 @@ class SeenIds:
         if digest in seen:
             seen.move_to_end(digest)
         seen[digest] = second
-        while len(seen) > self._max_ids or second - next(iter(seen.values())) > self.window_seconds:
+        if second > self._expires or len(seen) > self._max_ids:
+            self._forget(second)
+
+    def _forget(self, now: int) -> None:
+        seen = self._last_seen
+        while len(seen) > self._max_ids or now - next(iter(seen.values())) > self.window_seconds:
             seen.popitem(last=False)
+        self._expires = next(iter(seen.values())) + self.window_seconds
 
     def add_new(self, digest: int, second: int) -> bool:
         """Remember the id unless it is a repeat; whether it was remembered. Both at once for the hot path."""

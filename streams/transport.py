@@ -35,7 +35,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from streams.fetching import FetchedRecord, memory_bytes, take
+from streams.fetching import FetchedRecord, keep_prompt, memory_bytes, take
 
 SCHEME = "kafka-batch"
 
@@ -102,7 +102,7 @@ class TransportOptions:
     fetch_wait_seconds: float = 0.5
     max_fetch_records: int = 5000
     max_partition_fetch_bytes: int = 1 << 20
-    buffer_bytes: int = 64 << 20
+    buffer_bytes: int = 128 << 20
 
 
 class RecordBatchSchema(Schema):  # type: ignore[misc]  # Faust is untyped here
@@ -152,6 +152,11 @@ class RecordBatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[
             fetch_max_wait_ms=int(options.fetch_wait_seconds * 1000),
             max_partition_fetch_bytes=options.max_partition_fetch_bytes,
         )
+
+    async def on_start(self) -> None:
+        """Called by Faust in the consumer's thread."""
+        await super().on_start()
+        keep_prompt(self._ensure_consumer()._fetcher)
 
     async def fetch(self, partitions: set[TP], timeout: float) -> dict[TP, FetchedPartition]:
         """Fetch what there is of these partitions, waiting up to `timeout` seconds for the first record."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -31,6 +32,28 @@ def test_an_envelope_survives_the_headers(envelope: Envelope) -> None:
     assert read_envelope(envelope.data, envelope.headers()) == envelope
     shouted = [(name.upper(), value) for name, value in envelope.headers()]
     assert read_envelope(envelope.data, shouted) == envelope
+
+
+SPOILT = st.sampled_from([None, b"", b"\xff", b"yesterday", b"1.0", b"2026-03-16T10:00:00Z"])
+
+
+@given(ENVELOPES, st.dictionaries(st.integers(0, 7), SPOILT, max_size=2), st.randoms())
+def test_the_order_of_headers_changes_nothing(
+    envelope: Envelope, spoilt: dict[int, bytes | None], random: Random
+) -> None:
+    written: list[tuple[str, bytes | None]] = list(envelope.headers())
+    for place, value in spoilt.items():
+        if place < len(written):
+            written[place] = (written[place][0], value)
+    shuffled = random.sample(written, len(written))
+    assert outcome(written) == outcome(shuffled)
+
+
+def outcome(headers: list[tuple[str, bytes | None]]) -> Envelope | str:
+    try:
+        return read_envelope(b"x", headers)
+    except EnvelopeError as error:
+        return str(error)
 
 
 def headers(**changes: bytes | None) -> list[tuple[str, bytes | None]]:

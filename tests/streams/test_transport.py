@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from faust.types import TP
 
 from runtime.kafka import KafkaSettings
+from schemas.consumed import Record
 from streams.app import Streams, build_app, run_streams
 from streams.fetching import FetchedRecord, memory_bytes
 from streams.pipeline import BatchStats, Pipeline, PipelineOptions, StreamsFailed
@@ -390,6 +391,34 @@ async def test_it_runs_in_a_loop_that_is_there_and_tells_how_it_is(
     began = time.monotonic()
     await running
     assert time.monotonic() - began < 10
+
+
+async def test_the_step_of_a_large_transaction_lets_the_loop_go_now_and_then(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    source, out = await make_topics(["in", "out"])
+    sizes: list[int] = []
+    turns: list[int] = []
+
+    class Sized(Numbered):
+        def process(self, records: Sequence[Record], now_us: int) -> list[Output]:
+            sizes.append(len(records))
+            asyncio.get_running_loop().call_soon(lambda: turns.append(len(sizes)))
+            return super().process(records, now_us)
+
+    observer, stop = Batches(), asyncio.Event()
+    settings = KafkaSettings(bootstrap_servers=kafka, application_id=f"app-{source}", session_timeout_seconds=6)
+    async with producer(kafka, max_batch_size=500_000) as client:
+        await produce(client, source, 0, records(3500))
+    streams = build_app(settings, {source: lambda topic, partition: Sized(out, "")}, tmp_path, observer=observer)
+    running = asyncio.create_task(run_streams(streams, stop))
+    await until(lambda: _is(lambda: sum(stats.records_in for stats in observer.seen) == 3500), 30)
+    stop.set()
+    await running
+    assert [stats.records_in for stats in observer.seen] == [3500], "one transaction"
+    assert sizes == [1000, 1000, 1000, 500]
+    assert turns == [1, 2, 3, 4], "others had their turn between the slices"
+    assert numbers((await read_all(kafka, out, 1))[0]) == [[0, offset] for offset in range(3500)]
 
 
 async def test_a_dead_fetcher_ends_the_worker(
