@@ -1,9 +1,9 @@
 """The job against the peers: a preloaded raw topic of two partitions in, normalised records on another topic out.
 
-One process of each system, each in its turn, run after run, on one broker. Times are the broker's: output topics bear
-LogAppendTime. From the first stamp to the last (fleetlake: until its commit is seen), counted are the records after the
-first stamp, so that start-up is nobody's burden and a large first batch nobody's gain. CPU seconds are taken over the
-same stretch, of the process and its children.
+One process of each system (and two of fleetlake's beside that), each in its turn, run after run, on one broker. Times
+are the broker's: output topics bear LogAppendTime. From the first stamp to the last (fleetlake: until its commit is
+seen), counted are the records after the first stamp, so that start-up is nobody's burden and a large first batch
+nobody's gain. CPU seconds are taken over the same stretch, of the process and its children.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bench.job import Job, Output, envelopes, verify
 from bench.kafka import APPEND_TIME, Kafka, broker, fill, raw_record, read_all
 from bench.part import Bench, progress
 from bench.process import Process, until
-from bench.results import OURS, Samples
+from bench.results import Samples
 from bench.systems import SYSTEMS, Place, System
 from schemas.topics import raw_topic
 
@@ -105,7 +105,7 @@ async def _run_once(kafka: Kafka, system: System, place: Place, job: Job) -> dic
     if not (verdict := verify(job, found)):
         raise WrongResult(str(verdict))
     return {
-        "records_per_second": _rate(stamps, window.done_ms if system.name == OURS else 0.0),
+        "records_per_second": _rate(stamps, window.done_ms if system.transactional else 0.0),
         "records_per_cpu_second": (job.messages - window.first_records) / (window.last_cpu - window.first_cpu),
         "peak_rss_bytes": process.peak_rss,
     }
@@ -133,7 +133,7 @@ async def _all_there(kafka: Kafka, system: System, place: Place, job: Job, recor
     """All outputs can be read: fleetlake commits its input offsets with them, others are counted."""
     if records < job.messages:
         return False
-    return system.name != OURS or await kafka.group_position(place.group, place.input) == job.messages
+    return not system.transactional or await kafka.group_position(place.group, place.input) == job.messages
 
 
 async def _commits(kafka: Kafka, place: Place, job: Job) -> None:

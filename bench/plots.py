@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib import pyplot
 
-from bench.results import OURS, Figure, load, ratio, shown
+from bench.results import OURS, OURS_TWICE, Figure, load, ratio, shown
 
 RESULTS = Path(__file__).with_name("results.json")
 FOLDER = Path(__file__).parents[1] / "docs" / "performance"
@@ -59,7 +59,7 @@ def _bars(axes: Any, figures: Sequence[Figure], title: str, scale: float = 1.0) 
     figures = sorted(figures, key=lambda f: f.median)
     medians = [f.median / scale for f in figures]
     errors = [[(f.median - f.min) / scale for f in figures], [(f.max - f.median) / scale for f in figures]]
-    colours = [_OURS if f.system == OURS else _THEIRS for f in figures]
+    colours = [_OURS if f.system in (OURS, OURS_TWICE) else _THEIRS for f in figures]
     bars = axes.barh([f.system for f in figures], medians, xerr=errors, color=colours, ecolor="#555555", capsize=3)
     axes.bar_label(bars, labels=[f"{value:,.0f}" for value in medians], padding=6, fontsize=8)
     axes.set_title(title, fontsize=10)

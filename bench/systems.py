@@ -1,9 +1,13 @@
-"""The systems that do the job, each an adapter: how it is installed, started and read. One process each."""
+"""The systems that do the job, each an adapter: how it is installed, started and read.
+
+One process each, and fleetlake with two workers beside that.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +17,7 @@ from pathlib import Path
 
 from bench import decoders
 from bench.job import Output
+from bench.results import OURS, OURS_TWICE
 from schemas.topics import READINGS
 from streams.pipeline import PipelineOptions
 
@@ -56,6 +61,8 @@ class System:
     output: str | None = None
     """The topic it writes to, where that cannot be chosen."""
     commits_to_kafka: bool = True
+    transactional: bool = False
+    """An output counts when its input offset is committed with it."""
 
 
 def fleetlake_start(place: Place, *arguments: str, extra: str = "", data: Path | None = None) -> Start:
@@ -160,9 +167,20 @@ def _start_telegraf(place: Place) -> Start:
     return Start([str(_CACHE / "telegraf" / "telegraf"), str(config)], {"GOMAXPROCS": str(min(2, os.cpu_count() or 1))})
 
 
-FLEETLAKE = System("fleetlake", _nothing, lambda place: fleetlake_start(place, "stream"), decoders.fleetlake, READINGS)
+def _start_two(place: Place) -> Start:
+    """Two workers of one group side by side, as `[pipeline] stream_workers = 2` has them."""
+    one = shlex.join(fleetlake_start(place, "stream").command)
+    return Start(["sh", "-c", f"{one} & {one} & wait"])
+
+
+def _fleetlake(name: str, start: Callable[[Place], Start]) -> System:
+    return System(name, _nothing, start, decoders.fleetlake, READINGS, transactional=True)
+
+
+FLEETLAKE = _fleetlake(OURS, lambda place: fleetlake_start(place, "stream"))
 SYSTEMS = (
     FLEETLAKE,
+    _fleetlake(OURS_TWICE, _start_two),
     System(
         "faust",
         _nothing,

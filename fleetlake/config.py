@@ -52,6 +52,13 @@ class PipelineSettings(BaseModel):
         default_factory=list, description="Vendors to connect to; none until you name them."
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    stream_workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Stream workers that `fleetlake up` runs, each a process on up to one core; those beyond the "
+        "number of [kafka] partitions have nothing to do.",
+    )
     health_host: str = Field(default="127.0.0.1", description="Address that /livez, /readyz and /metrics listen on.")
     health_port: int = Field(
         default=-1,

@@ -31,9 +31,6 @@ from schemas.topics import topic_specs
 
 log = logging.getLogger(__name__)
 
-STOP_ORDER = (("simulate",), ("connect", "alarms"), ("stream",), ("delta",), ("duckdb",), ("broker",))
-"""Upstream first, so that each stage can still hand on what it holds."""
-
 _READERS = {"normalise", "detect", "delta"}
 """What has to report that nothing is waiting before the pipeline is drained."""
 
@@ -69,6 +66,7 @@ class Pipeline:
         self._config = str(config_file)
         self._console = console
         self._simulate = simulate
+        self._stream_workers = stream_workers(settings)
         self._embedded = not settings.kafka.bootstrap_servers
 
     async def start(self, stop: asyncio.Event) -> None:
@@ -84,7 +82,7 @@ class Pipeline:
         stages = {
             "duckdb": ["sink", "duckdb"],
             "delta": ["sink", "delta"],
-            "stream": ["stream"],
+            **{name: ["stream"] for name in self._stream_workers},
             "connect": ["connect", *self.settings.pipeline.vendors],
         }
         if self.settings.alarms.enabled:
@@ -93,7 +91,7 @@ class Pipeline:
             stages["simulate"] = ["simulate", "all"]
         for name, arguments in stages.items():
             port = free_port()
-            own = _stream_environment(self.settings) if name == "stream" else {}
+            own = self._stream_workers.get(name, {})
             child = ChildSpec(name, [*arguments, "--config", self._config], port, {**environment, **own})
             self.supervisor.start(child)
 
@@ -143,25 +141,30 @@ class Pipeline:
                 "stages still had records waiting after %.0f s; they are in Kafka and read at the next start",
                 drain_seconds,
             )
-        await self.supervisor.stop_all(STOP_ORDER)
+        # Upstream first, so that each stage can still hand on what it holds.
+        streams = tuple(self._stream_workers)
+        order = (("simulate",), ("connect", "alarms"), streams, ("delta",), ("duckdb",), ("broker",))
+        await self.supervisor.stop_all(order)
 
     def _drained(self) -> bool:
         self.model.update(time.monotonic(), self.supervisor.samples())
         lag = self.model.lag()
-        readers = [self.supervisor.children[name] for name in ("stream", "delta") if name in self.supervisor.children]
+        names = (*self._stream_workers, "delta")
+        readers = [self.supervisor.children[name] for name in names if name in self.supervisor.children]
         return all(reader.up for reader in readers) and set(lag) >= _READERS and not any(lag.values())
 
 
-def _stream_environment(settings: Settings) -> dict[str, str]:
-    """Name the stream worker by machine and data folder, of which one pipeline at a time has it.
+def stream_workers(settings: Settings) -> dict[str, dict[str, str]]:
+    """The stream workers by name, each with the environment that names it to Kafka.
 
-    Restarted after a crash it then has its partitions back without waiting for the dead worker's session. Two workers
-    of one name would do no harm but throw each other out; transactions are fenced by partition, whoever is a member.
+    By machine and data folder, of which one pipeline at a time has it, unless the configuration gives a name. Restarted
+    after a crash a worker then has its partitions back without waiting for the dead one's session. Two of one name
+    would do no harm but throw each other out; transactions are fenced by partition, whoever is a member.
     """
-    if settings.stream.instance_id is not None:
-        return {}
     place = f"{socket.gethostname()}\0{settings.pipeline.data.absolute()}".encode()
-    return {"FLEETLAKE_STREAM__INSTANCE_ID": f"up-{hashlib.sha256(place).hexdigest()[:16]}"}
+    instance = settings.stream.instance_id or f"up-{hashlib.sha256(place).hexdigest()[:16]}"
+    further = [f"-{number}" for number in range(2, settings.pipeline.stream_workers + 1)]
+    return {f"stream{suffix}": {"FLEETLAKE_STREAM__INSTANCE_ID": instance + suffix} for suffix in ("", *further)}
 
 
 class _LogTail:

@@ -1,0 +1,77 @@
+"""Several stream workers side by side: they share the partitions, and the tables tell everything once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+import fleetlake
+from fleetlake.broker import find_bootstrap
+from fleetlake.config import load_settings
+from fleetlake.pipeline import stream_workers
+
+NAME = "FLEETLAKE_STREAM__INSTANCE_ID"
+
+
+def test_each_worker_has_a_name_of_its_own(tmp_path: Path) -> None:
+    here = {"data": tmp_path}
+    (alone,) = stream_workers(load_settings(None, pipeline=here)).items()
+    three = stream_workers(load_settings(None, pipeline={**here, "stream_workers": 3}))
+    assert list(three) == ["stream", "stream-2", "stream-3"]
+    assert (next(iter(three.items())), len({env[NAME] for env in three.values()})) == (alone, 3)
+    named = stream_workers(load_settings(None, pipeline={**here, "stream_workers": 2}, stream={"instance_id": "a"}))
+    assert [env[NAME] for env in named.values()] == ["a", "a-2"]
+
+
+async def test_two_workers_share_the_work(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    command = [sys.executable, "-m", "fleetlake", "demo", "--devices", "8", "--data", str(data)]
+    demo = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=tmp_path,
+        env={**os.environ, "FLEETLAKE_PIPELINE__STREAM_WORKERS": "2"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(90):
+            while await _members(data, "fleetlake") < 2 or not (data / "fleet.duckdb").exists():
+                assert demo.returncode is None
+                await asyncio.sleep(0.3)
+        await asyncio.sleep(5)
+        demo.send_signal(signal.SIGINT)
+        output, _ = await asyncio.wait_for(demo.communicate(), 90)
+    finally:
+        if demo.returncode is None:
+            demo.kill()
+    assert demo.returncode == 0, output
+    with fleetlake.connect(data) as tables:
+        partitions = "SELECT count(DISTINCT origin_partition) FROM readings"
+        assert tables.execute(partitions).fetchone() == (2,)
+        origin = "origin_topic, origin_partition, origin_offset"
+        twice = f"SELECT {origin}, metric, observed_at FROM readings GROUP BY ALL HAVING count(*) > 1"
+        assert tables.execute(twice).fetchall() == []
+    for log in ("stream.log", "stream-2.log"):
+        assert "CRITICAL" not in (data / "logs" / log).read_text()
+
+
+async def _members(data: Path, group: str) -> int:
+    """How many members the group has; none as long as there is no broker."""
+    if (bootstrap := find_bootstrap(data)) is None:
+        return 0
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await admin.start()
+        (answer,) = await admin.describe_consumer_groups([group])
+        return len(answer.groups[0][5])
+    except (KafkaError, OSError):
+        return 0
+    finally:
+        await admin.close()
