@@ -40,6 +40,7 @@ from streams.fetching import FetchedRecord, keep_prompt, memory_bytes, take
 SCHEME = "kafka-batch"
 
 _IDLE_SECONDS = 1.0
+_PACE_SECONDS = 0.01  # least time between two fetches: else each record of a steady trickle costs one
 _PASS_SECONDS = 5.0  # how often the position of a partition that is passed over follows its end
 _HELD_BACK_SECONDS = 0.1  # shorter wait while partitions are held back: nobody wakes a running fetch on their release
 
@@ -298,6 +299,7 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
         self._held: dict[TP, int] = {}  # bytes delivered and not released
         self._passed: set[TP] = set()  # partitions that are not fetched, their records not wanted
         self._pass_at = 0.0
+        self._fetch_at = 0.0  # event loop time before which nothing is fetched
         self._seek_lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self.last_fetch_at: float | None = None
@@ -379,7 +381,10 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
             return
         epoch = self._epoch
         timeout = _IDLE_SECONDS if len(wanted) == len(self._next) - len(self._passed) else _HELD_BACK_SECONDS
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._fetch_at - loop.time()))
         fetched = await self._thread.fetch(wanted, timeout)
+        self._fetch_at = loop.time() + _PACE_SECONDS
         for tp, part in fetched.items():
             if epoch != self._epoch:
                 break
