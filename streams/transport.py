@@ -374,6 +374,8 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
 
     async def _fetch_and_deliver(self) -> None:
         await self._pass_over()
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._fetch_at - loop.time()))
         wanted = self._fetchable()
         if not wanted:
             self._wake.clear()
@@ -381,8 +383,6 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
             return
         epoch = self._epoch
         timeout = _IDLE_SECONDS if len(wanted) == len(self._next) - len(self._passed) else _HELD_BACK_SECONDS
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(max(0.0, self._fetch_at - loop.time()))
         fetched = await self._thread.fetch(wanted, timeout)
         self._fetch_at = loop.time() + _PACE_SECONDS
         for tp, part in fetched.items():
