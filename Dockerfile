@@ -10,7 +10,7 @@ COPY runtime runtime
 COPY connectors connectors
 COPY streams streams
 COPY sinks sinks
-COPY alarms alarms
+COPY alarm_service alarm_service
 COPY simulators simulators
 COPY fleetlake fleetlake
 RUN /venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation .

@@ -13,7 +13,7 @@ from bench.job import Job, live_envelope
 from bench.kafka import Kafka, Record, batches, fill, producer, raw_record, send
 from bench.process import Process, until
 from bench.systems import Place, fleetlake_start
-from connectors.publisher import Publisher
+from connectors.common.publisher import Publisher
 from runtime.kafka import KafkaSettings
 from schemas.topics import READINGS, raw_topic
 

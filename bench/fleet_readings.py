@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 
-from sinks.tables import READINGS
+from sinks.delta.tables import READINGS
 
 Random = np.random.Generator
 Values = Callable[[Random, int], np.ndarray]

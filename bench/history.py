@@ -20,13 +20,13 @@ from deltalake import DeltaTable, write_deltalake
 
 from bench.fleet_readings import readings
 from bench.part import progress
-from sinks.batches import sorted_rows
-from sinks.compaction import LiveFile
-from sinks.delta import Lake, writer_properties
-from sinks.location import LakeLocation
+from sinks.delta.compaction import LiveFile
+from sinks.delta.location import LakeLocation
+from sinks.delta.maintenance import live_files, merge_files
+from sinks.delta.rows import sorted_rows
+from sinks.delta.sink import Lake, writer_properties
+from sinks.delta.tables import PARTITION_DATE, READINGS, TABLES
 from sinks.settings import DeltaSettings
-from sinks.tables import PARTITION_DATE, READINGS, TABLES
-from sinks.upkeep import live_files, merge_files
 
 ROBOTS = 7
 """Kärcher machines; with them come 3 of Ogmen, 84 devices of WAYSCloud and 84 of ClimaSense."""

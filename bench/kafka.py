@@ -13,8 +13,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import GroupCoordinatorNotAvailableError, for_code
 
-from connectors.publisher import partition_of
-from fleetlake.broker import EmbeddedKafka
+from connectors.common.publisher import partition_of
+from fleetlake.local.broker import EmbeddedKafka
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas.envelope import Envelope
 from schemas.topics import MAX_MESSAGE_BYTES, raw_topic, topic_specs

@@ -27,7 +27,7 @@ from bench.fleet_readings import device_ids
 from bench.history import END, ROBOTS, THREADS, bytes_a_reading, days_of, generate
 from bench.part import Bench, progress
 from bench.results import Samples
-from sinks.duckdb import Published
+from sinks.duckdb.sink import Published
 from sinks.settings import DuckdbSettings
 
 NAME = "queries"

@@ -17,11 +17,11 @@ from bench.results import Samples
 from schemas import wire
 from schemas.envelope import read_envelope
 from schemas.topics import raw_topic
-from streams.fetching import FetchedRecord, memory_bytes
+from streams.engine.fetching import FetchedRecord, memory_bytes
+from streams.engine.step import Output
 from streams.normalise import normalise
 from streams.normalise.message import Options
-from streams.step import Output
-from streams.steps import NormaliseStep, RepeatFilter
+from streams.normalise.operator import NormaliseStep, RepeatFilter
 
 NAME = "steps"
 MESSAGES = 40_000

@@ -1,5 +1,5 @@
 """The command under `python -m fleetlake`: how the supervisor starts its stages, whatever the PATH."""
 
-from fleetlake.cli import main
+from fleetlake.cli.main import main
 
 main()

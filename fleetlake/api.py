@@ -57,8 +57,8 @@ def attach(
     connection.execute("USE fleet")
     connection.execute(f"SET VARIABLE fleetlake_data = '{_quoted(folder)}'")
     if (lake := _url_of_lake(connection)) is not None:
-        from sinks.lakefiles import read_by_url
-        from sinks.location import LakeLocation
+        from sinks.delta.location import LakeLocation
+        from sinks.duckdb.lake_files import read_by_url
 
         read_by_url(connection, LakeLocation(lake, _storage_options(storage_options)))
 

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from alarms.notify.settings import NotifySettings
-from alarms.settings import AlarmsSettings
+from alarm_service.notify.settings import NotifySettings
+from alarm_service.settings import AlarmsSettings
 from connectors.climasense.settings import ClimasenseSettings
 from connectors.karcher.settings import KarcherSettings
 from connectors.ogmen.settings import OgmenSettings

@@ -12,8 +12,8 @@ from schemas.metrics import CATALOGUE
 from schemas.records import Silence
 from schemas.timestamps import to_micros
 from schemas.units import UNITS, ucum_code
-from streams.detect import DetectOptions
-from streams.hours import Maintenance, silenced
+from streams.detect.operator import DetectOptions
+from streams.detect.schedules import Maintenance, silenced
 from streams.normalise.message import Datapoint, Options
 
 _MILLIMETRES = {"mm": 1, "cm": 10, "m": 1000}

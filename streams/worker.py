@@ -11,14 +11,14 @@ from runtime.health import Health
 from runtime.kafka import KafkaSettings, client_options
 from runtime.metrics import BATCH_SECONDS, LAG
 from schemas.topics import EVENTS, READINGS, VENDORS, raw_topic
-from streams.app import Streams, build_app, run_streams
-from streams.detect import DetectStep
-from streams.pipeline import BatchStats, PipelineOptions
-from streams.seeding import seed_rules
+from streams.detect.operator import DetectStep
+from streams.detect.rules_file_sync import sync_rules_file
+from streams.engine.app import Streams, build_app, run_streams
+from streams.engine.partition_pipeline import BatchStats, PipelineOptions
+from streams.engine.step import StepFactory
+from streams.normalise.operator import NormaliseStep
+from streams.normalise.watermark_source import run_ticker
 from streams.settings import StreamSettings
-from streams.step import StepFactory
-from streams.steps import NormaliseStep
-from streams.ticker import run_ticker
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ async def run_worker(
     the last transaction ended. ValueError or OSError where the rules file cannot be read.
     """
     _spare_the_collector()
-    await seed_rules(settings, kafka)
+    await sync_rules_file(settings.rules_file, kafka)
     work = data_dir / "work"
     work.mkdir(parents=True, exist_ok=True)
     streams = build_app(
@@ -96,7 +96,7 @@ class _Observer:
     """Counts what was committed."""
 
     def batch_committed(self, stats: BatchStats) -> None:
-        """See `streams.pipeline.Observer`."""
+        """See `streams.engine.partition_pipeline.Observer`."""
         BATCH_SECONDS.labels(_stage(stats.topic)).observe(stats.total_seconds)
 
 

@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from fleetlake.broker import EmbeddedKafka
+from fleetlake.local.broker import EmbeddedKafka
 from runtime.ports import free_port
 
 

@@ -16,12 +16,12 @@ from connectors.climasense.keys import KeyRing
 from connectors.climasense.protocol import VENDOR, read_keys
 from connectors.climasense.settings import ClimasenseSettings
 from connectors.climasense.store import Store, open_store
-from connectors.context import Context, utc_now
+from connectors.common.context import Context, utc_now
 from runtime.checks import CheckResult
+from runtime.database import reason
 from runtime.errors import StageError
+from runtime.http_server import check_port, serving
 from runtime.metrics import CONNECTED
-from runtime.server import check_port, serving
-from runtime.sql import reason
 from schemas.timestamps import EPOCH
 from schemas.wire import Device, encode
 

@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from connectors.climasense.store import Store
-from runtime.sql import reason
+from runtime.database import reason
 
 _log = logging.getLogger(__name__)
 _THREADS = 4

@@ -12,8 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from connectors.climasense.protocol import Identity, read_keys
 from connectors.climasense.store import Store
-from runtime.keys import hash_key
-from runtime.sql import reason
+from runtime.api_keys import hash_key
+from runtime.database import reason
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from uuid import UUID, uuid5
 import msgspec
 from pydantic import BaseModel, ValidationError
 
-from runtime.keys import hash_key
+from runtime.api_keys import hash_key
 from schemas.climasense import MAX_READINGS, SENSOR_TYPES, Role, SensorPaired
 from schemas.device import device_id
 from schemas.envelope import Envelope, message_id

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import sqlalchemy as sa
 
 from connectors.climasense.protocol import Identity, Provisioned, is_newer, version_key
-from runtime.sql import Database, Moment, Schema, meta_table, open_database
+from runtime.database import Database, Moment, Schema, meta_table, open_database
 from schemas.climasense import OtaStatus, Role
 
 EVERY_BATCH = "*"

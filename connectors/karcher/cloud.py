@@ -10,15 +10,15 @@ from tempfile import TemporaryDirectory
 
 import aiohttp
 
-from connectors.context import utc_now
-from connectors.http import RestClient, VendorError
+from connectors.common.connection_state import Link
+from connectors.common.context import utc_now
+from connectors.common.http_client import RestClient, VendorError
+from connectors.common.oauth2 import TokenSource
+from connectors.common.rate_limits import SharedLimiter, shared_limiter
+from connectors.common.websocket import WebSocketFeed
 from connectors.karcher import protocol
 from connectors.karcher.protocol import AnswerError, Machine, Page
 from connectors.karcher.settings import KarcherSettings
-from connectors.limits import SharedLimiter, shared_limiter
-from connectors.links import Link
-from connectors.oauth2 import TokenSource
-from connectors.websocket import WebSocketFeed
 from runtime.checks import CheckResult
 from schemas.device import quote_id
 from schemas.timestamps import format_iso

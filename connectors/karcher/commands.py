@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from connectors.context import utc_now
-from connectors.decoded import Decoded
-from connectors.http import VendorError
+from connectors.common.context import utc_now
+from connectors.common.decoded import Decoded
+from connectors.common.http_client import VendorError
+from connectors.common.state_file import StateFile
 from connectors.karcher import protocol
 from connectors.karcher.cloud import Cloud
 from connectors.karcher.history import History
 from connectors.karcher.protocol import Execution, Machine
-from connectors.state import StateFile
 
 _log = logging.getLogger(__name__)
 

@@ -12,22 +12,22 @@ from functools import partial
 
 import aiohttp
 
-from connectors.backoff import Backoff
-from connectors.context import Context, count_in, utc_now
-from connectors.deadletter import dead_letter
-from connectors.decoded import Decoded
-from connectors.division import HeldTasks
-from connectors.http import VendorError
+from connectors.common.backoff import Backoff
+from connectors.common.connection_state import Gap, Link
+from connectors.common.context import Context, count_in, utc_now
+from connectors.common.dead_letters import dead_letter
+from connectors.common.decoded import Decoded
+from connectors.common.http_client import VendorError
+from connectors.common.ownership import HeldTasks
+from connectors.common.rate_limits import FloodGuard
+from connectors.common.state_file import StateFile
+from connectors.common.websocket import WebSocketFeed
 from connectors.karcher import protocol
 from connectors.karcher.cloud import open_cloud
 from connectors.karcher.commands import CommandReader
 from connectors.karcher.history import History
 from connectors.karcher.protocol import VENDOR, AnswerError, Machine, Page
 from connectors.karcher.settings import KarcherSettings
-from connectors.limits import FloodGuard
-from connectors.links import Gap, Link
-from connectors.state import StateFile
-from connectors.websocket import WebSocketFeed
 from schemas.timestamps import format_iso
 from schemas.wire import encode
 

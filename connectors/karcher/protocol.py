@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from connectors.deadletter import dead_letter, unparsable
-from connectors.decoded import Decoded
+from connectors.common.dead_letters import dead_letter, unparsable
+from connectors.common.decoded import Decoded
 from schemas.device import device_id, karcher_native_id
 from schemas.envelope import Envelope, message_id
 from schemas.redact import NotJson, redact, redact_value

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from connectors.deadletter import dead_letter
+from connectors.common.dead_letters import dead_letter
 from schemas.redact import REDACTED, NotJson, redact, redact_value, suspicion
 from schemas.wire import DeadLetter
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from connectors.decoded import Decoded
+from connectors.common.decoded import Decoded
 from connectors.ogmen.account import clean, unparsable
 from connectors.ogmen.privacy import PrivacyGate
 from connectors.ogmen.protocol import VENDOR

@@ -13,11 +13,12 @@ from functools import partial
 
 import aiohttp
 
-from connectors.context import Context, utc_now
-from connectors.division import HeldTasks
-from connectors.http import RestClient, VendorError
-from connectors.limits import FloodGuard
-from connectors.links import Gap, Link
+from connectors.common.connection_state import Gap, Link
+from connectors.common.context import Context, utc_now
+from connectors.common.http_client import RestClient, VendorError
+from connectors.common.ownership import HeldTasks
+from connectors.common.rate_limits import FloodGuard
+from connectors.common.websocket import WebSocketFeed
 from connectors.ogmen import protocol
 from connectors.ogmen.endpoints import ENDPOINTS
 from connectors.ogmen.protocol import VENDOR
@@ -25,9 +26,8 @@ from connectors.ogmen.rest import RestPoller, said
 from connectors.ogmen.robot import Robot
 from connectors.ogmen.settings import OgmenSettings
 from connectors.ogmen.webhook import AlertWebhook
-from connectors.websocket import WebSocketFeed
 from runtime.checks import CheckResult
-from runtime.server import check_port, serving
+from runtime.http_server import check_port, serving
 from schemas.device import device_id
 from schemas.wire import Device
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from connectors.decoded import Decoded
+from connectors.common.decoded import Decoded
 from connectors.ogmen.account import clean, unparsable
 from connectors.ogmen.endpoints import Endpoint
 from connectors.ogmen.privacy import PrivacyGate

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from connectors.context import Context, count_in, utc_now
-from connectors.decoded import Decoded
-from connectors.http import RestClient, VendorError
-from connectors.links import Gap
+from connectors.common.connection_state import Gap
+from connectors.common.context import Context, count_in, utc_now
+from connectors.common.decoded import Decoded
+from connectors.common.http_client import RestClient, VendorError
 from connectors.ogmen import protocol
 from connectors.ogmen.account import unparsable
 from connectors.ogmen.endpoints import (

@@ -7,11 +7,11 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from connectors.common.state_file import StateFile
 from connectors.ogmen.channel import Channel, Sampling
 from connectors.ogmen.privacy import PrivacyGate
 from connectors.ogmen.protocol import VENDOR
-from connectors.ogmen.told import Told
-from connectors.state import StateFile
+from connectors.ogmen.seen_log_entries import Told
 from schemas.device import device_id
 from schemas.envelope import message_id
 

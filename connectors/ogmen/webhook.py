@@ -9,13 +9,13 @@ from typing import Any
 
 from aiohttp import web
 
-from connectors.context import Context, utc_now
-from connectors.limits import RateWindow
+from connectors.common.context import Context, utc_now
+from connectors.common.http_server import Body, read_body, seconds, settled
+from connectors.common.publisher import STAGE
+from connectors.common.rate_limits import RateWindow
 from connectors.ogmen.account import unparsable
 from connectors.ogmen.protocol import ALERT, VENDOR, InvalidAlert, alert
 from connectors.ogmen.settings import OgmenSettings
-from connectors.publisher import STAGE
-from connectors.server import Body, read_body, seconds, settled
 from runtime.metrics import LEFT_OUT, RECORDS_IN
 from schemas.device import device_id
 from schemas.redact import NotJson

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from connectors.backoff import Backoff
-from connectors.context import Context, utc_now
-from connectors.decoded import Decoded
-from connectors.http import VendorError
-from connectors.state import StateFile
+from connectors.common.backoff import Backoff
+from connectors.common.context import Context, utc_now
+from connectors.common.decoded import Decoded
+from connectors.common.http_client import VendorError
+from connectors.common.state_file import StateFile
 from connectors.wayscloud import objects
 from connectors.wayscloud.cloud import Cloud
 from connectors.wayscloud.objects import VENDOR

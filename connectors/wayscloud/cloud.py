@@ -7,8 +7,8 @@ from typing import Any
 
 import aiohttp
 
-from connectors.http import RestClient
-from connectors.limits import shared_limiter
+from connectors.common.http_client import RestClient
+from connectors.common.rate_limits import shared_limiter
 from connectors.wayscloud import objects
 from connectors.wayscloud.settings import WayscloudSettings
 from schemas.device import quote_id

@@ -10,10 +10,9 @@ from tempfile import TemporaryDirectory
 
 import aiohttp
 
-from connectors.context import Context, utc_now
-from connectors.http import VendorError
-from connectors.locks import alone, numbered
-from connectors.state import StateFile
+from connectors.common.context import Context, utc_now
+from connectors.common.http_client import VendorError
+from connectors.common.state_file import StateFile
 from connectors.wayscloud import objects
 from connectors.wayscloud.backfill import Backfill
 from connectors.wayscloud.cloud import Cloud
@@ -25,6 +24,7 @@ from connectors.wayscloud.protocol import Inbox, Packet, subscriptions
 from connectors.wayscloud.settings import WayscloudSettings
 from runtime.checks import CheckResult
 from runtime.errors import StageError
+from runtime.locks import alone, numbered
 from schemas.device import device_id, quote_id, split_device_id
 
 _log = logging.getLogger(__name__)

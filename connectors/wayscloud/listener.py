@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from connectors.backoff import Backoff
-from connectors.context import utc_now
-from connectors.http import VendorError
-from connectors.links import Gap, Link
-from connectors.state import StateFile
+from connectors.common.backoff import Backoff
+from connectors.common.connection_state import Gap, Link
+from connectors.common.context import utc_now
+from connectors.common.http_client import VendorError
+from connectors.common.state_file import StateFile
 from connectors.wayscloud.mqtt import Login, MqttError, MqttSession, MqttSilent
 from connectors.wayscloud.objects import VENDOR
 from connectors.wayscloud.protocol import Packet

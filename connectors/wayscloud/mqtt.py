@@ -20,7 +20,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from connectors.context import utc_now
+from connectors.common.context import utc_now
 from connectors.wayscloud.protocol import Packet
 from connectors.wayscloud.settings import WayscloudSettings
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from connectors.deadletter import dead_letter, unparsable
-from connectors.decoded import Decoded
+from connectors.common.dead_letters import dead_letter, unparsable
+from connectors.common.decoded import Decoded
 from connectors.wayscloud.objects import VENDOR, Datapoint
 from schemas.device import device_id
 from schemas.envelope import Envelope, message_id

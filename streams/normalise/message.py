@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from schemas import wire
+from schemas.derived_ids import derived_id
 from schemas.envelope import Envelope
 from schemas.metrics import CATALOGUE, UNKNOWN_UNIT, Kind, vendor_metric
 from schemas.redact import excerpt
-from streams.ids import derived_id
 from streams.normalise.values import FieldError, boolean, dump_json, finite, json_text, moment, number, text
 
 

@@ -9,7 +9,7 @@ import duckdb
 
 from bench.history import bytes_a_reading, days_of, generate
 from bench.queries import questions, systems
-from sinks.duckdb import Published
+from sinks.duckdb.sink import Published
 from sinks.settings import DuckdbSettings
 
 

@@ -19,14 +19,15 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from fleetlake.broker import BrokerError, EmbeddedKafka, cache_dir, find_bootstrap
-from fleetlake.broker.jars import kafka_class_path, read_lock
+from fleetlake.local.broker import BrokerError, EmbeddedKafka, cache_dir, find_bootstrap
+from fleetlake.local.broker.jars import kafka_class_path, read_lock
 
 TOPIC = "kept"
 FOREGROUND = (
-    "import sys; from pathlib import Path; from fleetlake.broker import run_broker; run_broker(Path(sys.argv[1]), 0)"
+    "import sys; from pathlib import Path; from fleetlake.local.broker import run_broker; "
+    "run_broker(Path(sys.argv[1]), 0)"
 )
-DOWNLOAD = "from fleetlake.broker.jars import kafka_class_path; print(len(kafka_class_path()))"
+DOWNLOAD = "from fleetlake.local.broker.jars import kafka_class_path; print(len(kafka_class_path()))"
 
 
 async def _create_topic(bootstrap: str) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fleetlake.broker.settings import server_properties, telling_lines
+from fleetlake.local.broker.settings import server_properties, telling_lines
 
 
 def _parsed(text: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Protocol
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from connectors.publisher import Publisher
+from connectors.common.publisher import Publisher
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas.envelope import Envelope, read_envelope
 from schemas.topics import DEAD_LETTER, raw_topic, topic_specs

@@ -20,10 +20,10 @@ from connectors.climasense.connector import ClimasenseConnector, store_of
 from connectors.climasense.protocol import Provisioned
 from connectors.climasense.settings import ClimasenseSettings
 from connectors.climasense.store import CHUNK_BYTES, Store
-from connectors.context import Context
-from connectors.publisher import Publisher
+from connectors.common.context import Context
+from connectors.common.publisher import Publisher
+from runtime.api_keys import hash_key
 from runtime.kafka import KafkaSettings
-from runtime.keys import hash_key
 from schemas.climasense import ENDPOINTS, openapi
 from schemas.envelope import Envelope, dedupe_window_seconds
 from schemas.topics import DEVICES

@@ -19,10 +19,10 @@ from connectors.climasense.connector import ClimasenseConnector
 from connectors.climasense.protocol import Provisioned
 from connectors.climasense.settings import ClimasenseSettings
 from connectors.climasense.store import open_store
-from connectors.context import Context
-from connectors.publisher import Publisher
+from connectors.common.context import Context
+from connectors.common.publisher import Publisher
+from runtime.api_keys import hash_key
 from runtime.kafka import KafkaSettings
-from runtime.keys import hash_key
 from tests.connectors.conftest import Tail
 
 KEY = "sk_device_0123456789"

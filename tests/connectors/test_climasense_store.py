@@ -21,9 +21,9 @@ import pytest
 
 from connectors.climasense.protocol import Provisioned
 from connectors.climasense.store import CHUNK_BYTES, StateError, Store, open_store
+from runtime.api_keys import hash_key
 from runtime.errors import StageError
 from runtime.kafka import KafkaSettings
-from runtime.keys import hash_key
 from schemas.climasense import OtaStatus
 from tests.connectors.conftest import Tail
 

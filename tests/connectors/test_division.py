@@ -13,7 +13,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.division import HeldTasks, KafkaShare, divide
+from connectors.common.ownership import HeldTasks, KafkaShare, divide
 from runtime.kafka import KafkaSettings
 
 DEVICES = [f"karcher:1.533-002.0/{number:06d}" for number in range(60)]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.limits import FloodGuard
+from connectors.common.rate_limits import FloodGuard
 from runtime.metrics import LEFT_OUT
 
 

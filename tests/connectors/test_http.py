@@ -7,7 +7,7 @@ from collections.abc import Callable
 import aiohttp
 from aiohttp import web
 
-from connectors.http import RestClient
+from connectors.common.http_client import RestClient
 
 
 async def test_an_answer_is_read_whole_however_it_arrives(unused_port: Callable[[], int]) -> None:

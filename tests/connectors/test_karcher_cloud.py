@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from connectors.context import Context
+from connectors.common.context import Context
+from connectors.common.publisher import Publisher
 from connectors.karcher.cloud import check
 from connectors.karcher.connector import KarcherConnector
 from connectors.karcher.settings import KarcherSettings
-from connectors.publisher import Publisher
 from schemas.envelope import GAP
 from schemas.topics import DEVICES
 from schemas.wire import decode_device

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from connectors.context import Context
-from connectors.division import KafkaShare
+from connectors.common.context import Context
+from connectors.common.ownership import KafkaShare
+from connectors.common.publisher import STAGE, Publisher
 from connectors.karcher.connector import KarcherConnector
 from connectors.karcher.settings import KarcherSettings
-from connectors.publisher import STAGE, Publisher
 from runtime.kafka import KafkaSettings
 from runtime.metrics import LEFT_OUT
 from schemas.envelope import Envelope

@@ -17,13 +17,13 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from connectors.context import Context
-from connectors.http import RestClient
+from connectors.common.context import Context
+from connectors.common.http_client import RestClient
+from connectors.common.publisher import Publisher
 from connectors.ogmen import check
 from connectors.ogmen.connector import OgmenConnector
 from connectors.ogmen.endpoints import ENDPOINTS
 from connectors.ogmen.settings import OgmenSettings
-from connectors.publisher import Publisher
 from runtime.kafka import KafkaSettings
 from runtime.metrics import GAPS
 from schemas.envelope import GAP, Envelope
@@ -540,7 +540,7 @@ async def test_two_hundred_sockets_that_fall_together_do_not_storm_back(
     body = json.loads(next(e.data for e in found if e.type == GAP))
     assert set(body) == {"from", "to", "reason", "channel"} and body["from"] < body["to"]
     assert GAPS.labels("ogmen")._value.get() - gaps == 200
-    lines = [r.getMessage() for r in caplog.records if r.name == "connectors.links"]
+    lines = [r.getMessage() for r in caplog.records if r.name == "connectors.common.connection_state"]
     down, up = ([line for line in lines if words in line] for words in ("no connection", "connected again"))
     assert (len(down), len(up), len(lines)) == (200, 200, 400), "one line down and one up, for each"
 

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from connectors.context import Context
-from connectors.division import KafkaShare
+from connectors.common.context import Context
+from connectors.common.ownership import KafkaShare
+from connectors.common.publisher import Publisher
 from connectors.ogmen.connector import OgmenConnector
 from connectors.ogmen.settings import OgmenSettings
-from connectors.publisher import Publisher
 from runtime.kafka import KafkaSettings
 from simulators.ogmen.payloads import Privacy
 from tests.connectors.conftest import Tail

@@ -18,9 +18,9 @@ from connectors.ogmen import account, protocol
 from connectors.ogmen.channel import Channel, Sampling
 from connectors.ogmen.endpoints import BATTERY, INSIGHT, LOGS, PRIVACY, Endpoint
 from connectors.ogmen.privacy import PrivacyGate
+from connectors.ogmen.seen_log_entries import Told
 from connectors.ogmen.settings import OgmenSettings
 from connectors.ogmen.signature import Signature
-from connectors.ogmen.told import Told
 from schemas.topics import MAX_MESSAGE_BYTES
 
 NOW = datetime(2026, 3, 30, 10, 0, tzinfo=UTC)

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.backoff import Backoff
 from connectors.climasense.protocol import Provisioned, bearer, is_newer, read_keys, telemetry, version_key
+from connectors.common.backoff import Backoff
+from connectors.common.connection_state import Link
+from connectors.common.rate_limits import RateWindow, reserve
 from connectors.karcher import protocol as karcher
 from connectors.karcher.settings import KarcherSettings
-from connectors.limits import RateWindow, reserve
-from connectors.links import Link
 from connectors.wayscloud import objects
 from connectors.wayscloud import protocol as wayscloud
 from connectors.wayscloud.protocol import Inbox, Packet
-from runtime.keys import hash_key
+from runtime.api_keys import hash_key
 from schemas.climasense import SENSOR_TYPES
 from schemas.envelope import GAP
 from schemas.wire import Origin

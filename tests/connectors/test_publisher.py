@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
-from connectors.deadletter import dead_letter
-from connectors.publisher import Publisher, partition_of
-from fleetlake.broker import EmbeddedKafka
+from connectors.common.dead_letters import dead_letter
+from connectors.common.publisher import Publisher, partition_of
+from fleetlake.local.broker import EmbeddedKafka
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas.envelope import Envelope, message_id
 from schemas.topics import DEVICES, MAX_MESSAGE_BYTES, raw_topic, topic_specs
@@ -84,7 +84,7 @@ async def test_while_kafka_is_away_callers_wait_and_then_all_is_delivered(
     tmp_path: Path, tail: OpenTail, caplog: pytest.LogCaptureFixture, unused_port: Callable[[], int]
 ) -> None:
     """A broker stopped under load: nothing lost, order kept, one line down and one up."""
-    caplog.set_level(logging.INFO, logger="connectors.publisher")
+    caplog.set_level(logging.INFO, logger="connectors.common.publisher")
     port = unused_port()
     settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}")
     publisher = Publisher(settings, max_buffered_bytes=200_000, stalled_after=6.0)
@@ -135,7 +135,7 @@ async def test_while_kafka_is_away_callers_wait_and_then_all_is_delivered(
     for name in {key for key, _ in first}:
         mine = [number for key, number in first if key == name]
         assert mine == sorted(mine)
-    lines = [r.getMessage()[:13] for r in caplog.records if r.name == "connectors.publisher"]
+    lines = [r.getMessage()[:13] for r in caplog.records if r.name == "connectors.common.publisher"]
     assert lines == ["Kafka is away", "Kafka is back"] * 2
 
 

@@ -13,12 +13,12 @@ import pytest
 from pydantic import SecretStr
 
 from connectors.climasense.settings import ClimasenseSettings
+from connectors.common.runner import CONNECTORS, make_connector, run_connectors
 from connectors.ogmen.settings import OgmenSettings
-from connectors.runner import CONNECTORS, make_connector, run_connectors
 from connectors.wayscloud.settings import WayscloudSettings
+from runtime.api_keys import hash_key
 from runtime.health import Health
 from runtime.kafka import KafkaSettings
-from runtime.keys import hash_key
 from schemas.topics import VENDORS
 from tests.connectors.conftest import Tail
 
@@ -66,6 +66,6 @@ async def test_a_vendor_that_cannot_work_stops_no_other(
     stop.set()
     await asyncio.wait_for(task, 15)
     taken.close()
-    texts = [r.getMessage() for r in caplog.records if r.name == "connectors.runner"]
+    texts = [r.getMessage() for r in caplog.records if r.name == "connectors.common.runner"]
     assert sum("set mqtt_host" in text for text in texts) == 1, "said once"
     assert any("cannot listen on 127.0.0.1:" in text for text in texts)

@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
-from connectors.http import RestClient, VendorError
-from connectors.limits import SharedLimiter
-from connectors.oauth2 import CredentialsError, TokenSource
+from connectors.common.http_client import RestClient, VendorError
+from connectors.common.oauth2 import CredentialsError, TokenSource
+from connectors.common.rate_limits import SharedLimiter
 from simulators.faults import FaultSettings
 from simulators.karcher import KarcherCloud
 from simulators.net import serve

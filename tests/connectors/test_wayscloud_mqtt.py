@@ -19,8 +19,8 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from connectors.context import Context
-from connectors.publisher import STAGE, Publisher
+from connectors.common.context import Context
+from connectors.common.publisher import STAGE, Publisher
 from connectors.wayscloud import check
 from connectors.wayscloud.connector import WayscloudConnector
 from connectors.wayscloud.settings import WayscloudSettings
@@ -258,5 +258,5 @@ async def test_a_broker_that_is_not_there_is_retried_and_reported(
         async with run_mqtt_broker(port=port), sensors(port) as send:
             await subscribed(send, raw)
             assert all(r.ok for r in await check(settings))
-    lines = [r.getMessage() for r in caplog.records if r.name == "connectors.links"]
+    lines = [r.getMessage() for r in caplog.records if r.name == "connectors.common.connection_state"]
     assert [line.split(": ")[1][:13] for line in lines[:2]] == ["no connection", "connected aga"]

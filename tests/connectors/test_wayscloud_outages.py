@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import trustme
 
-from connectors.publisher import Publisher
+from connectors.common.publisher import Publisher
 from connectors.wayscloud import check
 from connectors.wayscloud.settings import DeviceCredentials, WayscloudSettings
 from schemas import wire
@@ -280,7 +280,7 @@ async def test_a_connection_that_falls_silent_is_made_anew_and_told_once(
             found = await tail.envelopes(lambda found: len(by_value(found, "a")) == 5)
             await until(lambda: len(manners._handlers) >= connections + 3)  # it goes on being silent
     assert all(e.attributes["mqttdup"] == "true" for e in found if e.device_id == "wayscloud:a")
-    lines = [r.getMessage() for r in caplog.records if r.name == "connectors.links"]
+    lines = [r.getMessage() for r in caplog.records if r.name == "connectors.common.connection_state"]
     assert [re.sub(r":\d+", "", line) for line in lines][:2] == [
         "wayscloud mqtt: no connection to 127.0.0.1 (no message for 0.5 s); trying again",
         "wayscloud mqtt: connected again to 127.0.0.1",

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from connectors.publisher import Publisher
+from connectors.common.publisher import Publisher
 from connectors.wayscloud.cloud import Cloud
 from connectors.wayscloud.settings import WayscloudSettings
 from schemas.topics import DEVICES, RULES

@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from connectors.runner import run_connectors
+from connectors.common.runner import run_connectors
 from connectors.wayscloud.settings import WayscloudSettings
 from runtime.health import Health
 from runtime.kafka import KafkaSettings

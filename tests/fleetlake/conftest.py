@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from fleetlake.cli import main
+from fleetlake.cli.main import main
 
 
 class Run(Protocol):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from connectors.publisher import Publisher
-from fleetlake.capture import capture, shape_of
+from connectors.common.publisher import Publisher
 from fleetlake.config import load_settings
 from fleetlake.errors import UserError
+from fleetlake.ops.capture import capture, shape_of
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas.envelope import Envelope
 from schemas.topics import topic_specs

@@ -54,7 +54,7 @@ def test_help_names_every_command_and_says_where_to_begin(tmp_path: Path) -> Non
 
 def test_help_loads_nothing_that_takes_long() -> None:
     heavy = {"duckdb", "polars", "pyarrow", "deltalake", "pydantic", "aiokafka", "faust", "prompt_toolkit", "plotext"}
-    code = f"import sys, fleetlake.cli; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, fleetlake.cli.main; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from connectors.climasense.store import open_store
-from runtime.keys import hash_key
+from runtime.api_keys import hash_key
 from tests.fleetlake.conftest import Run
 
 

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from fleetlake.cli import app
+from fleetlake.cli.main import app
 from fleetlake.config import load_settings
 from schemas.topics import VENDORS
-from streams.rules import DEFAULT_RULES
+from streams.detect.rules import DEFAULT_RULES
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))

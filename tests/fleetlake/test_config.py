@@ -11,7 +11,7 @@ import pytest
 
 from fleetlake.config import Settings, chosen_vendors, effective_toml, example_toml, load_settings
 from fleetlake.errors import UserError
-from fleetlake.up import write_effective
+from fleetlake.local.up import write_effective
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from msgspec.structs import replace
 
-from connectors.deadletter import dead_letter
+from connectors.common.dead_letters import dead_letter
 from connectors.karcher import protocol as karcher
-from fleetlake.dead_letters import (
+from fleetlake.ops.dead_letters import (
     BEHIND,
     DONE,
     FACTS,
@@ -33,11 +33,11 @@ from schemas import wire
 from schemas.envelope import Envelope
 from schemas.topics import DEAD_LETTER, DEVICES, READINGS, raw_topic
 from sinks.consumer import Slice
-from sinks.delta import Lake
-from sinks.location import LakeLocation
+from sinks.delta.location import LakeLocation
+from sinks.delta.sink import Lake
+from sinks.delta.tables import TABLES
 from sinks.settings import DeltaSettings
-from sinks.tables import TABLES
-from streams import steps
+from streams.normalise import operator as steps
 from tests.fleetlake.test_replay import DEVICE, START, located, produced, replay, vendor  # noqa: F401 (a fixture)
 from tests.sinks.harness import Record, rows
 

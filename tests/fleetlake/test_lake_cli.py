@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 import fleetlake
-from fleetlake.cli import app
-from fleetlake.erase import delete_files, erase_rows, wait_for_published
-from sinks.duckdb import Published
+from fleetlake.cli.main import app
+from fleetlake.ops.erase import delete_files, erase_rows, wait_for_published
+from sinks.duckdb.sink import Published
 from sinks.settings import DuckdbSettings
 from tests.sinks.harness import count
 from tests.sinks.test_upkeep import filled

@@ -36,5 +36,5 @@ def test_a_library_speaks_of_errors_only_and_without_traceback() -> None:
 
 def test_our_own_lines_are_never_dropped() -> None:
     shown = LibraryFilter(lambda: 0.0).filter
-    assert shown(_record("connectors.links", "down", logging.WARNING))
-    assert shown(_record("connectors.links", "down", logging.WARNING))
+    assert shown(_record("connectors.common.connection_state", "down", logging.WARNING))
+    assert shown(_record("connectors.common.connection_state", "down", logging.WARNING))

@@ -11,18 +11,18 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
+from fleetlake.cli.lake import moment
 from fleetlake.errors import UserError
-from fleetlake.lake_cli import moment
-from fleetlake.replay import Replay
+from fleetlake.ops.replay import Replay
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas.envelope import Envelope, message_id
 from schemas.topics import raw_topic, topic_specs
 from sinks.consumer import Slice
-from sinks.delta import Lake
-from sinks.diff import Scope, diff
-from sinks.location import LakeLocation
+from sinks.delta.diff import Scope, diff
+from sinks.delta.location import LakeLocation
+from sinks.delta.sink import Lake
+from sinks.delta.tables import TABLES, raw_tables
 from sinks.settings import DeltaSettings
-from sinks.tables import TABLES, raw_tables
 from streams.settings import StreamSettings
 from tests.sinks.harness import rows
 

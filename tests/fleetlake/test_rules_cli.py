@@ -10,8 +10,8 @@ import pytest
 from deltalake import write_deltalake
 
 from schemas import wire
-from sinks.batches import to_rows
-from sinks.tables import DEVICES, READINGS
+from sinks.delta.rows import to_rows
+from sinks.delta.tables import DEVICES, READINGS
 from tests.fleetlake.conftest import Run
 from tests.streams.detecting import DEVICE, T0, Consumed, device, record
 
@@ -91,7 +91,7 @@ def test_rules_are_tried_out_on_a_range_of_the_lake(run: Run, tmp_path: Path) ->
 
 
 def test_what_the_lake_holds_is_what_the_topic_held() -> None:
-    from fleetlake.rules_trial import _observation
+    from fleetlake.ops.rules_trial import _observation
 
     before = wire.decode_observation(recorded()[1].value or b"")
     rows = to_rows(READINGS, recorded()[1:2]).table.to_pylist()

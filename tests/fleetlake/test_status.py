@@ -7,7 +7,7 @@ from io import StringIO
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from rich.console import Console
 
-from fleetlake.status import StatusModel, plain_line, render
+from fleetlake.local.status import StatusModel, plain_line, render
 from runtime.metrics import Sample, parse_samples
 
 

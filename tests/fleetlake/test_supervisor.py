@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fleetlake.supervisor import ChildSpec, Supervisor
+from fleetlake.local.supervisor import ChildSpec, Supervisor
 
 
 async def test_a_killed_child_is_started_again_and_then_stopped(tmp_path: Path, unused_port: Callable[[], int]) -> None:
@@ -35,7 +35,7 @@ async def test_children_end_when_the_supervisor_is_killed(tmp_path: Path) -> Non
     script.write_text(
         "import asyncio\n"
         "from pathlib import Path\n"
-        "from fleetlake.supervisor import ChildSpec, Supervisor\n"
+        "from fleetlake.local.supervisor import ChildSpec, Supervisor\n"
         "async def main():\n"
         f"    supervisor = Supervisor(Path({str(tmp_path)!r}))\n"
         "    child = supervisor.start(ChildSpec('simulate', ['simulate', 'karcher']))\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetlake.broker import EmbeddedKafka
+from fleetlake.local.broker import EmbeddedKafka
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas.topics import topic_specs
 

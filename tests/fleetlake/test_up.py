@@ -13,9 +13,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 import fleetlake
-from fleetlake.broker import find_bootstrap
 from fleetlake.config import load_settings
-from fleetlake.pipeline import stream_workers
+from fleetlake.local.broker import find_bootstrap
+from fleetlake.local.orchestrator import stream_workers
 
 NAME = "FLEETLAKE_STREAM__INSTANCE_ID"
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from fleetlake.broker import EmbeddedKafka
+from fleetlake.local.broker import EmbeddedKafka
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas.envelope import GAP, Envelope, read_envelope
 from schemas.topics import raw_topic, topic_specs

@@ -21,7 +21,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from fleetlake.broker import EmbeddedKafka
+from fleetlake.local.broker import EmbeddedKafka
 from runtime.kafka import KafkaSettings, declare_topics
 from runtime.ports import free_port
 from schemas.topics import DEAD_LETTER, raw_topic, topic_specs

@@ -29,12 +29,12 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from deltalake import DeltaTable
 
-from fleetlake.broker import EmbeddedKafka
+from fleetlake.local.broker import EmbeddedKafka
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas import wire
 from schemas.topics import READINGS, topic_specs
-from sinks.deltalog import MARK
-from sinks.upkeep import clean_log
+from sinks.delta.log_reader import MARK
+from sinks.delta.maintenance import clean_log
 from tests.load.process import Stage, cpu_seconds, memory_mib
 from tests.load.snapshots import METRICS
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from schemas import wire
 from schemas.topics import ALARMS, DEAD_LETTER, DEVICES, EVENTS, READINGS
-from sinks.duckdb import Published
+from sinks.duckdb.sink import Published
 from sinks.settings import DuckdbSettings
 from tests.sinks.writing import Writing
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import polars
 
-from fleetlake.output import write_markdown
-from fleetlake.sql import Session
+from fleetlake.cli.output import write_markdown
+from fleetlake.cli.queries import Session
 from tests.queries.fleet import build
 
 DOCS = Path(__file__).parents[2] / "docs"

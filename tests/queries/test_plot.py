@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleetlake.cli.plot import Series, save, series_of, thinned, ticks_of
+from fleetlake.cli.queries import Answer
 from fleetlake.errors import UserError
-from fleetlake.plot import Series, save, series_of, thinned, ticks_of
-from fleetlake.sql import Answer
 
 NOON = datetime(2026, 11, 21, 12)
 

@@ -15,10 +15,10 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from fleetlake.shell import Shell, Words, complete, run_shell
-from fleetlake.sql import Session
+from fleetlake.cli.queries import Session
+from fleetlake.cli.shell import Shell, Words, complete, run_shell
 from schemas.topics import READINGS
-from sinks.duckdb import Published
+from sinks.duckdb.sink import Published
 from sinks.settings import DuckdbSettings
 from tests.sinks.harness import NOON, ROOT, observation
 from tests.sinks.writing import Writing
@@ -116,8 +116,8 @@ def test_each_query_sees_what_was_published_last_and_keeps_what_is_temporary(tmp
 INTERRUPTED = """
 import os, signal, sys, threading
 from pathlib import Path
-from fleetlake.shell import Shell
-from fleetlake.sql import Session
+from fleetlake.cli.shell import Shell
+from fleetlake.cli.queries import Session
 with Session(Path(sys.argv[1])) as session:
     shell = Shell(session)
     threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()

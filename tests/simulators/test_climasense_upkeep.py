@@ -17,8 +17,8 @@ import pytest
 from connectors.climasense.connector import ClimasenseConnector, store_of
 from connectors.climasense.settings import ClimasenseSettings
 from connectors.climasense.store import Store
-from connectors.context import Context
-from connectors.publisher import Publisher
+from connectors.common.context import Context
+from connectors.common.publisher import Publisher
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas.topics import topic_specs
 from simulators.climasense import ClimaSenseFleet, devices, write_keys

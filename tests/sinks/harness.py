@@ -21,7 +21,7 @@ from deltalake import DeltaTable
 
 from schemas import wire
 from schemas.topics import ALARMS, DEAD_LETTER, DEVICES, EVENTS, READINGS
-from sinks.tables import TABLES, Table
+from sinks.delta.tables import TABLES, Table
 from tests.conftest import MakeTopics
 
 ROOT = Path(__file__).parents[2]

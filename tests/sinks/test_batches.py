@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import records, wire
-from sinks.batches import dead_letters, sorted_rows, to_rows
-from sinks.tables import ALARM_EVENTS, DEAD_LETTERS, DEVICES, EVENTS, READINGS, TABLES, Table
+from sinks.delta.rows import dead_letters, sorted_rows, to_rows
+from sinks.delta.tables import ALARM_EVENTS, DEAD_LETTERS, DEVICES, EVENTS, READINGS, TABLES, Table
 from tests.sinks.harness import DEVICE, NOON, Record, alarm_event, dead_letter, device, event_set, observation
 
 NAIVE = NOON.replace(tzinfo=None)

@@ -21,12 +21,12 @@ from runtime.kafka import KafkaSettings
 from schemas import wire
 from schemas.topics import ALARMS, DEAD_LETTER, DEVICES, EVENTS, READINGS
 from sinks.consumer import SinkError, Slice, StaleWriter
-from sinks.delta import Lake, run_delta_sink
-from sinks.location import LakeLocation
+from sinks.delta.location import LakeLocation
+from sinks.delta.maintenance import Tidied, tidy
+from sinks.delta.sink import Lake, run_delta_sink
+from sinks.delta.tables import TABLES
+from sinks.delta.topic_ids import topic_ids
 from sinks.settings import DeltaSettings
-from sinks.tables import TABLES
-from sinks.topic_ids import topic_ids
-from sinks.upkeep import Tidied, tidy
 from tests.conftest import MakeTopics
 from tests.sinks.harness import (
     DEVICE,

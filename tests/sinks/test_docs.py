@@ -8,11 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sinks import statements
+from sinks.delta.tables import RAW, TABLES, Table
+from sinks.duckdb import sql as statements
+from sinks.duckdb.sql import PUBLISHED, VIEW_OF
+from sinks.duckdb.views import MACROS, VIEWS
 from sinks.settings import DeltaSettings, DuckdbSettings
-from sinks.statements import PUBLISHED, VIEW_OF
-from sinks.tables import RAW, TABLES, Table
-from sinks.views import MACROS, VIEWS
 
 TYPES = {**statements._TYPES, pa.binary(): "BLOB"}
 TEXT = (Path(__file__).parents[2] / "docs" / "tables.md").read_text()

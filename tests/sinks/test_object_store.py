@@ -12,17 +12,17 @@ import duckdb
 import pytest
 
 import fleetlake
+from fleetlake.cli.queries import Session
 from fleetlake.errors import UserError
-from fleetlake.sql import Session
 from schemas import wire
 from schemas.topics import READINGS
 from sinks.consumer import Slice, StaleWriter
-from sinks.delta import Lake
-from sinks.duckdb import Published
-from sinks.location import LakeLocation
+from sinks.delta.location import LakeLocation
+from sinks.delta.maintenance import live_files, merge_files, tidy
+from sinks.delta.sink import Lake
+from sinks.delta.tables import TABLES
+from sinks.duckdb.sink import Published
 from sinks.settings import DeltaSettings, DuckdbSettings
-from sinks.tables import TABLES
-from sinks.upkeep import live_files, merge_files, tidy
 from tests.sinks.harness import DEVICE, Record, observation
 from tests.sinks.stores import SERVERS, running
 

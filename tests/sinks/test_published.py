@@ -24,13 +24,13 @@ import fleetlake
 from runtime.health import Health
 from schemas import wire
 from schemas.topics import ALARMS, DEAD_LETTER, DEVICES, EVENTS, READINGS
-from sinks.duckdb import Published, run_duckdb_sink
-from sinks.location import LakeLocation
+from sinks.delta.location import LakeLocation
+from sinks.delta.maintenance import tidy
+from sinks.delta.tables import READINGS as READINGS_TABLE
+from sinks.duckdb.sink import Published, run_duckdb_sink
+from sinks.duckdb.sql import CREATE, PUBLISHED, UNKNOWN_COLUMN, VIEW_OF, apply
+from sinks.duckdb.views import MACROS, VIEWS
 from sinks.settings import DeltaSettings, DuckdbSettings
-from sinks.statements import CREATE, PUBLISHED, UNKNOWN_COLUMN, VIEW_OF, apply
-from sinks.tables import READINGS as READINGS_TABLE
-from sinks.upkeep import tidy
-from sinks.views import MACROS, VIEWS
 from tests.sinks.harness import (
     DEVICE,
     NOON,
@@ -101,7 +101,7 @@ def test_every_lake_table_is_told(data: Path, sink: Published) -> None:
 def test_following_gives_what_a_rebuild_gives(
     data: Path, sink: Published, portion: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sinks.duckdb.PORTION_ROWS", portion)
+    monkeypatch.setattr("sinks.duckdb.sink.PORTION_ROWS", portion)
     writing = Writing(data)
     for n in range(12):
         at = NOON + timedelta(minutes=(n * 5) % 12)
@@ -388,7 +388,7 @@ PUBLISHER = """
 import asyncio, sys
 from pathlib import Path
 from runtime.health import Health
-from sinks.duckdb import run_duckdb_sink
+from sinks.duckdb.sink import run_duckdb_sink
 from sinks.settings import DuckdbSettings
 asyncio.run(run_duckdb_sink(DuckdbSettings(publish_seconds=0.2), Path(sys.argv[1]), asyncio.Event(), Health("d")))
 """
@@ -422,7 +422,7 @@ async def test_one_process_publishes_and_another_takes_over_when_it_ends(data: P
 
 def test_killed_at_any_moment_it_goes_on_where_it_was(data: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from sinks.duckdb import Published; "
+        "import sys; from pathlib import Path; from sinks.duckdb.sink import Published; "
         "from sinks.settings import DuckdbSettings; s = Published(Path(sys.argv[1]), DuckdbSettings())\n"
         "print('open', flush=True)\n"
         "while True: s.follow(); s.publish()"

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from schemas import wire
 from schemas.topics import READINGS
-from sinks import rollups
-from sinks.duckdb import Published
-from sinks.rollups import ROLLUPS
+from sinks.duckdb import rollups
+from sinks.duckdb.rollups import ROLLUPS
+from sinks.duckdb.sink import Published
 from sinks.settings import DuckdbSettings
 from tests.sinks.harness import NOON, observation
 from tests.sinks.writing import Writing, ask

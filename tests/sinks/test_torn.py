@@ -10,13 +10,13 @@ import pytest
 from deltalake import DeltaTable
 
 from schemas.topics import READINGS
-from sinks.delta import Lake
-from sinks.duckdb import Published
-from sinks.location import LakeLocation
+from sinks.delta.location import LakeLocation
+from sinks.delta.log_repair import TornLog, repair, torn
+from sinks.delta.maintenance import clean_log
+from sinks.delta.sink import Lake
+from sinks.delta.tables import TABLES
+from sinks.duckdb.sink import Published
 from sinks.settings import DeltaSettings, DuckdbSettings
-from sinks.tables import TABLES
-from sinks.torn import TornLog, repair, torn
-from sinks.upkeep import clean_log
 from tests.sinks.harness import observation, rows
 from tests.sinks.writing import Writing, ask
 

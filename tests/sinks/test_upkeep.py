@@ -15,13 +15,13 @@ from deltalake import DeltaTable, write_deltalake
 
 from schemas import wire
 from schemas.topics import READINGS, raw_topic
-from sinks import upkeep
 from sinks.consumer import Slice
-from sinks.delta import Lake
-from sinks.location import LakeLocation
+from sinks.delta import maintenance as upkeep
+from sinks.delta.location import LakeLocation
+from sinks.delta.maintenance import LOG_CLEANUP, clean_log, live_files, merge_files, tidy
+from sinks.delta.sink import Lake
+from sinks.delta.tables import TABLES, raw_tables
 from sinks.settings import DeltaSettings
-from sinks.tables import TABLES, raw_tables
-from sinks.upkeep import LOG_CLEANUP, clean_log, live_files, merge_files, tidy
 from tests.sinks.harness import NOON, Record, count, observation, rows
 
 
@@ -204,7 +204,7 @@ def test_raw_records_are_kept_byte_by_byte(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sync", [True, False])
 def test_a_commit_is_on_the_disk_before_the_next(tmp_path: Path, sync: bool) -> None:
     synced: list[Path] = []
-    with mock.patch("sinks.location.sync", synced.append):
+    with mock.patch("sinks.delta.location.sync", synced.append):
         lake = Lake(tmp_path, DeltaSettings(sync=sync), {table.topic: "1" for table in TABLES})
         lake.open()
         made = tmp_path / "lake" / "devices" / "_delta_log"

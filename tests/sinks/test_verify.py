@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from fleetlake.erase import erase_rows
+from fleetlake.ops.erase import erase_rows
 from runtime.kafka import KafkaSettings
 from schemas import wire
 from schemas.topics import ALARMS, DEAD_LETTER, DEVICES, EVENTS, READINGS
-from sinks.location import LakeLocation
-from sinks.recount import Problem
-from sinks.verify import verify
+from sinks.delta.audit import Problem
+from sinks.delta.location import LakeLocation
+from sinks.delta.verify import verify
 from tests.conftest import MakeTopics
 from tests.sinks.harness import (
     PARTITIONS,

@@ -11,7 +11,7 @@ from pathlib import Path
 from runtime.health import Health
 from runtime.kafka import KafkaSettings
 from runtime.process import run_stage
-from sinks.delta import run_delta_sink
+from sinks.delta.sink import run_delta_sink
 from sinks.settings import DeltaSettings
 from tests.sinks.harness import tables_of
 

@@ -8,9 +8,9 @@ from typing import Any
 import fleetlake
 from schemas import wire
 from sinks.consumer import Slice
-from sinks.delta import Lake
+from sinks.delta.sink import Lake
+from sinks.delta.tables import TABLES
 from sinks.settings import DeltaSettings
-from sinks.tables import TABLES
 from tests.sinks.harness import Record
 
 

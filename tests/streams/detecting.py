@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from uuid import uuid5
 
 from schemas import wire
+from schemas.derived_ids import NAMESPACE
 from schemas.records import MaintenanceWindow
 from schemas.topics import (
     ALARM_ACTIONS,
@@ -22,9 +23,8 @@ from schemas.topics import (
     RULES,
     raw_topic,
 )
-from streams.detect import DetectOptions, DetectStep
-from streams.ids import NAMESPACE
-from streams.step import Output
+from streams.detect.operator import DetectOptions, DetectStep
+from streams.engine.step import Output
 
 T0 = datetime(2026, 3, 16, tzinfo=UTC)
 """A Monday."""

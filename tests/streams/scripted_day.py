@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from schemas.derived_ids import derived_id
 from schemas.envelope import Envelope, message_id
 from schemas.timestamps import format_iso, to_micros
-from streams.ids import derived_id
 
 SLOT = 300
 """Seconds between two readings of a device."""

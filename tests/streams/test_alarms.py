@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from schemas import records, wire
 from schemas.records import AlarmRule
 from schemas.rules import parse_rule
-from streams.alarms import VendorMachine, VendorTerms
-from streams.judging import Terms
-from streams.lifecycle import Counts, DeviceState, decode_state, encode_state
-from streams.machine import Machine
-from streams.rules import CompiledRule, RuleBook, compile_rule
+from streams.detect.device_alarms import Machine
+from streams.detect.evaluation import Terms
+from streams.detect.lifecycle import Counts, DeviceState, decode_state, encode_state
+from streams.detect.rules import CompiledRule, RuleBook, compile_rule
+from streams.detect.vendor_alarms import VendorMachine, VendorTerms
 
 T0 = datetime(2026, 3, 16, tzinfo=UTC)
 DEVICE = "karcher:1.454-500.0/002005"

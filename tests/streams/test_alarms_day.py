@@ -23,20 +23,20 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from typer.testing import CliRunner
 
-from fleetlake.broker import EmbeddedKafka
-from fleetlake.cli import app
-from fleetlake.replay import Replay
+from fleetlake.cli.main import app
+from fleetlake.local.broker import EmbeddedKafka
+from fleetlake.ops.replay import Replay
 from runtime.health import Health
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas import wire
+from schemas.derived_ids import NAMESPACE
 from schemas.envelope import Envelope
 from schemas.timestamps import to_micros
 from schemas.topics import ALARM_ACTIONS, ALARMS, CAUSES, CLOCK, VENDORS, raw_topic, topic_specs
-from sinks.delta import run_delta_sink
-from sinks.diff import Scope, diff
-from sinks.location import LakeLocation
+from sinks.delta.diff import Scope, diff
+from sinks.delta.location import LakeLocation
+from sinks.delta.sink import run_delta_sink
 from sinks.settings import DeltaSettings
-from streams.ids import NAMESPACE
 from streams.settings import StreamSettings
 from tests.sinks.harness import count, until
 from tests.streams.harness import ROOT, read_all

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from schemas import records, wire
 from schemas.topics import EVENTS
-from streams.detect import DetectOptions
-from streams.hours import Maintenance
+from streams.detect.operator import DetectOptions
+from streams.detect.schedules import Maintenance
 from tests.streams.detecting import (
     DEVICE,
     T0,

@@ -6,7 +6,7 @@ import asyncio
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streams.fetching import FetchedRecord, keep_prompt, take
+from streams.engine.fetching import FetchedRecord, keep_prompt, take
 from tests.conftest import MakeTopics
 from tests.streams.harness import produce, producer
 

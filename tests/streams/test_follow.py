@@ -8,8 +8,8 @@ from typing import Any, cast
 from faust.types import TP
 
 from schemas.consumed import Record
-from streams.pipeline import Pipeline, PipelineOptions
-from streams.step import Followed, Output
+from streams.engine.partition_pipeline import Pipeline, PipelineOptions
+from streams.engine.step import Followed, Output
 from tests.streams.detecting import Consumed
 
 

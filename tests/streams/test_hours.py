@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.records import WEEKDAYS, ActiveHours
 from schemas.timestamps import from_micros, to_micros
-from streams.hours import FLEET, Hours, Maintenance, next_allowed
+from streams.detect.schedules import FLEET, Hours, Maintenance, next_allowed
 
 OSLO = ZoneInfo("Europe/Oslo")
 

@@ -15,10 +15,10 @@ from schemas.inhibition import levels_of
 from schemas.records import AlarmRule
 from schemas.rules import RefusedRule, parse_rule, parse_rules, unknown_causes
 from schemas.topics import ALARM_STATE, ALARMS, CAUSES, READINGS, VENDORS
-from streams.causes import Causes
-from streams.detect import DetectOptions, DetectStep
-from streams.hours import NEVER
-from streams.judging import MOST_UNJUDGED
+from streams.detect.evaluation import MOST_UNJUDGED
+from streams.detect.inhibitors import Causes
+from streams.detect.operator import DetectOptions, DetectStep
+from streams.detect.schedules import NEVER
 from tests.streams.detecting import Consumed, action, at, device, millis, record, rule, tick
 
 WAIT = 5

@@ -11,7 +11,7 @@ from pathlib import Path
 from aiokafka import AIOKafkaProducer
 from typer.testing import CliRunner
 
-from fleetlake.cli import app
+from fleetlake.cli.main import app
 from schemas import wire
 from schemas.envelope import Envelope
 from schemas.topics import DEVICES

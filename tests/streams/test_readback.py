@@ -15,7 +15,7 @@ from schemas import wire
 from schemas.envelope import Envelope, ReadBack
 from schemas.timestamps import format_iso, to_micros
 from schemas.topics import READINGS, raw_topic
-from streams.steps import NormaliseStep
+from streams.normalise.operator import NormaliseStep
 from tests.streams.test_steps import normalise_step, of, raw
 
 TOPIC = raw_topic("wayscloud")

@@ -10,9 +10,9 @@ import pytest
 
 from schemas.records import AlarmRule
 from schemas.rules import RefusedRule, parse_rule
-from streams.conditions import Comparison
+from streams.detect.conditions import Comparison
+from streams.detect.rules import DEFAULT_RULES, CompiledRule, compile_rule, load_rules, load_rules_file
 from streams.normalise import Datapoint
-from streams.rules import DEFAULT_RULES, CompiledRule, compile_rule, load_rules, load_rules_file
 
 GOOD = {
     "id": "a",

@@ -6,7 +6,7 @@ from typing import Any
 
 from schemas.records import AlarmRule
 from schemas.rules import merge_rule, parse_rule
-from streams.seeding import plan
+from streams.detect.rules_file_sync import plan
 
 
 def rule(name: str, value: float = 1, **fields: Any) -> AlarmRule:

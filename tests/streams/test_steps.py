@@ -24,12 +24,12 @@ from schemas.topics import (
     READINGS,
     raw_topic,
 )
-from streams import steps
-from streams.detect import DetectOptions, DetectStep
+from streams.detect.operator import DetectOptions, DetectStep
+from streams.detect.rules import DEFAULT_RULES, RuleSet, load_rules
+from streams.engine.step import MAX_RECORD_BYTES, Output, record_bytes
 from streams.normalise import Options
-from streams.rules import DEFAULT_RULES, RuleSet, load_rules
-from streams.step import MAX_RECORD_BYTES, Output, record_bytes
-from streams.steps import NormaliseStep, SeenIds
+from streams.normalise import operator as steps
+from streams.normalise.operator import NormaliseStep, SeenIds
 
 T0 = datetime(2026, 3, 16, tzinfo=UTC)
 RAW = raw_topic("karcher")

@@ -13,8 +13,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
 
 from runtime.kafka import KafkaSettings
-from streams.app import Streams, build_app, run_streams
-from streams.transactions import TransactionalProducer
+from streams.engine.app import Streams, build_app, run_streams
+from streams.engine.transactions import TransactionalProducer
 from tests.conftest import MakeTopics
 from tests.streams.harness import produce, producer, read_all, until
 from tests.streams.worker import Counter

@@ -17,11 +17,11 @@ from faust.types import TP
 
 from runtime.kafka import KafkaSettings
 from schemas.consumed import Record
-from streams.app import Streams, build_app, run_streams
-from streams.fetching import FetchedRecord, memory_bytes
-from streams.pipeline import BatchStats, Pipeline, PipelineOptions, StreamsFailed
-from streams.step import MAX_RECORD_BYTES, Output, record_bytes
-from streams.transport import RecordBatch, start_offset
+from streams.engine.app import Streams, build_app, run_streams
+from streams.engine.fetching import FetchedRecord, memory_bytes
+from streams.engine.partition_pipeline import BatchStats, Pipeline, PipelineOptions, StreamsFailed
+from streams.engine.step import MAX_RECORD_BYTES, Output, record_bytes
+from streams.engine.transport import RecordBatch, start_offset
 from tests.conftest import MakeTopics
 from tests.streams.harness import (
     Pair,
@@ -428,12 +428,12 @@ async def test_a_dead_fetcher_ends_the_worker(
     streams = embedded(kafka, tmp_path, source, out)
     running = asyncio.create_task(run_streams(streams, asyncio.Event()))
     await until(lambda: _is(lambda: bool(streams.progress()) and streams.progress()[0].position is not None), 30)
-    thread = cast(Any, streams.app.consumer)._thread
+    thread = cast(Any, streams.engine.app.consumer)._thread
     thread.thread_loop.call_soon_threadsafe(thread._consumer._fetcher._fetch_task.cancel)
     with pytest.raises(StreamsFailed, match="the Kafka fetcher has died"):
         await asyncio.wait_for(running, 30)
     assert streams.healthy() == "failed: RuntimeError: the Kafka fetcher has died"
-    assert [r.levelname for r in caplog.records if r.name == "streams.app"] == ["CRITICAL"]
+    assert [r.levelname for r in caplog.records if r.name == "streams.engine.app"] == ["CRITICAL"]
 
 
 async def test_without_a_broker_it_waits_and_says_so_once(

@@ -12,12 +12,12 @@ import pytest
 from schemas import wire
 from schemas.envelope import Envelope
 from schemas.topics import DEAD_LETTER, EVENTS, READINGS, raw_topic
-from streams.alarms import RESOLVED_KEPT, VendorMachine, VendorTerms
-from streams.lifecycle import Counts, DeviceState, decode_state, encode_state
+from streams.detect.lifecycle import Counts, DeviceState, decode_state, encode_state
+from streams.detect.vendor_alarms import RESOLVED_KEPT, VendorMachine, VendorTerms
+from streams.engine.step import Output
 from streams.normalise import Options, normalise
 from streams.normalise.message import Datapoint
-from streams.step import Output
-from streams.steps import NormaliseStep
+from streams.normalise.operator import NormaliseStep
 from tests.streams.test_steps import normalise_step, of, raw, restarted
 
 T0 = datetime(2026, 3, 16, tzinfo=UTC)

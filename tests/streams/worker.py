@@ -17,9 +17,9 @@ from pathlib import Path
 
 from runtime.kafka import KafkaSettings
 from schemas.consumed import Record
-from streams.app import Streams, build_app, run_streams
-from streams.pipeline import BatchStats, PipelineOptions, StreamsFailed
-from streams.step import MAX_RECORD_BYTES, Followed, Output, StepFactory
+from streams.engine.app import Streams, build_app, run_streams
+from streams.engine.partition_pipeline import BatchStats, PipelineOptions, StreamsFailed
+from streams.engine.step import MAX_RECORD_BYTES, Followed, Output, StepFactory
 
 STARTED = time.time()
 

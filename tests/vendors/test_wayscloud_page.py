@@ -13,9 +13,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from connectors.context import Context
-from connectors.publisher import Publisher
-from connectors.state import StateFile
+from connectors.common.context import Context
+from connectors.common.publisher import Publisher
+from connectors.common.state_file import StateFile
 from connectors.wayscloud import objects
 from connectors.wayscloud.backfill import Backfill
 from connectors.wayscloud.cloud import Cloud

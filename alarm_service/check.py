@@ -1,0 +1,153 @@
+"""What `fleetlake check` says of the alarm service and of those it notifies. Nothing is changed, and nothing is sent
+unless it is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+from urllib.parse import urlsplit
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from alarm_service.notify.dispatcher import send_test
+from alarm_service.notify.settings import Channel, EmailChannel, NotifySettings, Policy
+from alarm_service.notify.targets import connected
+from alarm_service.service import DATABASE, SERVED, store_of
+from alarm_service.settings import AlarmsSettings
+from alarm_service.store import SCHEMA
+from runtime.checks import CheckResult
+from runtime.database import reason, version_of
+from runtime.errors import StageError
+from runtime.http_server import check_port
+from schemas.topics import VENDORS
+
+
+@dataclass(frozen=True)
+class Known:
+    """What policies may speak of. `rules` are those of the rules file; those of Kafka are None where it is away."""
+
+    rules: Collection[str] = ()
+    rules_in_kafka: Collection[str] | None = ()
+    groups: Collection[str] = ()
+    profiles: Collection[str] = ()
+
+
+async def check(
+    settings: AlarmsSettings, notify: NotifySettings, data: Path, known: Known, *, send: bool = False
+) -> list[CheckResult]:
+    """The port, the database, each channel's receiver (with a test notification, if `send`) and each policy."""
+    made = settings.database_url is not None or (data / DATABASE).exists()
+    if not (settings.enabled or made or notify.channels):
+        return [CheckResult("alarm service", True, "off: enabled in [alarms] is false, and there are no channels")]
+    results = [
+        await check_port("alarms: host, port", settings.host, settings.port, SERVED),
+        await asyncio.to_thread(_check_database, settings, data),
+    ]
+    results += await asyncio.gather(
+        *(_check_channel(key, channel, send) for key, channel in sorted(notify.channels.items()))
+    )
+    return results + [_check_policy(key, policy, notify, known) for key, policy in sorted(notify.policies.items())]
+
+
+def _check_database(settings: AlarmsSettings, data: Path) -> CheckResult:
+    url = settings.database_url
+    name = "alarms: database" if url is None else "alarms: database_url"
+    try:
+        found = version_of(SCHEMA, None if url is None else url.get_secret_value(), data / DATABASE)
+        if found is None:
+            return CheckResult(name, True, "will be made; then `fleetlake alarms keys create` makes the first API key")
+        if found < SCHEMA.version:
+            return CheckResult(name, True, f"will be brought from schema {found} to {SCHEMA.version}")
+        return CheckResult(name, True, _keys_of(settings, data))
+    except StageError as error:
+        return CheckResult(name, False, str(error))
+    except SQLAlchemyError as error:
+        return CheckResult(name, False, reason(error))
+
+
+def _keys_of(settings: AlarmsSettings, data: Path) -> str:
+    store = store_of(settings, data)
+    try:
+        count = sum(key.revoked_at is None for key in store.list_keys())
+    finally:
+        store.close()
+    return f"{count} API key(s) in force" + ("" if count else ": every request gets 401, see `fleetlake alarms keys`")
+
+
+async def _check_channel(key: str, channel: Channel, send: bool) -> CheckResult:
+    name = f"notify: channel {key}"
+    if not channel.is_enabled:
+        return CheckResult(name, True, "off: is_enabled is false")
+    setting, host, port = _receiver(channel)
+    where = f"[notify.channels.{key}.config] {setting}: {host}:{port}"
+    try:
+        async with asyncio.timeout(channel.config.timeout_seconds):
+            (await connected(host, port, allow_private=channel.config.allow_private)).close()
+    except TimeoutError:
+        return CheckResult(name, False, f"{where} does not answer within {channel.config.timeout_seconds:g} s")
+    except (socket.gaierror, UnicodeError) as error:
+        return CheckResult(name, False, f"{where} has no address: {getattr(error, 'strerror', None) or error}")
+    except OSError as error:
+        return CheckResult(name, False, f"{where}: {error.strerror or error}")
+    if not send:
+        return CheckResult(name, True, f"{host}:{port} answers; nothing was sent")
+    outcome = await send_test(channel)
+    return CheckResult(name, outcome.delivered, outcome.detail if outcome.delivered else f"{where}: {outcome.detail}")
+
+
+def _receiver(channel: Channel) -> tuple[str, str, int]:
+    """The setting that names the receiver, its host and its port. A URL may hold a token: it is not shown."""
+    if isinstance(channel, EmailChannel):
+        return "host, port", channel.config.host, channel.config.port
+    parts = urlsplit(channel.config.url.get_secret_value())
+    return "url", parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _check_policy(key: str, policy: Policy, notify: NotifySettings, known: Known) -> CheckResult:
+    name = f"notify: policy {key}"
+    if not policy.is_enabled:
+        return CheckResult(name, True, "off: is_enabled is false")
+    problems = [*_channel_problems(policy, notify), *_rule_problems(policy, known), *_scope_problems(policy, known)]
+    if problems:
+        return CheckResult(name, False, "; ".join(f"[notify.policies.{key}] {problem}" for problem in problems))
+    return CheckResult(name, True, f"tells {', '.join(policy.channel_ids)}")
+
+
+def _channel_problems(policy: Policy, notify: NotifySettings) -> Iterator[str]:
+    if not any(notify.channels[channel].is_enabled for channel in policy.channel_ids):
+        yield "channel_ids: none of the channels is enabled, so nobody is told"
+
+
+def _rule_problems(policy: Policy, known: Known) -> Iterator[str]:
+    """Alarms of vendors have rule ids of their own, which begin with the vendor: those cannot be known beforehand."""
+    for rule in policy.rule_ids or ():
+        if rule in known.rules or rule.partition(":")[0] in VENDORS:
+            continue
+        if known.rules_in_kafka is None:
+            yield f"rule_ids: {rule!r} is not in the rules file, and Kafka, where it may be, does not answer"
+        elif rule not in known.rules_in_kafka:
+            yield f"rule_ids: there is no rule {rule!r}; `fleetlake rules list` shows them"
+
+
+def _scope_problems(policy: Policy, known: Known) -> Iterator[str]:
+    for scope in policy.scope_ids or ():
+        match policy.scope_type:
+            case "group" | "profile":
+                there = known.groups if policy.scope_type == "group" else known.profiles
+                if scope not in there:
+                    yield f"scope_ids: there is no {policy.scope_type} {scope!r} in [stream] {policy.scope_type}s"
+            case "vendor":
+                if scope not in VENDORS:
+                    yield f"scope_ids: unknown vendor {scope!r}; known are {', '.join(VENDORS)}"
+            case "device":
+                if ":" not in scope:
+                    yield f"scope_ids: {scope!r} is no device id; write vendor:native-id"
+            case "fleet":
+                pass
+            case _:
+                assert_never(policy.scope_type)

@@ -1,0 +1,172 @@
+"""From the topics into the store: alarm events from where it stands, rules as they are.
+
+Every service reads all partitions, whether others share its database or not: who stores a batch first has stored it,
+the others go on behind it. Delivery into the store: exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from alarm_service.store import StaleBatch, Store
+from runtime.errors import StageError
+from runtime.metrics import LAG, LEFT_OUT, RECORDS_IN
+from schemas import wire
+from schemas.consumed import Record
+from schemas.topics import ALARMS, MAX_MESSAGE_BYTES, RULES
+
+_log = logging.getLogger(__name__)
+
+STAGE = "alarms"
+_BATCH_RECORDS = 1000
+_POLL_MS = 200
+
+
+class Feed:
+    """Follows the topics. `news` tells when something was stored."""
+
+    def __init__(self, client: Mapping[str, Any], store: Store) -> None:
+        self._store = store
+        self._consumer = AIOKafkaConsumer(
+            **client,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+            fetch_max_wait_ms=_POLL_MS,
+        )
+        self._stored: dict[TopicPartition, int | None] = {}
+        """The next offset of each partition of the alarms, as the store has it."""
+        self._rules_next: dict[int, int] = {}
+        self._news = asyncio.Condition()
+        self._targets: dict[TopicPartition, int] = {}
+        """Where the alarms ended when this began."""
+        self._read: dict[TopicPartition, int] = {}
+        """Up to here all is stored; further than `_stored`, since a transaction's marker takes an offset too."""
+
+    def problem(self) -> str | None:
+        """What is missing to be up to date with what Kafka held when this began."""
+        if not self._targets:
+            return "alarms: the topics have not been read so far"
+        behind = [tp for tp, end in self._targets.items() if self._read.get(tp, 0) < end]
+        return f"alarms: {len(behind)} partition(s) are still being read" if behind else None
+
+    def has_rule(self, partition: int, offset: int) -> bool:
+        """Whether the rules are stored up to and with this record of the rules topic."""
+        return self._rules_next.get(partition, 0) > offset
+
+    async def wait_for_news(self, seconds: float) -> None:
+        """Return when something was stored, at the latest after so many seconds."""
+        async with self._news:
+            try:
+                await asyncio.wait_for(self._news.wait(), seconds)
+            except TimeoutError:
+                return
+
+    async def run(self, partitions: Mapping[str, Iterable[int]]) -> None:
+        """Follow until cancelled; `partitions` are those of the two topics.
+
+        StageError where the log does not go with the store.
+        """
+        rules = [TopicPartition(RULES, number) for number in partitions[RULES]]
+        alarms = [TopicPartition(ALARMS, number) for number in partitions[ALARMS]]
+        await self._consumer.start()
+        await self._read_rules(rules)
+        self._consumer.assign([*rules, *alarms])
+        for tp in rules:
+            self._consumer.seek(tp, self._rules_next[tp.partition])
+        await self._begin_alarms(alarms)
+        while True:
+            await self._step()
+
+    async def stop(self) -> None:
+        """Disconnect; harmless where it never ran."""
+        await self._consumer.stop()
+
+    async def _read_rules(self, tps: list[TopicPartition]) -> None:
+        """The topic is compacted, so it is read anew: what was deleted long ago has left no trace to follow."""
+        self._consumer.assign(tps)
+        ends = await self._consumer.end_offsets(tps)
+        await self._consumer.seek_to_beginning(*tps)
+        latest: dict[bytes | None, Record] = {}
+        while any([await self._consumer.position(tp) < ends[tp] for tp in tps]):
+            for records in (await self._consumer.getmany(timeout_ms=_POLL_MS)).values():
+                latest |= {record.key: record for record in records}
+        self._rules_next = {tp.partition: await self._consumer.position(tp) for tp in tps}
+        _say(await asyncio.to_thread(self._store.set_rules, self._rules_next, list(latest.values())))
+
+    async def _begin_alarms(self, tps: list[TopicPartition]) -> None:
+        stored = await asyncio.to_thread(self._store.offsets)  # first: another service may go on storing meanwhile
+        ends = await self._consumer.end_offsets(tps)
+        begins = await self._consumer.beginning_offsets(tps)
+        for tp in tps:
+            offset = stored.get(tp.partition)
+            if offset is not None and offset > ends[tp]:
+                raise StageError(
+                    f"{tp.topic}[{tp.partition}] ends at offset {ends[tp]}, but offset {offset} is the next that the "
+                    "alarm service's database waits for: the log was cut or replaced. Restore it, or use a new database"
+                )
+            if offset is not None and offset < begins[tp]:
+                _log.error("alarms: %s: %d records expired before they were read", tp, begins[tp] - offset)
+            self._stored[tp] = offset
+            self._consumer.seek(tp, begins[tp] if offset is None else max(offset, begins[tp]))
+        self._targets = dict(ends)
+
+    async def _step(self) -> None:
+        fetched = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=_BATCH_RECORDS)
+        for tp, records in fetched.items():
+            RECORDS_IN.labels(STAGE, "").inc(len(records))
+            if tp.topic == RULES:
+                _say(await asyncio.to_thread(self._store.add_rules, records))
+                self._rules_next[tp.partition] = records[-1].offset + 1
+            else:
+                await self._store_events(tp, records)
+        await self._measure()
+        if fetched:
+            async with self._news:
+                self._news.notify_all()
+
+    async def _store_events(self, tp: TopicPartition, records: list[Record]) -> None:
+        events, following = _events(records), records[-1].offset + 1
+        try:
+            await asyncio.to_thread(self._store.add_events, tp.partition, self._stored[tp], events, following)
+        except StaleBatch as stale:
+            _log.info("alarms: %s; going on behind it", stale)
+            following = (await asyncio.to_thread(self._store.offsets))[tp.partition]
+            self._consumer.seek(tp, following)
+        self._stored[tp] = following
+
+    async def _measure(self) -> None:
+        waiting: dict[str, int] = defaultdict(int)
+        for tp in self._consumer.assignment():
+            position = await self._consumer.position(tp)
+            self._read[tp] = position
+            waiting[tp.topic] += max(0, (self._consumer.last_stable_offset(tp) or 0) - position)
+        for topic, count in waiting.items():
+            LAG.labels(STAGE, topic).set(count)
+
+
+def _say(problems: list[str]) -> None:
+    for problem in problems:
+        _log.warning("alarms: not taken from the rules topic: %s", problem)
+
+
+def _events(records: list[Record]) -> list[wire.AlarmEvent]:
+    """The events, without what is none: others may not write to this topic, but might."""
+    events: list[wire.AlarmEvent] = []
+    for record in records:
+        try:
+            events.append(wire.decode_alarm_event(record.value or b""))
+        except msgspec.DecodeError as error:
+            LEFT_OUT.labels(STAGE, "", "not_an_alarm").inc()
+            _log.warning(
+                "alarms: no alarm event: %s[%d] at %d: %s", record.topic, record.partition, record.offset, error
+            )
+    return events

@@ -1,0 +1,1 @@
+"""What the connectors of all vendors share: publishing, ownership of devices, HTTP, WebSocket, OAuth2, limits."""

@@ -1,0 +1,114 @@
+"""Vendors' REST: one GET, tried again as it deserves; and the odds and ends of HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+
+from connectors.common.backoff import Backoff
+from connectors.common.context import utc_now
+from connectors.common.rate_limits import SharedLimiter
+
+_LARGEST_ANSWER = 64 * 1024 * 1024
+
+
+class VendorError(RuntimeError):
+    """A vendor's endpoint did not do what was asked. The text names endpoint and status, never a URL or a token."""
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def retry_after_seconds(headers: Mapping[str, str], default: float, cap: float = 3600.0) -> float:
+    """`Retry-After` as seconds (RFC 9110, 10.2.3: a number or a date); `default` where it is absent or unreadable."""
+    text = headers.get("Retry-After", "").strip()
+    try:
+        seconds = float(text) if text.isdigit() else (parsedate_to_datetime(text) - utc_now()).total_seconds()
+    except (ValueError, TypeError):
+        return default
+    return min(cap, max(0.0, seconds))
+
+
+_MESSAGE = re.compile(rb'"message"\s*:\s*"([A-Za-z][A-Za-z _-]{1,60})"')
+
+
+def _explain(status: int, body: bytes) -> str:
+    """The status, what the vendor says of it (plain words only: nothing personal gets into a log), what to do."""
+    if not status:
+        return "no answer"
+    said = _MESSAGE.search(body[:2000])
+    text = f"HTTP {status}" + (f", {said[1].decode()}" if said else "")
+    return f"{text}: these credentials may not read it; ask the vendor for the permission" if status == 403 else text
+
+
+@dataclass
+class RestClient:
+    """GET requests to one vendor.
+
+    401: the token is renewed once. 429: waits as `Retry-After` says. 5xx, time-outs and lost connections: tried again
+    with jittered back-off, `attempts` times in all. Anything else is a VendorError with its status at once.
+    """
+
+    http: aiohttp.ClientSession
+    base_url: str
+    authorization: Callable[[], Awaitable[dict[str, str]]]
+    """Headers that let us in; asked before each attempt."""
+    refused: Callable[[dict[str, str]], None]
+    """Told which headers were answered with 401."""
+    limiter: Callable[[str], SharedLimiter] | None = None
+    """The limiter of an endpoint."""
+    attempts: int = 4
+    _backoff_base: float = field(default=1.0)
+
+    async def get(self, path: str, params: Mapping[str, str] | None = None, endpoint: str = "") -> bytes:
+        """The body of a 200 answer. `endpoint` names it for limits and errors (default: the path)."""
+        endpoint = endpoint or path
+        backoff = Backoff(self._backoff_base)
+        renewed = False
+        for attempt in range(1, self.attempts + 1):
+            if self.limiter is not None:
+                await self.limiter(endpoint).acquire()
+            headers = await self.authorization()
+            status, answer_headers, body = await self._request(path, params, headers)
+            if status == 200:
+                return body
+            if status == 401 and not renewed:
+                self.refused(headers)
+                renewed = True
+            elif status == 429 and attempt < self.attempts:
+                wait = retry_after_seconds(answer_headers, default=1.0)
+                if self.limiter is not None:
+                    self.limiter(endpoint).hold(wait)
+                await asyncio.sleep(wait + backoff.next(random.random()))
+            elif (status == 0 or status >= 500) and attempt < self.attempts:
+                await asyncio.sleep(backoff.next(random.random()))
+            else:
+                raise VendorError(f"{endpoint}: {_explain(status, body)}", status or None)
+        raise VendorError(f"{endpoint}: HTTP 401", 401)
+
+    async def _request(
+        self, path: str, params: Mapping[str, str] | None, headers: dict[str, str]
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body; status 0 where no answer came."""
+        try:
+            async with self.http.get(
+                self.base_url + path, params=params, headers=headers, allow_redirects=False
+            ) as response:
+                return response.status, response.headers, await _whole(response.content)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return 0, {}, b""
+
+
+async def _whole(content: aiohttp.StreamReader) -> bytes:
+    """All of a body (one `read` gives what has arrived so far); cut at the limit, so that nothing can parse it."""
+    body = bytearray()
+    while len(body) < _LARGEST_ANSWER and (part := await content.read(_LARGEST_ANSWER - len(body))):
+        body += part
+    return bytes(body)

@@ -1,0 +1,64 @@
+"""What our own HTTP endpoints share: bounded bodies, answers that wait for Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from connectors.common.publisher import Publisher
+from schemas.envelope import Envelope
+from schemas.wire import DeadLetter, Device
+
+_LONGEST_BODY = 8 * 1024 * 1024
+"""A longer body is not even read to its end."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """A request's body: whole (`too_large` false), or its beginning with the length and SHA-256 of all of it."""
+
+    data: bytes
+    length: int
+    sha256: str
+    too_large: bool
+
+
+async def read_body(request: web.Request, limit: int) -> Body:
+    """The body, of which at most `limit` bytes are kept."""
+    kept = bytearray()
+    digest = hashlib.sha256()
+    length = 0
+    async for chunk in request.content.iter_chunked(64 * 1024):
+        length += len(chunk)
+        digest.update(chunk)
+        kept += chunk[: max(0, limit - len(kept))]
+        if length > _LONGEST_BODY:
+            break
+    return Body(bytes(kept), length, digest.hexdigest(), length > limit)
+
+
+async def settled(publisher: Publisher, record: Envelope | Device | DeadLetter, timeout: float) -> bool:
+    """Whether Kafka has acknowledged the record within `timeout` seconds; False at once while Kafka is away."""
+    if publisher.away:
+        return False
+    try:
+        async with asyncio.timeout(timeout):
+            match record:
+                case Envelope():
+                    await publisher.publish(record)
+                case Device():
+                    await publisher.publish_device(record)
+                case _:
+                    await publisher.dead_letter(record)
+    except TimeoutError:
+        return False
+    return True
+
+
+def seconds(wait: float) -> dict[str, str]:
+    """The header `Retry-After`, in whole seconds."""
+    return {"Retry-After": str(max(1, math.ceil(wait)))}

@@ -1,0 +1,142 @@
+"""Runs the connectors of the chosen vendors side by side in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import random
+import time
+import traceback
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from connectors.common.backoff import Backoff
+from connectors.common.context import Context
+from connectors.common.ownership import KafkaShare, Share
+from connectors.common.publisher import Publisher
+from runtime.errors import StageError
+from runtime.health import Health
+from runtime.kafka import KafkaSettings
+from schemas.redact import mask
+
+_log = logging.getLogger(__name__)
+
+CONNECTORS: Mapping[str, str] = {
+    "karcher": "connectors.karcher.connector:KarcherConnector",
+    "ogmen": "connectors.ogmen.connector:OgmenConnector",
+    "wayscloud": "connectors.wayscloud.connector:WayscloudConnector",
+    "climasense": "connectors.climasense.connector:ClimasenseConnector",
+}
+"""Where each vendor's connector is: a class made of the vendor's settings and a `Context`, with `run()`."""
+
+DIVIDED = ("karcher", "ogmen")
+"""Vendors whose devices several processes divide among themselves; of the others the vendor's own protocol does it
+(MQTT's shared subscriptions), or whoever balances the load of a server.
+"""
+
+_STABLE_SECONDS = 60.0
+
+
+class Connector(Protocol):
+    """A vendor's connector. `run` goes on until it is cancelled and raises only what it cannot handle itself."""
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+
+
+def make_connector(vendor: str, settings: BaseModel, context: Context) -> Connector:
+    """The connector of a vendor; KeyError for an unknown one."""
+    module, _, name = CONNECTORS[vendor].partition(":")
+    connector: Connector = getattr(importlib.import_module(module), name)(settings, context)
+    return connector
+
+
+async def run_connectors(
+    vendor_settings: Mapping[str, BaseModel],
+    kafka: KafkaSettings,
+    data_dir: Path,
+    stop: asyncio.Event,
+    health: Health,
+) -> None:
+    """Connect the vendors to the raw topics until `stop`.
+
+    A vendor that fails is started again with back-off and stops no other. Raises only where publishing itself is
+    broken by a defect; while Kafka is merely away, everything waits. On `stop`, sources are closed first, then what was
+    taken from them is delivered.
+    """
+    publisher = Publisher(kafka)
+    health.ready.append(lambda: publisher.problem)
+    health.live.append(lambda: publisher.defect)
+    await publisher.start()
+    tasks, memberships = [], []
+    for vendor, settings in vendor_settings.items():
+        share = Share()
+        if vendor in DIVIDED:
+            share = KafkaShare(vendor, kafka, data_dir / "state")
+            memberships.append(asyncio.create_task(share.run(), name=f"{vendor} share"))
+        context = Context(publisher, data_dir / "state", Health(vendor), share)
+        health.ready.append(partial(_problems, context.health))
+        health.ready.append(partial(_unshared, vendor, share))
+        tasks.append(asyncio.create_task(_supervise(vendor, settings, context), name=vendor))
+    waiting = asyncio.create_task(stop.wait())
+    broken = asyncio.create_task(publisher.broken())
+    try:
+        done, _ = await asyncio.wait({waiting, broken, *tasks, *memberships}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        await _cancel(*tasks, waiting, broken)
+        await _cancel(*memberships)  # leaves the groups: only now may others open what we have closed
+        await publisher.stop()
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _unshared(vendor: str, share: Share) -> str | None:
+    return None if share.joined else f"{vendor}: waiting for its share of the devices"
+
+
+def _problems(health: Health) -> str | None:
+    return "; ".join(health.ready_problems()) or None
+
+
+async def _supervise(vendor: str, settings: BaseModel, context: Context) -> None:
+    """Start a vendor's connector again whenever it fails; the same failure is logged once."""
+    backoff = Backoff(base=1.0, cap=60.0)
+    last = ""
+    while True:
+        started = time.monotonic()
+        context.health.ready.clear()
+        try:
+            await make_connector(vendor, settings, context).run()
+        except Exception as error:  # whatever it is, it is this vendor's alone
+            text = _explain(error)
+            if text != last:
+                _log.error("%s: the connector failed and is started again: %s", vendor, text)
+            last = text
+        context.health.ready[:] = [lambda: f"{vendor}: the connector failed and waits to be started again"]
+        if time.monotonic() - started > _STABLE_SECONDS:
+            backoff.reset()
+            last = ""
+        await asyncio.sleep(backoff.next(random.random()))
+
+
+def _explain(error: BaseException) -> str:
+    """A known reason in a sentence, a defect with its traceback; masked, for texts of exceptions may hold URLs and
+    Kärcher's hold the token.
+    """
+    known = error
+    while isinstance(known, BaseExceptionGroup) and len(known.exceptions) == 1:
+        known = known.exceptions[0]
+    if isinstance(known, StageError):
+        return str(known)
+    return mask("".join(traceback.format_exception(error)))

@@ -1,6 +1,0 @@
-"""The embedded Kafka broker (design decision 1): what runs when no bootstrap server is configured."""
-
-from fleetlake.broker.embedded import EmbeddedKafka, find_bootstrap, run_broker
-from fleetlake.broker.jars import KAFKA_VERSION, BrokerError, cache_dir
-
-__all__ = ["KAFKA_VERSION", "BrokerError", "EmbeddedKafka", "cache_dir", "find_bootstrap", "run_broker"]

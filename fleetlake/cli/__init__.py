@@ -1,0 +1,1 @@
+"""The `fleetlake` command: one module per group of commands, and how commands print."""

@@ -1,0 +1,249 @@
+"""Commands for whoever runs ClimaSense devices: API keys, device commands, settings, firmware."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fleetlake.cli.options import ConfigOption, DataOption, read_settings
+from fleetlake.cli.output import print_table, time_text
+from fleetlake.errors import UserError
+
+if TYPE_CHECKING:
+    from connectors.climasense.store import Store
+
+keys = typer.Typer(
+    help="API keys of ClimaSense devices, hubs and sensors.", no_args_is_help=True, rich_markup_mode=None
+)
+climasense = typer.Typer(
+    help="ClimaSense devices: commands, settings, firmware.", no_args_is_help=True, rich_markup_mode=None
+)
+firmware = typer.Typer(help="Firmware, released batch by batch.", no_args_is_help=True, rich_markup_mode=None)
+climasense.add_typer(firmware, name="firmware")
+
+DeviceArgument = Annotated[str, typer.Argument(help="The device's own id, without `climasense:`.")]
+VersionArgument = Annotated[str, typer.Argument(help="E.g. 1.3.0.")]
+BatchOption = Annotated[list[str], typer.Option("--batch", "-b", help="Batch; may be given several times; * is all.")]
+
+
+class RoleName(StrEnum):
+    """What a key is for."""
+
+    DEVICE = "device"
+    HUB = "hub"
+    SENSOR = "sensor"
+
+
+class CommandName(StrEnum):
+    """The documented commands."""
+
+    REBOOT = "reboot"
+    CONFIG_UPDATE = "config_update"
+    FACTORY_RESET = "factory_reset"
+    DIAGNOSTICS = "diagnostics"
+
+
+@keys.command("create")
+def create_key(
+    device: DeviceArgument,
+    role: Annotated[RoleName | None, typer.Option(help="Default for a new one: device.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Batch it was made in; firmware is released by batch.")] = None,
+    serial_number: Annotated[str | None, typer.Option("--serial-number", help="Default: its id.")] = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Make a key and print it, once: only its hash is kept.
+
+    A device may have several, so that one can be replaced without a break.
+    """
+    from connectors.climasense.protocol import Provisioned
+    from runtime.api_keys import hash_key
+
+    if not device:
+        raise UserError("a device needs a name")
+    key = f"sk_{role or RoleName.DEVICE}_{secrets.token_urlsafe(32)}"
+    named = role.value if role else None
+    with _store(config, data) as store:
+        store.add_key(Provisioned(device, hash_key(key), named, batch, serial_number), _now())  # type: ignore[arg-type]
+    typer.echo(key)
+
+
+@keys.command("revoke")
+def revoke_keys(
+    name: Annotated[str, typer.Argument(help="A device, for all its keys; or the id of one key, from `keys list`.")],
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Revoke keys, for good. A running server refuses them within seconds."""
+    with _store(config, data) as store:
+        revoked = store.revoke(name, _now())
+    if not revoked:
+        raise UserError(f"no key in force belongs to a device {name!r} or has this id")
+    for key in revoked:
+        typer.echo(f"revoked {key.key_id} of {key.device}")
+
+
+@keys.command("list")
+def list_keys(config: ConfigOption = None, data: DataOption = None) -> None:
+    """Show whose keys there are. The keys themselves are known to nobody but the devices."""
+    with _store(config, data) as store:
+        found = store.list_keys()
+    rows = [
+        (k.key_id, k.device, k.role, k.batch, k.source, time_text(k.created_at), time_text(k.revoked_at) or "in force")
+        for k in found
+    ]
+    print_table(("key", "device", "role", "batch", "from", "created", "revoked"), rows)
+
+
+@climasense.command("command")
+def queue_command(
+    device: DeviceArgument,
+    kind: Annotated[CommandName, typer.Argument(help="What it is to do.")],
+    payload: Annotated[str, typer.Option(help="JSON object, e.g. '{\"delay_seconds\": 5}'.")] = "{}",
+    confirm: Annotated[str, typer.Option(help="For factory_reset: the device's id once more.")] = "",
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Let a command wait for a device. It expires after 24 hours."""
+    content = _object(payload, "--payload")
+    if kind is CommandName.FACTORY_RESET and confirm != device:
+        raise UserError(f"factory_reset erases the device: confirm it with --confirm {device}")
+    with _store(config, data) as store:
+        command = store.queue_command(device, kind.value, content, _now(), confirmed=confirm == device)
+    typer.echo(f"{command.command_id} waits until {time_text(command.expires_at)}")
+
+
+@climasense.command("commands")
+def list_commands(
+    device: Annotated[str | None, typer.Argument(help="Only this device's.")] = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Show the commands and what came of them, latest first."""
+    with _store(config, data) as store:
+        found = store.commands(device)
+    now = _now()
+    rows = [
+        (
+            c.command_id,
+            c.device,
+            c.type,
+            time_text(c.created_at),
+            c.status or _waits(c.expires_at, now),
+            c.error_message,
+        )
+        for c in found
+    ]
+    print_table(("id", "device", "command", "created", "status", "error"), rows)
+
+
+@climasense.command("settings")
+def change_settings(
+    device: DeviceArgument,
+    change: Annotated[str, typer.Option("--set", help='JSON object, e.g. \'{"timezone": "Europe/Berlin"}\'.')] = "{}",
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Show a device's settings, or change some: what is not named stays."""
+    from pydantic import ValidationError
+
+    from schemas.climasense import DeviceSettings, SettingsUpdate
+
+    _object(change, "--set")
+    try:
+        changes = SettingsUpdate.model_validate_json(change).model_dump(mode="json", exclude_none=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"--set: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    with _store(config, data) as store:
+        found = store.update_settings(device, changes, by_operator=True) if changes else store.device(device)
+    typer.echo(DeviceSettings.model_validate(found.settings).model_dump_json(indent=2, exclude_none=True))
+
+
+@climasense.command("unpair")
+def unpair_sensor(device: DeviceArgument, config: ConfigOption = None, data: DataOption = None) -> None:
+    """Take a Zigbee sensor from its hub, so that another hub can register it."""
+    with _store(config, data) as store:
+        store.unpair(device)
+
+
+@firmware.command("add")
+def add_firmware(
+    version: VersionArgument,
+    image: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="The file.")],
+    notes: Annotated[str, typer.Option(help="Release notes, shown to devices.")] = "",
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Store an image. No device is offered it before it is released."""
+    with image.open("rb") as file, _store(config, data) as store:
+        added = store.add_firmware(version, file, notes, _now())
+    typer.echo(f"{added.version}: {added.size_bytes} bytes, {added.checksum}")
+
+
+@firmware.command("release")
+def release_firmware(
+    version: VersionArgument, batch: BatchOption, config: ConfigOption = None, data: DataOption = None
+) -> None:
+    """Offer a version to the devices of a batch that run an older one."""
+    with _store(config, data) as store:
+        store.release(version, batch, _now())
+
+
+@firmware.command("withdraw")
+def withdraw_firmware(
+    version: VersionArgument, batch: BatchOption, config: ConfigOption = None, data: DataOption = None
+) -> None:
+    """Offer a version to a batch no longer. Devices that have it keep it."""
+    with _store(config, data) as store:
+        store.withdraw(version, batch)
+
+
+@firmware.command("list")
+def list_firmware(config: ConfigOption = None, data: DataOption = None) -> None:
+    """Show the images and the batches they are released to."""
+    with _store(config, data) as store:
+        found = store.firmware()
+    rows = [(f.version, str(f.size_bytes), f.checksum, ", ".join(f.batches), f.release_notes) for f in found]
+    print_table(("version", "bytes", "checksum", "released to", "notes"), rows)
+
+
+@contextmanager
+def _store(config: Path | None, data: Path | None) -> Iterator[Store]:
+    """The server's database; what cannot be done is a UserError."""
+    from connectors.climasense.connector import store_of
+    from connectors.climasense.store import StateError
+    from fleetlake.cli.stores import using
+
+    settings = read_settings(config, data)
+    try:
+        with using("climasense", lambda: store_of(settings.climasense, settings.pipeline.data / "state")) as store:
+            yield store
+    except StateError as error:
+        raise UserError(str(error)) from error
+
+
+def _object(text: str, option: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{option}: not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{option}: must be a JSON object")
+    return content
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _waits(expires_at: datetime, now: datetime) -> str:
+    return "waits" if now < expires_at else "expired"

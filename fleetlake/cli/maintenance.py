@@ -1,0 +1,138 @@
+"""Commands for maintenance windows, put in force while everything runs."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
+
+import typer
+
+from fleetlake.cli.options import ConfigOption, DataOption, read_settings
+from fleetlake.cli.output import print_table, time_text
+from fleetlake.cli.rules import kafka_client, run_on_kafka, utc
+from fleetlake.errors import UserError
+
+if TYPE_CHECKING:
+    from schemas.records import MaintenanceWindow
+
+maintenance = typer.Typer(
+    help="Maintenance windows: times in which a scope triggers no alarms.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+ActorOption = Annotated[str | None, typer.Option(help="Who does this; default: the user logged in.")]
+
+
+@maintenance.command("add")
+def add_window(
+    scope_type: Annotated[str, typer.Option(help="fleet, group, profile, device, vendor or model.")] = "fleet",
+    scope: Annotated[str, typer.Option(help="Its id or name; a device as vendor:native-id.")] = "",
+    start: Annotated[datetime | None, typer.Option("--from", help="When it begins, UTC; default now.")] = None,
+    end: Annotated[datetime | None, typer.Option("--to", help="When it is over, UTC.")] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", min=0, help="How long, in place of --to.")] = None,
+    rule: Annotated[list[str] | None, typer.Option(help="Only this rule's alarms; may be repeated.")] = None,
+    note: Annotated[str | None, typer.Option(help="What is done.")] = None,
+    actor: ActorOption = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Plan a window. Running workers follow within seconds; it silences nothing that was before now."""
+    from schemas.records import MaintenanceWindow
+    from streams.detect.rules_topic import write_window
+
+    now = datetime.now(UTC)
+    starts = utc(start) or now
+    if (end is None) is (minutes is None):
+        raise UserError("say when it is over: either --to or --minutes")
+    fields: dict[str, Any] = {
+        "window_id": uuid4().hex[:12],
+        "scope_type": scope_type,
+        "scope": scope,
+        "starts_at": starts,
+        "ends_at": utc(end) or starts + timedelta(minutes=minutes or 0),
+        "rules": rule or [],
+        "note": note,
+        "actor": actor or getpass.getuser(),
+        "created_at": now,
+    }
+    try:
+        window = MaintenanceWindow.model_validate(fields)
+    except ValueError as error:
+        raise UserError(_reason(error)) from error
+    if window.ends_at <= now:
+        raise UserError("it would be over already; a window silences nothing in hindsight")
+    run_on_kafka(write_window(kafka_client(read_settings(config, data)), window))
+    typer.echo(window.window_id)
+
+
+@maintenance.command("list")
+def list_windows(
+    everything: Annotated[bool, typer.Option("--all", help="Also those that are over or cancelled.")] = False,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Show the windows, but for those of the configuration."""
+    from streams.detect.rules_topic import read_windows
+
+    now = datetime.now(UTC)
+    found = run_on_kafka(read_windows(kafka_client(read_settings(config, data))))
+    shown = [(window, _state(window, now)) for window in sorted(found.values(), key=lambda window: window.starts_at)]
+    rows = [
+        (
+            window.window_id,
+            f"{window.scope_type} {window.scope}".strip(),
+            ", ".join(window.rules) or "all",
+            time_text(window.starts_at),
+            time_text(window.ends_at),
+            state,
+            window.actor,
+            window.note,
+        )
+        for window, state in shown
+        if everything or state in ("planned", "running")
+    ]
+    print_table(("window", "scope", "rules", "from", "to", "is", "by", "note"), rows)
+
+
+@maintenance.command("cancel")
+def cancel_window(
+    window_id: Annotated[str, typer.Argument(help="The window's id.")],
+    actor: ActorOption = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """End a window now. What still holds triggers then."""
+    from streams.detect.rules_topic import read_windows, write_window
+
+    client = kafka_client(read_settings(config, data))
+    window = run_on_kafka(read_windows(client)).get(window_id)
+    if window is None:
+        raise UserError(f"no window has the id {window_id!r}; `fleetlake maintenance list --all` shows them")
+    now = datetime.now(UTC)
+    if (state := _state(window, now)) not in ("planned", "running"):
+        raise UserError(f"window {window_id} is {state}")
+    ended = {"cancelled_at": now, "cancelled_by": actor or getpass.getuser()}
+    run_on_kafka(write_window(client, window.model_copy(update=ended)))
+    typer.echo(f"{window_id} is cancelled")
+
+
+def _state(window: MaintenanceWindow, now: datetime) -> str:
+    if window.cancelled_at is not None:
+        return "cancelled"
+    if now >= window.ends_at:
+        return "over"
+    return "running" if now >= window.starts_at else "planned"
+
+
+def _reason(error: ValueError) -> str:
+    """What pydantic says, in a line."""
+    from pydantic import ValidationError
+
+    assert isinstance(error, ValidationError)
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    return f"{where}: {reason}" if where else reason

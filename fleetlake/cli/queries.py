@@ -1,0 +1,236 @@
+"""Queries to the published tables for the command line: connecting, running, and errors that say what to do next."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+from fleetlake.errors import UserError
+
+if TYPE_CHECKING:
+    import duckdb
+
+T = TypeVar("T")
+
+BATCH = 10_000
+NOTHING_PUBLISHED = (
+    "{folder} has no fleet.duckdb: nothing has been published there yet. `fleetlake demo` or `fleetlake up` fills it; "
+    "--data names another folder"
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a statement gave: names and DuckDB types of its columns, and its rows, batch by batch."""
+
+    names: list[str]
+    types: list[str]
+    batches: Iterator[list[tuple[Any, ...]]]
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """The rows, one by one."""
+        for batch in self.batches:
+            yield from batch
+
+
+class Session:
+    """A connection to the published tables of a data folder that follows what is published: each query sees the newest
+    state. Temporary tables and variables stay. UserError where nothing has been published yet.
+    """
+
+    def __init__(self, data: Path, storage_options: Mapping[str, str] | None = None) -> None:
+        from fleetlake.api import connect
+
+        self.folder = data.resolve()
+        self._file = self._stamp()
+        self._options = storage_options
+        self._connection = connect(self.folder, storage_options)
+        self._in_transaction = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sql")
+
+    def ask(self, text: str) -> Answer | None:
+        """Run the statements and answer the last one; None if there is none. UserError says what is wrong."""
+        import duckdb
+
+        self._refresh()
+        try:
+            statements = duckdb.extract_statements(text)
+            for statement in statements:
+                self._run(lambda: self._connection.execute(statement))  # noqa: B023 (ends before the next one)
+                self._note_transaction(statement)
+            return self._answer() if statements else None
+        except duckdb.Error as error:
+            raise explained(error) from error
+
+    def write(self, text: str, target: Path) -> int:
+        """Write the answer of a query to a Parquet, CSV or JSON file (by the name's ending), whole or not at all.
+
+        Returns the number of rows. UserError for other endings, and where the query or the writing fails.
+        """
+        import duckdb
+
+        options = _copy_options(target)
+        self._refresh()
+        # Written beside the target and renamed, so that nobody finds half a file. DuckDB compresses by the ending.
+        beside = target.with_name(f".{os.getpid()}-{target.name}")
+        try:
+            statements = duckdb.extract_statements(text)
+            if not statements:
+                raise UserError("there is no query to write the answer of")
+            for statement in statements[:-1]:
+                self._run(lambda: self._connection.execute(statement))  # noqa: B023 (ends before the next one)
+            query = statements[-1].query.rstrip().rstrip(";")
+            to = str(beside).replace("'", "''")
+            copy = f"COPY ({query}\n) TO '{to}' ({options})"
+            [(rows,)] = self._run(lambda: self._connection.execute(copy).fetchall())
+            beside.replace(target)
+            return int(rows)
+        except duckdb.Error as error:
+            raise explained(error) from error
+        except OSError as error:
+            raise UserError(f"cannot write {target}: {error.strerror}") from error
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def words(self) -> dict[str, str]:
+        """What can stand in a query, each with what it is: tables, columns and macros of ours, keywords, functions."""
+        found = self._connection.execute(_WORDS).fetchall()
+        return dict(reversed(found))  # ours come first, and win
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._thread.shutdown()
+        self._connection.close()
+
+    def _run(self, work: Callable[[], T]) -> T:
+        """Do it in the thread: DuckDB does not look for Ctrl-C while it works, so that somebody else has to."""
+        running = self._thread.submit(work)
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            while not running.done():  # again, should it not have begun yet
+                self._connection.interrupt()
+                wait([running], timeout=0.1)
+            raise
+
+    def _answer(self) -> Answer:
+        columns = self._connection.description or []
+        return Answer([c[0] for c in columns], [str(c[1]) for c in columns], self._batches())
+
+    def _batches(self) -> Iterator[list[tuple[Any, ...]]]:
+        import duckdb
+
+        try:
+            while batch := self._run(lambda: self._connection.fetchmany(BATCH)):
+                yield batch
+        except duckdb.Error as error:
+            raise explained(error) from error
+
+    def _refresh(self) -> None:
+        """Take the newest file in place of the one that is attached, unless a transaction holds on to that."""
+        from fleetlake.api import attach
+
+        self._connection.abort()  # rows of the answer before that nobody has fetched
+        if not self._in_transaction and (stamp := self._stamp()) != self._file:
+            self._connection.execute("USE memory; DETACH fleet")
+            attach(self._connection, self.folder, self._options)
+            self._file = stamp
+
+    def _note_transaction(self, statement: duckdb.Statement) -> None:
+        import duckdb
+
+        if statement.type == duckdb.StatementType.TRANSACTION:
+            self._in_transaction = statement.query.strip().upper().startswith(("BEGIN", "START"))
+
+    def _stamp(self) -> tuple[int, int]:
+        try:
+            found = (self.folder / "fleet.duckdb").stat()
+        except OSError as error:
+            raise UserError(NOTHING_PUBLISHED.format(folder=self.folder)) from error
+        return found.st_ino, found.st_mtime_ns
+
+
+_WORDS = """
+SELECT table_name, 'table: ' || coalesce(comment, '') FROM duckdb_tables() WHERE database_name = 'fleet'
+UNION ALL
+SELECT view_name, 'view: ' || coalesce(comment, '') FROM duckdb_views() WHERE database_name = 'fleet' AND NOT internal
+UNION ALL
+SELECT function_name || '(', 'macro: ' || coalesce(comment, '') FROM duckdb_functions() WHERE database_name = 'fleet'
+UNION ALL
+SELECT column_name, data_type || ': ' || coalesce(comment, '') FROM duckdb_columns()
+WHERE database_name = 'fleet' AND NOT internal
+UNION ALL
+SELECT upper(keyword_name), '' FROM duckdb_keywords() WHERE keyword_category IN ('reserved', 'type_function')
+  OR keyword_name IN ('by', 'first', 'last', 'over', 'partition', 'interval', 'filter', 'explain', 'values', 'exists')
+UNION ALL
+SELECT DISTINCT function_name || '(', 'function' FROM duckdb_functions()
+WHERE database_name = 'system' AND regexp_full_match(function_name, '[a-z][a-z0-9_]{2,}')
+"""
+
+
+def explained(error: duckdb.Error) -> UserError:
+    """DuckDB's words (a syntax error comes with the line and the spot), and what to do next."""
+    import duckdb
+
+    from sinks.duckdb.lake_files import words_of
+
+    words = str(error).strip()
+    if by_url := words_of(error):
+        return UserError(
+            f"SQL: {by_url}\nThe lake could not be read by URL. Its credentials are looked for in `storage_options` of "
+            "[sink.delta] (fleetlake.toml, --config, $FLEETLAKE_CONFIG) and in the environment; if a query ran for "
+            "hours, files that were merged are deleted after a while: ask again."
+        )
+    match error:
+        case duckdb.IOException() if ".parquet" in words:
+            advice = (
+                "The lake's files that fleet.duckdb names are not there. Copy the whole data folder, not fleet.duckdb "
+                "alone; and ask again if the query ran for hours, files that were merged are deleted after a while."
+            )
+        case duckdb.CatalogException() if "does not exist" in words:
+            advice = "`fleetlake sql .tables` lists tables, views and macros."
+        case duckdb.BinderException() if "Referenced column" in words:
+            advice = "`fleetlake sql '.columns TABLE'` lists a table's columns."
+        case duckdb.InvalidInputException() if "read-only" in words:
+            advice = "The published tables are read-only. CREATE TEMP TABLE works, and `fleetlake export` writes files."
+        case _:
+            return UserError(f"SQL: {words}")
+    return UserError(f"SQL: {words}\n{advice}")
+
+
+_JSON = "FORMAT json, TIMESTAMPFORMAT '%Y-%m-%dT%H:%M:%S.%f'"
+FILE_FORMATS = {
+    ".parquet": "FORMAT parquet, COMPRESSION zstd",
+    ".csv": "FORMAT csv, HEADER true",
+    ".csv.gz": "FORMAT csv, HEADER true, COMPRESSION gzip",
+    ".json": _JSON,
+    ".jsonl": _JSON,
+}
+"""Endings that a selection can be written to. JSON: one object a line."""
+
+
+def _copy_options(target: Path) -> str:
+    for ending, options in FILE_FORMATS.items():
+        if target.name.endswith(ending):
+            if not target.parent.is_dir():
+                raise UserError(f"cannot write {target}: there is no folder {target.parent}")
+            return options
+    raise UserError(f"cannot write {target}: its name has to end in {', '.join(FILE_FORMATS)}")
+
+
+def print_query(data: Path, statement: str, title: str | None = None, out: TextIO | None = None) -> None:
+    """Run a statement and print its rows as a table."""
+    from fleetlake.cli.output import write_table
+
+    with Session(data) as session:
+        answer = session.ask(statement)
+        if answer:
+            write_table(answer, out or sys.stdout, 1000, title)

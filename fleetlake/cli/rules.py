@@ -1,0 +1,277 @@
+"""Commands for alarm rules: check, try out, and put in force while everything runs."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Container, Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from fleetlake.cli.options import ConfigOption, DataOption, read_settings
+from fleetlake.cli.output import print_table, time_text
+from fleetlake.errors import UserError
+
+if TYPE_CHECKING:
+    from fleetlake.config import Settings
+    from schemas import wire
+    from schemas.records import AlarmRule
+    from schemas.rules import RefusedRule
+
+T = TypeVar("T")
+
+rules = typer.Typer(
+    help="Alarm rules: check them, try them out on recorded readings, put them in force.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+FileArgument = Annotated[
+    Path | None, typer.Argument(help="Rules (YAML or JSON), - for standard input; default rules_file in [stream].")
+]
+RuleArgument = Annotated[str, typer.Argument(help="The rule's id.")]
+
+
+@rules.command("check")
+def check_rules(file: FileArgument = None, config: ConfigOption = None) -> None:
+    """Say which rules of a file are good, and what is wrong with the others.
+
+    Status 1 if any is refused.
+    """
+    found, refused = _read(file, read_settings(config, None))
+    print_table(("rule", "type", "scope", "condition"), [_described(rule) for rule in found])
+    _warn(found, [rule.id for rule in found])
+    _leave(refused)
+
+
+@rules.command("list")
+def list_rules(config: ConfigOption = None, data: DataOption = None) -> None:
+    """Show the rules of the running pipeline."""
+    from streams.detect.rules_topic import read_rules
+
+    found, refused = run_on_kafka(read_rules(kafka_client(read_settings(config, data))))
+    rows = [_listed(rule) for _, rule in sorted(found.items())]
+    print_table(("rule", "type", "scope", "condition", "severity", "enabled", "from", "changed"), rows)
+    _leave(refused)
+
+
+@rules.command("apply")
+def apply_rules(
+    file: FileArgument = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete the rules that are not in the file.")] = False,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Put the rules of a file in force, whatever was in force under their ids.
+
+    Running workers follow within seconds. Refused rules are left as they were; status 1 if there are any.
+    """
+    settings = read_settings(config, data)
+    found, refused = _read(file, settings)
+    kept = {rule.id for rule in found} | {rule.rule_id for rule in refused}
+    run_on_kafka(_put(settings, found, "cli", kept if prune else None))
+    _leave(refused)
+
+
+@rules.command("import")
+def import_rules(
+    file: Annotated[Path, typer.Argument(help="What WAYSCloud answered, - for standard input.")] = Path("-"),
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Put rules in force that WAYSCloud returned as JSON: a list, `{"rules": […]}`, or one rule.
+
+    WAYSCloud's list of rules leaves out `config`: read each rule by its id, and put them into one list.
+    """
+    settings = read_settings(config, data)
+    found, refused = _read(file, settings)
+    run_on_kafka(_put(settings, found, "wayscloud", None))
+    _leave(refused)
+
+
+@rules.command("enable")
+def enable_rule(rule_id: RuleArgument, config: ConfigOption = None, data: DataOption = None) -> None:
+    """Put a rule in force."""
+    run_on_kafka(_switch(read_settings(config, data), rule_id, enabled=True))
+
+
+@rules.command("disable")
+def disable_rule(rule_id: RuleArgument, config: ConfigOption = None, data: DataOption = None) -> None:
+    """Take a rule out of force; its open alarms resolve."""
+    run_on_kafka(_switch(read_settings(config, data), rule_id, enabled=False))
+
+
+@rules.command("test")
+def test_rules(
+    file: FileArgument = None,
+    start: Annotated[datetime | None, typer.Option("--from", help="First time of receipt, UTC.")] = None,
+    end: Annotated[datetime | None, typer.Option("--to", help="Time of receipt to end before, UTC.")] = None,
+    recording: Annotated[
+        Path | None, typer.Option(help="JSON lines as on the readings topic, in place of the lake.")
+    ] = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Show which alarms the rules of a file would have raised on recorded readings.
+
+    Nothing is written, and no Kafka is needed. Without a recording the lake's readings are taken, all or of a range
+    of time. Rules that are not enabled are left out.
+    """
+    from fleetlake.ops.rules_trial import from_lake, from_recording, try_rules
+
+    settings = read_settings(config, data)
+    found, refused = _read(file, settings)
+    since, until = utc(start), utc(end)
+    devices: list[wire.Device] = []
+    if recording is not None:
+        observations = from_recording(recording, since, until)
+    else:
+        observations, devices = from_lake(settings.pipeline.data, since, until)
+    trial = try_rules([rule for rule in found if rule.is_enabled], settings.stream, observations, devices, until)
+    print_table(
+        ("device", "rule", "severity", "triggered", "resolved", "count", "message"),
+        [_alarm_row(alarm) for alarm in trial.alarms],
+    )
+    typer.echo(
+        f"{len(trial.alarms)} alarms of {len(found)} rules in {trial.readings:,} readings of {trial.devices} devices"
+        + (f", {time_text(trial.first)} to {time_text(trial.last)}" if trial.first else "")
+    )
+    _leave(refused)
+
+
+def _alarm_row(alarm: wire.Alarm) -> tuple[str, ...]:
+    mark = " (flapping)" if alarm.flapping else ""
+    return (
+        alarm.device_id,
+        alarm.rule_id,
+        alarm.severity,
+        time_text(alarm.triggered_at),
+        time_text(alarm.resolved_at) or alarm.status,
+        f"{alarm.occurrence_count}{mark}",
+        alarm.message,
+    )
+
+
+async def _put(settings: Settings, found: Sequence[AlarmRule], source: str, kept: set[str] | None) -> None:
+    """Write what differs from the topic; with `kept`, delete all others. Says what it did."""
+    from streams.detect.rules_topic import read_rules, write_rules
+
+    client = kafka_client(settings)
+    known, _ = await read_rules(client)
+    now = datetime.now(UTC)
+    changes: dict[str, AlarmRule | None] = {}
+    rows: list[tuple[str, ...]] = []
+    for rule in found:
+        before = known.get(rule.id)
+        if before is not None and _content(before) == _content(rule):
+            rows.append((rule.id, "unchanged"))
+            continue
+        made = rule.created_at or (before.created_at if before else now)
+        changes[rule.id] = rule.model_copy(update={"source": source, "created_at": made, "updated_at": now})
+        rows.append((rule.id, "added" if before is None else "changed"))
+    for name in sorted(known.keys() - kept) if kept is not None else ():
+        changes[name] = None
+        rows.append((name, "deleted"))
+    await write_rules(client, changes)
+    print_table(("rule", ""), rows)
+    _warn(found, {*known, *changes} - {name for name, rule in changes.items() if rule is None})
+
+
+async def _switch(settings: Settings, rule_id: str, *, enabled: bool) -> None:
+    from streams.detect.rules_topic import read_rules, write_rules
+
+    client = kafka_client(settings)
+    known, _ = await read_rules(client)
+    if rule_id not in known:
+        raise UserError(f"no rule has the id {rule_id!r}; `fleetlake rules list` shows them")
+    rule = known[rule_id]
+    if rule.is_enabled is not enabled:
+        changes = {"is_enabled": enabled, "updated_at": datetime.now(UTC), "source": "cli"}
+        await write_rules(client, {rule_id: rule.model_copy(update=changes)})
+    typer.echo(f"{rule_id} is {'enabled' if enabled else 'disabled'}")
+
+
+def _content(rule: AlarmRule) -> dict[str, Any]:
+    return rule.model_dump(mode="json", exclude={"source", "created_at", "updated_at"})
+
+
+def _read(file: Path | None, settings: Settings) -> tuple[list[AlarmRule], list[RefusedRule]]:
+    from schemas.rules import parse_rules
+    from streams.detect.rules import compile_rule, refusal
+
+    path = file or settings.stream.rules_file
+    if path is None:
+        raise UserError("no file: name one, or set rules_file in [stream]")
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        found, refused = parse_rules(text)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: {error}") from error
+    datapoints = settings.stream.options().datapoints
+    good: list[AlarmRule] = []
+    for rule in found:
+        try:
+            compile_rule(rule, datapoints)
+            good.append(rule)
+        except ValueError as error:
+            refused.append(refusal(rule.id, error))
+    return good, refused
+
+
+def _warn(found: Sequence[AlarmRule], known: Container[str]) -> None:
+    from schemas.rules import unknown_causes
+
+    for rule in unknown_causes(found, known):
+        typer.echo(f"warning: {rule}", err=True)
+
+
+def _leave(refused: Sequence[RefusedRule]) -> None:
+    """Say what was refused; status 1 if anything was."""
+    for rule in refused:
+        typer.echo(f"refused: {rule}", err=True)
+    if refused:
+        raise typer.Exit(1)
+
+
+def _listed(rule: AlarmRule) -> tuple[str | None, ...]:
+    enabled = "yes" if rule.is_enabled else "no"
+    return *_described(rule), rule.severity.value, enabled, rule.source, time_text(rule.updated_at)
+
+
+def _described(rule: AlarmRule) -> tuple[str, str, str, str]:
+    from streams.detect.rules import compile_rule
+
+    compiled = compile_rule(rule)
+    kind, name = compiled.scope
+    lasting = f" for {compiled.duration / 1e6:g} s" if compiled.duration else ""
+    if compiled.silence is not None:
+        lasting = f" for {compiled.silence / 1e6:g} s"
+    elif compiled.missed is not None:
+        lasting = f" for {compiled.missed:g} intervals"
+    return rule.id, rule.rule_type, f"{kind} {name}".strip(), f"{compiled.text}{lasting}"
+
+
+def kafka_client(settings: Settings) -> Mapping[str, Any]:
+    """Options of a client of the configured Kafka."""
+    from fleetlake.local.stages import resolve_kafka
+    from runtime.kafka import client_options
+
+    return client_options(resolve_kafka(settings))
+
+
+def run_on_kafka(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What it answers; UserError where Kafka does not."""
+    from aiokafka.errors import KafkaError
+
+    try:
+        return asyncio.run(coroutine)
+    except (KafkaError, OSError) as error:
+        raise UserError(f"Kafka does not answer: {error or type(error).__name__}") from error
+
+
+def utc(moment: datetime | None) -> datetime | None:
+    """A time as the command line gives it: UTC where it names no zone."""
+    return None if moment is None else moment.replace(tzinfo=moment.tzinfo or UTC)

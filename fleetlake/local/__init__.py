@@ -1,0 +1,1 @@
+"""The whole pipeline on one machine: its processes, their supervision, the embedded broker."""

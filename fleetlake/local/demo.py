@@ -1,0 +1,122 @@
+"""`fleetlake demo`: the whole pipeline against simulated vendors, then three answers from the tables."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from fleetlake.cli.queries import print_query
+from fleetlake.config import Settings, load_settings
+from fleetlake.local.up import run_pipeline
+from runtime.ports import free_port
+from schemas.topics import VENDORS
+from simulators.climasense import write_keys
+from simulators.ogmen.payloads import build_fleet
+from streams.detect.rules import DEFAULT_RULES
+
+QUESTIONS = (
+    (
+        "Rows per vendor",
+        "SELECT vendor, count(*) AS readings, count(DISTINCT device_id) AS devices, max(observed_at) AS latest "
+        "FROM readings GROUP BY vendor ORDER BY vendor",
+    ),
+    (
+        "Latest state of a few devices",
+        "SELECT device_id, metric, coalesce(value_number::VARCHAR, value_text, value_boolean::VARCHAR) AS value, unit, "
+        "observed_at FROM latest WHERE metric IN ('battery.level', 'environment.temperature') "
+        "QUALIFY row_number() OVER (PARTITION BY vendor ORDER BY device_id, metric) <= 2 ORDER BY device_id, metric",
+    ),
+    (
+        "Open alarms",
+        "SELECT device_id, rule_name, severity, status, triggered_at, occurrence_count FROM alarms "
+        "WHERE status <> 'resolved' ORDER BY triggered_at DESC LIMIT 10",
+    ),
+)
+
+
+def run_demo(seconds: int, devices: int, data: Path) -> int:
+    """Run for so many seconds (0: until Ctrl-C), stop cleanly, and print what the tables say."""
+    data.mkdir(parents=True, exist_ok=True)
+    settings = demo_settings(data, devices)
+    title = f"fleetlake demo: {devices} devices of {len(VENDORS)} vendors, data in {data}"
+    code = asyncio.run(run_pipeline(settings, seconds, title, simulate=True))
+    print_answers(data)
+    return code
+
+
+def print_answers(data: Path) -> None:
+    """Three short questions, and how to ask more."""
+    for title, statement in QUESTIONS:
+        print_query(data, statement, title=title)
+    option = "" if data == Path("data") else f" --data {data}"
+    print(f'Ask more:  .venv/bin/fleetlake sql{option} "SELECT * FROM alarms"')
+
+
+def demo_settings(data: Path, devices: int) -> Settings:
+    """The configuration of the demo: every vendor on, pointed at its simulator on a free port of loopback.
+
+    Written to `effective.toml` in the data folder like any other, and so an example of a working one. Secrets are the
+    simulators' own and open nothing else.
+    """
+    (data / "rules.yaml").write_text(DEFAULT_RULES, encoding="utf-8")
+    ports = {name: free_port() for name in ("karcher", "ogmen", "webhook", "wayscloud", "mqtt", "climasense")}
+    counts = _share(devices)
+    simulate = load_settings(None, simulate=_simulators(data, counts, ports)).simulate
+    write_keys(data / "climasense-keys.json", counts["climasense"], simulate.seed)
+    base = f"127.0.0.1:{ports['karcher']}"
+    return load_settings(
+        None,
+        pipeline={"data": data, "vendors": list(VENDORS)},
+        kafka={"partitions": 2},  # two cores serve a demo; more partitions would only cost start-up time
+        simulate=_simulators(data, counts, ports),
+        karcher={
+            "token_url": f"http://{base}/oauth2/token",
+            "api_url": f"http://{base}/external/v1",
+            "socket_url": f"ws://{base}",
+            "client_id": simulate.karcher.client_id,
+            "client_secret": simulate.karcher.client_secret,
+            "status_seconds": 2.0,  # the battery is told by statuses only, and a demo is short
+        },
+        ogmen={
+            "socket_url": f"ws://127.0.0.1:{ports['ogmen']}/ws/{{device_id}}",
+            "api_url": f"http://127.0.0.1:{ports['ogmen']}",
+            "devices": [r.device_id for r in build_fleet(simulate.seed, counts["ogmen"], simulate.cycle_seconds)],
+            "state_seconds": 2.0,
+            "log_seconds": 10.0,
+            "webhook_port": ports["webhook"],
+            "webhook_secret": simulate.ogmen.webhook_secret,
+        },
+        wayscloud={
+            "mqtt_host": "127.0.0.1",
+            "mqtt_port": ports["mqtt"],
+            "mqtt_tls": False,
+            "mqtt_version": "3.1.1",  # what the embedded MQTT broker speaks
+            "api_url": f"http://127.0.0.1:{ports['wayscloud']}",
+            "api_key": simulate.wayscloud.api_key,
+        },
+        climasense={"port": ports["climasense"], "keys_file": data / "climasense-keys.json"},
+        stream={"rules_file": data / "rules.yaml"},
+        sink={"delta": {"flush_seconds": 1.0}, "duckdb": {"publish_seconds": 2.0}},  # a demo is watched
+    )
+
+
+def _share(devices: int) -> dict[str, int]:
+    """The devices of each vendor: as even as it gets, the first vendors taking what is left over."""
+    each, rest = divmod(devices, len(VENDORS))
+    return {vendor: each + (index < rest) for index, vendor in enumerate(VENDORS)}
+
+
+def _simulators(data: Path, counts: dict[str, int], ports: dict[str, int]) -> dict[str, Any]:
+    return {
+        "truth_file": data / "truth.jsonl",
+        "karcher": {"devices": counts["karcher"], "port": ports["karcher"]},
+        "ogmen": {
+            "devices": counts["ogmen"],
+            "port": ports["ogmen"],
+            "cross_battery": True,
+            "webhook_url": f"http://127.0.0.1:{ports['webhook']}/alerts/{{device_id}}",
+        },
+        "wayscloud": {"devices": counts["wayscloud"], "port": ports["wayscloud"], "mqtt_port": ports["mqtt"]},
+        "climasense": {"devices": counts["climasense"], "url": f"http://127.0.0.1:{ports['climasense']}"},
+    }

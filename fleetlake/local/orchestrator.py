@@ -1,0 +1,192 @@
+"""The whole pipeline on one machine: which processes there are, in which order they start and stop.
+
+Used by `fleetlake up` and `fleetlake demo`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+
+from fleetlake.config import Settings
+from fleetlake.errors import UserError
+from fleetlake.local.broker import find_bootstrap
+from fleetlake.local.status import StatusModel, plain_line, render
+from fleetlake.local.supervisor import ChildSpec, Supervisor
+from runtime.kafka import declare_topics
+from runtime.ports import free_port
+from schemas.topics import topic_specs
+
+log = logging.getLogger(__name__)
+
+_READERS = {"normalise", "detect", "delta"}
+"""What has to report that nothing is waiting before the pipeline is drained."""
+
+_PLAIN_SECONDS = 5.0
+
+
+def lock_folder(data: Path, stack: ExitStack) -> None:
+    """Hold the data folder for one pipeline; UserError where another has it."""
+    data.mkdir(parents=True, exist_ok=True)
+    handle: TextIO = stack.enter_context((data / ".lock").open("a+"))
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.seek(0)
+        owner = handle.read().strip() or "another process"
+        raise UserError(
+            f"data folder {data} is in use by {owner}; stop that pipeline or choose another folder with --data"
+        ) from error
+    handle.seek(0)
+    handle.truncate()
+    handle.write(f"process {os.getpid()}")
+    handle.flush()
+
+
+class Pipeline:
+    """Starts, watches and stops the stages against one configuration file."""
+
+    def __init__(self, settings: Settings, config_file: Path, console: Console, *, simulate: bool) -> None:
+        self.settings = settings
+        self.data = settings.pipeline.data
+        self.supervisor = Supervisor(self.data / "logs")
+        self.model = StatusModel(tuple(settings.pipeline.vendors))
+        self._config = str(config_file)
+        self._console = console
+        self._simulate = simulate
+        self._stream_workers = stream_workers(settings)
+        self._embedded = not settings.kafka.bootstrap_servers
+
+    async def start(self, stop: asyncio.Event) -> None:
+        """Start everything in order, unless stopped meanwhile; UserError where Kafka does not come up."""
+        if self._embedded and not await self._start_broker(stop):
+            return
+        kafka = self.settings.kafka
+        try:
+            await declare_topics(kafka, topic_specs())
+        except OSError as error:
+            raise UserError(f"Kafka at {kafka.bootstrap_servers} does not answer: {error}") from error
+        environment = {"FLEETLAKE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
+        stages = {
+            "duckdb": ["sink", "duckdb"],
+            "delta": ["sink", "delta"],
+            **{name: ["stream"] for name in self._stream_workers},
+            "connect": ["connect", *self.settings.pipeline.vendors],
+        }
+        if self.settings.alarms.enabled:
+            stages["alarms"] = ["alarms", "serve"]
+        if self._simulate:
+            stages["simulate"] = ["simulate", "all"]
+        for name, arguments in stages.items():
+            port = free_port()
+            own = self._stream_workers.get(name, {})
+            child = ChildSpec(name, [*arguments, "--config", self._config], port, {**environment, **own})
+            self.supervisor.start(child)
+
+    async def _start_broker(self, stop: asyncio.Event) -> bool:
+        """True once the embedded broker serves; False where the user stopped it meanwhile."""
+        # One port for the whole run: the stages are told it once, and a broker that has to be restarted keeps it.
+        port = self.settings.broker.port or free_port()
+        child = self.supervisor.start(ChildSpec("broker", ["broker", "--config", self._config, "--port", str(port)]))
+        shown = _LogTail(self.data / "logs" / "broker.log")
+        while (bootstrap := find_bootstrap(self.data)) is None:
+            if stop.is_set():
+                return False
+            if child.restarts:
+                raise UserError(f"the embedded Kafka did not start:\n{tail(self.data / 'logs' / 'broker.log')}")
+            for line in shown.new_lines():  # the first start downloads Kafka: say how far it is
+                self._console.print(line, markup=False, highlight=False)
+            await asyncio.sleep(0.2)
+        self.settings.kafka.bootstrap_servers = bootstrap
+        return True
+
+    async def watch(self, until: Callable[[float], bool], title: str) -> None:
+        """Show the live status until `until(elapsed seconds)`."""
+        started = time.monotonic()
+        with ExitStack() as stack:
+            live = None
+            if self._console.is_terminal:
+                live = stack.enter_context(Live(console=self._console, refresh_per_second=2, transient=False))
+            printed = 0.0
+            while not until(elapsed := time.monotonic() - started):
+                await self.supervisor.poll()
+                self.model.update(time.monotonic(), self.supervisor.samples())
+                down = [name for name, child in self.supervisor.children.items() if not child.up]
+                if live:
+                    live.update(render(self.model, elapsed, down, title))
+                elif elapsed - printed >= _PLAIN_SECONDS:
+                    printed = elapsed
+                    print(plain_line(self.model, elapsed, down), flush=True)
+                await asyncio.sleep(0.5 if live else 1.0)
+
+    async def stop(self, *, drain_seconds: float = 30.0) -> None:
+        """Stop in order: sources first, then each stage once it has nothing left to read."""
+        self._console.print("stopping: sources first, then each stage when it has handed on what it holds …")
+        await self.supervisor.stop("simulate")
+        await self.supervisor.stop("connect")
+        if not await self.supervisor.wait_until(self._drained, drain_seconds):
+            log.warning(
+                "stages still had records waiting after %.0f s; they are in Kafka and read at the next start",
+                drain_seconds,
+            )
+        # Upstream first, so that each stage can still hand on what it holds.
+        streams = tuple(self._stream_workers)
+        order = (("simulate",), ("connect", "alarms"), streams, ("delta",), ("duckdb",), ("broker",))
+        await self.supervisor.stop_all(order)
+
+    def _drained(self) -> bool:
+        self.model.update(time.monotonic(), self.supervisor.samples())
+        lag = self.model.lag()
+        names = (*self._stream_workers, "delta")
+        readers = [self.supervisor.children[name] for name in names if name in self.supervisor.children]
+        return all(reader.up for reader in readers) and set(lag) >= _READERS and not any(lag.values())
+
+
+def stream_workers(settings: Settings) -> dict[str, dict[str, str]]:
+    """The stream workers by name, each with the environment that names it to Kafka.
+
+    By machine and data folder, of which one pipeline at a time has it, unless the configuration gives a name. Restarted
+    after a crash a worker then has its partitions back without waiting for the dead one's session. Two of one name
+    would do no harm but throw each other out; transactions are fenced by partition, whoever is a member.
+    """
+    place = f"{socket.gethostname()}\0{settings.pipeline.data.absolute()}".encode()
+    instance = settings.stream.instance_id or f"up-{hashlib.sha256(place).hexdigest()[:16]}"
+    further = [f"-{number}" for number in range(2, settings.pipeline.stream_workers + 1)]
+    return {f"stream{suffix}": {"FLEETLAKE_STREAM__INSTANCE_ID": instance + suffix} for suffix in ("", *further)}
+
+
+class _LogTail:
+    """The lines that a log got since the last look."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._position = path.stat().st_size if path.exists() else 0
+
+    def new_lines(self) -> list[str]:
+        if not self._path.exists():
+            return []
+        with self._path.open(errors="replace") as file:
+            file.seek(self._position)
+            text = file.read()
+            self._position = file.tell()
+        return text.splitlines()
+
+
+def tail(path: Path, lines: int = 12) -> str:
+    """The last lines of a log, for an error message."""
+    try:
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return f"(no log at {path})"

@@ -1,0 +1,154 @@
+"""The stages as the command line runs them: each a coroutine made of the settings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from functools import partial
+from typing import NoReturn
+
+from pydantic import BaseModel
+
+from fleetlake.cli.output import print_table
+from fleetlake.config import Settings, chosen_vendors
+from fleetlake.errors import UserError
+from fleetlake.local.broker import find_bootstrap
+from runtime.health import Health
+from runtime.kafka import KafkaSettings, client_options, declare_topics, wait_for_kafka
+from runtime.process import Stage, run_stage
+from schemas.topics import VENDORS, topic_specs
+
+log = logging.getLogger(__name__)
+
+
+def resolve_kafka(settings: Settings) -> KafkaSettings:
+    """Kafka as configured, else the embedded broker that runs on the data folder; UserError where there is none."""
+    kafka = settings.kafka
+    if kafka.bootstrap_servers:
+        return kafka
+    found = find_bootstrap(settings.pipeline.data)
+    if found is None:
+        raise UserError(
+            "no Kafka: set bootstrap_servers in [kafka], or start "
+            f"`fleetlake broker --data {settings.pipeline.data}` first"
+        )
+    return kafka.model_copy(update={"bootstrap_servers": found})
+
+
+async def topics_ready(kafka: KafkaSettings, stop: asyncio.Event) -> bool:
+    """Wait for Kafka and declare the topics that are missing; False if `stop` came first."""
+    if not await wait_for_kafka(client_options(kafka), stop):
+        return False
+    await declare_topics(kafka, topic_specs())
+    return True
+
+
+def connect_stage(settings: Settings, names: list[str]) -> Stage:
+    """The connectors of the named vendors in one process."""
+    from connectors.common.runner import run_connectors
+
+    vendors = chosen_vendors(settings, names)
+    sections: Mapping[str, BaseModel] = {name: getattr(settings, name) for name in vendors}
+    kafka = resolve_kafka(settings)
+
+    async def stage(stop: asyncio.Event, health: Health) -> None:
+        # Not before the connectors: without Kafka, our servers answer «come again later» instead of not at all.
+        declaring = asyncio.create_task(topics_ready(kafka, stop))
+        try:
+            await run_connectors(sections, kafka, settings.pipeline.data, stop, health)
+        finally:
+            declaring.cancel()
+
+    return stage
+
+
+def stream_stage(settings: Settings) -> Stage:
+    """One Faust worker."""
+    from streams.worker import run_worker
+
+    kafka = resolve_kafka(settings)
+
+    async def stage(stop: asyncio.Event, health: Health) -> None:
+        if await topics_ready(kafka, stop):
+            await run_worker(settings.stream, kafka, settings.pipeline.data, stop, health)
+
+    return stage
+
+
+def sink_stage(settings: Settings, names: list[str]) -> Stage:
+    """One sink, or both side by side in one process."""
+    from sinks.delta.location import LakeLocation
+    from sinks.delta.sink import run_delta_sink
+    from sinks.duckdb.sink import run_duckdb_sink
+
+    kafka = resolve_kafka(settings) if "delta" in names else settings.kafka
+    data = settings.pipeline.data
+    lake = LakeLocation.of(data, settings.sink.delta)
+
+    async def delta(stop: asyncio.Event, health: Health) -> None:
+        if await topics_ready(kafka, stop):
+            await run_delta_sink(settings.sink.delta, kafka, data, stop, health)
+
+    async def stage(stop: asyncio.Event, health: Health) -> None:
+        async with asyncio.TaskGroup() as group:
+            if "delta" in names:
+                group.create_task(delta(stop, health))
+            if "duckdb" in names:
+                group.create_task(run_duckdb_sink(settings.sink.duckdb, data, stop, health, lake))
+
+    return stage
+
+
+def alarms_stage(settings: Settings) -> Stage:
+    """The alarm service."""
+    from alarm_service.notify.policies import Memberships
+    from alarm_service.service import run_alarms
+
+    kafka = resolve_kafka(settings)
+
+    async def stage(stop: asyncio.Event, health: Health) -> None:
+        members = Memberships(settings.stream.groups, settings.stream.profiles)
+        data, notify = settings.pipeline.data, settings.notify
+        ready = partial(topics_ready, kafka, stop)
+        await run_alarms(settings.alarms, kafka, data, stop, health, notify, members, ready)
+
+    return stage
+
+
+def simulate_stage(settings: Settings, vendor: str) -> Stage:
+    """The simulated clouds of one vendor or of all."""
+    from simulators.runner import run_simulators
+
+    if vendor != "all" and vendor not in VENDORS:
+        raise UserError(f"unknown vendor {vendor!r}; known are {', '.join(VENDORS)} and all")
+    vendors = list(VENDORS) if vendor == "all" else [vendor]
+
+    def ready(endpoints: dict[str, str]) -> None:
+        for name, url in endpoints.items():
+            log.info("simulator: %s at %s", name, url)
+
+    async def stage(stop: asyncio.Event, _: Health) -> None:
+        await run_simulators(vendors, settings.simulate, stop, ready)
+
+    return stage
+
+
+def run_and_leave(settings: Settings, name: str, stage: Stage) -> NoReturn:
+    """Run a stage as this process, which then ends."""
+    code = run_stage(name, stage, settings.pipeline.health_host, settings.pipeline.health_port)
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)  # client libraries leave threads that would keep a failed process alive
+
+
+async def print_topics(settings: Settings) -> None:
+    """Declare missing topics and print all of them as a table."""
+    kafka = resolve_kafka(settings)
+    states = await declare_topics(kafka, topic_specs())
+    print_table(
+        ("topic", "partitions", "", "what travels on it"),
+        [(s.spec.name, str(s.partitions), "created" if s.created else "", s.spec.purpose) for s in states],
+    )

@@ -1,0 +1,50 @@
+"""`fleetlake up`: all stages on this machine against a configuration file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+
+from fleetlake.config import Settings, chosen_vendors, effective_toml
+from fleetlake.local.orchestrator import Pipeline, lock_folder
+
+EFFECTIVE = "effective.toml"
+
+
+def run_up(settings: Settings, seconds: int) -> int:
+    """Run until Ctrl-C, or for so many seconds; 0 after a clean stop."""
+    settings.pipeline.vendors = [*chosen_vendors(settings, [])]  # type: ignore[list-item]
+    return asyncio.run(run_pipeline(settings, seconds, "fleetlake", simulate=False))
+
+
+async def run_pipeline(settings: Settings, seconds: int, title: str, *, simulate: bool) -> int:
+    """Start all stages, show the live status, stop in order."""
+    data = settings.pipeline.data
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, stop.set)
+    with ExitStack() as stack:
+        lock_folder(data, stack)
+        pipeline = Pipeline(settings, write_effective(settings), Console(), simulate=simulate)
+        try:
+            await pipeline.start(stop)
+            await pipeline.watch(lambda elapsed: stop.is_set() or bool(seconds and elapsed >= seconds), title)
+        finally:
+            await pipeline.stop()
+    return 0
+
+
+def write_effective(settings: Settings) -> Path:
+    """The configuration in force as a file for the stages, readable by its owner only: it holds the secrets."""
+    path = settings.pipeline.data / EFFECTIVE
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write("# Written at each start from the configuration file, the environment and the command line.\n")
+        file.write(effective_toml(settings, masked=False))
+    return path

@@ -1,0 +1,1 @@
+"""What operators do to a pipeline: checks, replay, dead letters, erasing, trials of rules, recordings."""

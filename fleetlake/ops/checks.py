@@ -1,0 +1,136 @@
+"""`fleetlake check`: configuration and connections, each with a word why it does not work."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+from pathlib import Path
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from rich.text import Text
+
+from fleetlake.cli.output import print_table
+from fleetlake.config import Settings
+from fleetlake.errors import UserError
+from fleetlake.local.stages import resolve_kafka
+from runtime.checks import CheckResult
+from runtime.kafka import client_options
+from schemas.topics import VENDORS, topic_specs
+
+_TIMEOUT = 20.0
+
+
+async def run_checks(settings: Settings, vendors: list[str], *, send: bool = False) -> bool:
+    """Check everything side by side, print a table, and say whether all is well. `send`: notify each channel, too."""
+    names = vendors or list(settings.pipeline.vendors)
+    unknown = [name for name in names if name not in VENDORS]
+    if unknown:
+        raise UserError(f"unknown vendor {unknown[0]!r}; known are {', '.join(VENDORS)}")
+    groups = await asyncio.gather(
+        _check_data(settings.pipeline.data),
+        _check_rules(settings),
+        _check_kafka(settings),
+        _check_alarms(settings, send),
+        *(_check_vendor(name, settings) for name in names),
+    )
+    results = [result for group in groups for result in group]
+    if not names:
+        results.append(CheckResult("vendors", False, "none chosen: set vendors in [pipeline]"))
+    _print(results)
+    return all(result.ok for result in results)
+
+
+def _print(results: list[CheckResult]) -> None:
+    marks = {True: Text("ok", "green"), False: Text("FAILED", "red")}
+    print_table(("", "what", "detail"), [(marks[result.ok], result.name, result.detail) for result in results])
+
+
+async def _check_data(data: Path) -> list[CheckResult]:
+    folder = data if data.exists() else next(p for p in [*data.absolute().parents] if p.exists())
+    if os.access(folder, os.W_OK):
+        return [CheckResult("data folder", True, f"{data} is writable" if data.exists() else f"{data} can be made")]
+    return [CheckResult("data folder", False, f"{folder} is not writable")]
+
+
+async def _check_rules(settings: Settings) -> list[CheckResult]:
+    from streams.detect.rules import load_rules_file
+
+    path = settings.stream.rules_file
+    if path is None:
+        return [CheckResult("alarm rules", True, "no rules_file in [stream]: no alarm is detected")]
+    try:
+        rules, refused = load_rules_file(path)
+    except (OSError, ValueError) as error:
+        return [CheckResult("alarm rules", False, f"{path}: {error}")]
+    if refused:
+        return [CheckResult("alarm rules", False, "; ".join(str(r) for r in refused))]
+    return [CheckResult("alarm rules", True, f"{path}: {len(rules)} rules")]
+
+
+async def _check_kafka(settings: Settings) -> list[CheckResult]:
+    try:
+        kafka = resolve_kafka(settings)
+    except UserError as error:
+        return [CheckResult("Kafka", False, str(error))]
+    admin = AIOKafkaAdminClient(**client_options(kafka), request_timeout_ms=5000)
+    try:
+        await asyncio.wait_for(admin.start(), _TIMEOUT)
+        existing = set(await admin.list_topics())
+    except (KafkaError, OSError, TimeoutError) as error:
+        return [
+            CheckResult("Kafka", False, f"{kafka.bootstrap_servers} does not answer: {error or type(error).__name__}")
+        ]
+    finally:
+        await admin.close()
+    missing = [spec.name for spec in topic_specs() if spec.name not in existing]
+    if missing:
+        what = f"{len(missing)} topics are missing, {missing[0]} first: run `fleetlake topics`"
+        return [CheckResult("Kafka", True, f"{kafka.bootstrap_servers} answers"), CheckResult("topics", False, what)]
+    return [CheckResult("Kafka", True, f"{kafka.bootstrap_servers} answers, all topics are there")]
+
+
+async def _check_alarms(settings: Settings, send: bool) -> list[CheckResult]:
+    from alarm_service.check import Known, check
+
+    named = any(policy.rule_ids for policy in settings.notify.policies.values())
+    known = Known(
+        rules=_rules_of_file(settings) if named else (),
+        rules_in_kafka=await _rules_of_kafka(settings) if named else (),
+        groups=settings.stream.groups,
+        profiles=settings.stream.profiles,
+    )
+    return await check(settings.alarms, settings.notify, settings.pipeline.data, known, send=send)
+
+
+def _rules_of_file(settings: Settings) -> list[str]:
+    from schemas.rules import parse_rules
+
+    path = settings.stream.rules_file
+    try:
+        return [] if path is None else [rule.id for rule in parse_rules(path.read_text(encoding="utf-8"))[0]]
+    except (OSError, ValueError):
+        return []  # which the check of the rules says
+
+
+async def _rules_of_kafka(settings: Settings) -> list[str] | None:
+    from streams.detect.rules_topic import read_rules
+
+    try:
+        rules, _ = await asyncio.wait_for(read_rules(client_options(resolve_kafka(settings))), _TIMEOUT)
+    except (KafkaError, OSError, TimeoutError, UserError):
+        return None
+    return list(rules)
+
+
+async def _check_vendor(name: str, settings: Settings) -> list[CheckResult]:
+    module = importlib.import_module(f"connectors.{name}")
+    # Kärcher's limits hold for a whole host: what we ask for counts with what the connector of this folder asked for.
+    # ClimaSense's keys are in the folder.
+    more = {"state_dir": settings.pipeline.data / "state"} if name in ("karcher", "climasense") else {}
+    try:
+        results: list[CheckResult] = await asyncio.wait_for(module.check(getattr(settings, name), **more), _TIMEOUT)
+    except TimeoutError:
+        return [CheckResult(name, False, f"no answer within {_TIMEOUT:.0f} s")]
+    return results

@@ -1,0 +1,109 @@
+"""`fleetlake erase`: what one device told, deleted from all tables (a household's data, on request).
+
+Rows are deleted from every table of the lake, and from the alarm service's database; when `fleet.duckdb` tells the new
+versions, the files that held them are deleted from the disk. A tombstone takes the device out of the registry topic.
+What the other topics hold goes when their retention ends (raw records and readings after 7 days, alarms and dead
+letters after 30).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiokafka import AIOKafkaProducer
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from alarm_service.settings import AlarmsSettings
+from runtime.kafka import KafkaSettings, client_options
+from schemas.topics import DEVICES
+from sinks.delta.location import LakeLocation
+from sinks.delta.log_reader import MARK
+from sinks.delta.maintenance import only_now, remember_erased, until_committed
+from sinks.delta.tables import BY_NAME
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class Erased:
+    """Rows deleted of each table, the version that lacks them, and whether their files are gone from the disk."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    files_deleted: bool = False
+
+
+def erase_alarms(settings: AlarmsSettings, data: Path, device: str) -> int | None:
+    """Delete the device's alarms from the alarm service's database; how many, None where there is no database.
+
+    StageError or SQLAlchemyError where it cannot be used.
+    """
+    from alarm_service.service import DATABASE, store_of
+
+    if settings.database_url is None and not (data / DATABASE).exists():
+        return None
+    store = store_of(settings, data)
+    try:
+        return store.erase(device)
+    finally:
+        store.close()
+
+
+def erase_rows(location: LakeLocation, device: str) -> Erased:
+    """Delete the device's rows. A running sink goes on beside it; what it writes afterwards is not deleted."""
+    done = Erased()
+    for name in BY_NAME:
+        try:
+            delta = location.open(name)
+        except TableNotFoundError:
+            continue
+        remember_erased(delta, device)
+        done.rows[name] = _delete(delta, device)
+        done.versions[name] = delta.version()
+    return done
+
+
+def _delete(delta: DeltaTable, device: str) -> int:
+    deleted = 0
+
+    def commit() -> bool:
+        nonlocal deleted
+        quoted = device.replace("'", "''")
+        found = delta.delete(f"device_id = '{quoted}'", commit_properties=only_now({MARK: "erase"}))
+        deleted = int(found["num_deleted_rows"])
+        return True
+
+    until_committed(delta, commit)
+    return deleted
+
+
+def wait_for_published(data_dir: Path, erased: Erased, seconds: float) -> bool:
+    """Whether `fleet.duckdb` tells no older version, within the time; true where there is none."""
+    from fleetlake.api import connect
+
+    deadline = time.monotonic() + seconds
+    while (data_dir / "fleet.duckdb").exists():
+        with connect(data_dir) as connection:
+            told = dict(connection.execute("SELECT table_name, delta_version FROM published").fetchall())
+        if all(told.get(name, version) >= version for name, version in erased.versions.items()):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def delete_files(location: LakeLocation, erased: Erased) -> None:
+    """Delete the replaced files at once. Only files that a commit took out: one being written is not touched."""
+    for name in erased.rows:  # of an earlier run that did not come so far, too
+        location.open(name).vacuum(0, dry_run=False, enforce_retention_duration=False, full=False)
+    erased.files_deleted = True
+
+
+async def forget_registry_entry(kafka: KafkaSettings, device: str) -> None:
+    """A tombstone on the registry topic, acknowledged; compaction then takes what was there."""
+    async with AIOKafkaProducer(**client_options(kafka), enable_idempotence=True) as producer:
+        await producer.send_and_wait(DEVICES, None, device.encode())

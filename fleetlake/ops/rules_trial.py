@@ -1,0 +1,172 @@
+"""Trying rules out on recorded readings: the alarm engine itself, with nothing written (`fleetlake rules test`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fleetlake.errors import UserError
+from schemas import wire
+from schemas.records import AlarmRule
+from schemas.timestamps import to_micros
+from schemas.topics import READINGS
+from streams.detect.operator import DetectStep
+from streams.detect.rules import compile_rule
+from streams.detect.schedules import NEVER
+from streams.settings import StreamSettings
+
+if TYPE_CHECKING:
+    import polars
+
+_VALUES = ("value_number", "value_text", "value_boolean", "value_json")
+
+
+@dataclass
+class Trial:
+    """What came of it."""
+
+    alarms: list[wire.Alarm] = field(default_factory=list)
+    """Each as it last stood, by the time it was triggered."""
+    readings: int = 0
+    devices: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+
+
+def try_rules(
+    rules: Sequence[AlarmRule],
+    settings: StreamSettings,
+    observations: Iterable[wire.Observation],
+    devices: Sequence[wire.Device],
+    until: datetime | None,
+) -> Trial:
+    """Run the rules over observations, each device's in order, and then on until the end of the range.
+
+    Without an end, time stops with the last observation. Groups, profiles, maintenance and the allowance for late
+    readings are those of the settings.
+    """
+    options = replace(settings.detect_options(), most_unjudged=NEVER)  # causes are known when all has been read
+    step = DetectStep(READINGS, 0, options, [compile_rule(rule, options.normalise.datapoints) for rule in rules])
+    for device in devices:
+        step.know(device.device_id, device)
+    trial, seen = Trial(), set()
+    latest: dict[str, wire.Alarm] = {}
+    events: list[wire.AlarmEvent] = []
+    for number, observation in enumerate(observations):
+        seen.add(observation.device_id)
+        trial.readings += len(observation.readings)
+        trial.first = min(trial.first or observation.received_at, observation.received_at)
+        trial.last = max(trial.last or observation.received_at, observation.received_at)
+        events += step.observe(observation, wire.Origin(READINGS, 0, number))
+    if trial.last is not None:
+        events += step.pass_time(to_micros(until or trial.last))
+    for event in events:
+        latest[event.alarm.alarm_id] = event.alarm
+    trial.alarms = sorted(latest.values(), key=lambda alarm: (alarm.triggered_at, alarm.device_id, alarm.rule_id))
+    trial.devices = len(seen)
+    return trial
+
+
+def from_recording(path: Path, since: datetime | None, until: datetime | None) -> Iterator[wire.Observation]:
+    """The observations of a file of JSON lines; UserError where a line is none."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    found = wire.decode_observation(line)
+                except msgspec.MsgspecError as error:
+                    raise UserError(f"{path}, line {number}: {error}") from error
+                if (since is None or found.received_at >= since) and (until is None or found.received_at < until):
+                    yield found
+    except OSError as error:
+        raise UserError(str(error)) from error
+
+
+def from_lake(
+    data: Path, since: datetime | None, until: datetime | None
+) -> tuple[Iterator[wire.Observation], list[wire.Device]]:
+    """The observations of the lake received in a range, day by day, and the devices; UserError without a lake."""
+    import polars as pl
+
+    from fleetlake.api import scan
+
+    try:
+        frame = scan("readings", data)
+    except FileNotFoundError as error:
+        raise UserError(str(error)) from error
+    if since is not None:
+        frame = frame.filter(pl.col("received_at") >= since.astimezone(UTC).replace(tzinfo=None))
+        frame = frame.filter(pl.col("received_date") >= since.astimezone(UTC).date())
+    if until is not None:
+        frame = frame.filter(pl.col("received_at") < until.astimezone(UTC).replace(tzinfo=None))
+        frame = frame.filter(pl.col("received_date") <= until.astimezone(UTC).date())
+    return _observations(frame), _devices(data)
+
+
+def _observations(frame: polars.LazyFrame) -> Iterator[wire.Observation]:
+    import polars as pl
+
+    days = frame.select(pl.col("received_date").unique().sort()).collect()["received_date"]
+    order = ["origin_topic", "origin_partition", "origin_offset", "observed_at"]
+    for day in days:
+        rows = frame.filter(pl.col("received_date") == day).sort(order, maintain_order=True).collect()
+        for _, group in groupby(rows.iter_rows(named=True), key=lambda row: tuple(row[name] for name in order[:3])):
+            yield _observation(list(group))
+
+
+def _observation(rows: Sequence[dict[str, Any]]) -> wire.Observation:
+    first = rows[0]
+    return wire.Observation(
+        first["message_id"],
+        first["device_id"],
+        first["vendor"],
+        first["received_at"].replace(tzinfo=UTC),
+        wire.Origin(first["origin_topic"], first["origin_partition"], first["origin_offset"]),
+        [
+            wire.Reading(
+                row["metric"],
+                row["observed_at"].replace(tzinfo=UTC),
+                **{name: row[name] for name in _VALUES},
+                unit=row["unit"],
+                time_source=row["time_source"],
+                time_quality=row["time_quality"],
+            )
+            for row in rows
+        ],
+    )
+
+
+def _devices(data: Path) -> list[wire.Device]:
+    """The registry as the lake knows it now."""
+    import polars as pl
+
+    from fleetlake.api import scan
+
+    try:
+        frame = scan("devices", data)
+    except FileNotFoundError:
+        return []
+    rows = frame.sort("received_at", "origin_offset").group_by("device_id", maintain_order=True).last()
+    return [
+        wire.Device(
+            row["device_id"],
+            row["vendor"],
+            row["updated_at"].replace(tzinfo=UTC),
+            row["registered"],
+            row["name"],
+            row["model"],
+            row["serial_number"],
+            row["firmware_version"],
+            json.loads(row["attributes"] or "{}"),
+        )
+        for row in rows.filter(~pl.col("deleted")).collect().iter_rows(named=True)
+    ]

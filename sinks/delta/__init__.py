@@ -1,0 +1,1 @@
+"""The Delta lake: writing it, looking after it, checking it."""

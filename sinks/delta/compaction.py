@@ -1,0 +1,91 @@
+"""Which files of a table to merge, and which to let go. Pure.
+
+Two tiers keep the cost of merging low: many small files become one of up to `SMALL_BYTES`, many of those one of up to
+`LARGE_BYTES`; a file is rewritten twice in its life, whatever the rate. When a day is over and nothing has come to it
+for an hour, whatever is left of it is merged: late records, or a sink that catches up, then cost few rewrites.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sinks.delta.tables import PARTITION_DATE
+
+SMALL_BYTES = 8 * 1024 * 1024
+LARGE_BYTES = 128 * 1024 * 1024
+SETTLED = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFile:
+    """A file of a table's snapshot: path relative to the table, partition values as text, and when it was written."""
+
+    path: str
+    partition: tuple[tuple[str, str | None], ...]
+    bytes: int
+    rows: int
+    written_at: datetime
+
+    @property
+    def day(self) -> str:
+        """The received date of its rows, `YYYY-MM-DD`."""
+        return dict(self.partition).get(PARTITION_DATE) or ""
+
+
+Merge = tuple[LiveFile, ...]
+"""Files of one partition that become one, in the order in which they were written."""
+
+
+def plan_merges(files: Iterable[LiveFile], now: datetime, at_least: int, settled: timedelta = SETTLED) -> list[Merge]:
+    """What to merge at the moment `now` (UTC).
+
+    Of a tier, when it has `at_least` files; of a day that is over and has settled, whatever can be merged.
+    """
+    partitions: dict[tuple[tuple[str, str | None], ...], list[LiveFile]] = defaultdict(list)
+    for file in files:
+        partitions[file.partition].append(file)
+    merges: list[Merge] = []
+    for _, found in sorted(partitions.items(), key=lambda item: str(item[0])):
+        found.sort(key=lambda file: (file.written_at, file.path))
+        if _is_over(found, now, settled):
+            merges += _bins([file for file in found if file.bytes < LARGE_BYTES // 2], LARGE_BYTES)
+        else:
+            merges += _of_tiers(found, at_least)
+    return merges
+
+
+def plan_expiry(files: Iterable[LiveFile], now: datetime, days: int) -> list[LiveFile]:
+    """The files whose rows were received more than `days` whole days before `now`."""
+    oldest = (now.astimezone(UTC) - timedelta(days=days)).date().isoformat()
+    return [file for file in files if file.day and file.day < oldest]
+
+
+def _is_over(found: Sequence[LiveFile], now: datetime, settled: timedelta) -> bool:
+    today = now.astimezone(UTC).date().isoformat()
+    return found[0].day < today and now - found[-1].written_at >= settled
+
+
+def _of_tiers(found: Sequence[LiveFile], at_least: int) -> list[Merge]:
+    tiers = ((0, SMALL_BYTES // 2, SMALL_BYTES), (SMALL_BYTES // 2, LARGE_BYTES // 2, LARGE_BYTES))
+    merges: list[Merge] = []
+    for floor, ceiling, target in tiers:
+        tier = [file for file in found if floor <= file.bytes < ceiling]
+        if len(tier) >= at_least:
+            merges += _bins(tier, target)
+    return merges
+
+
+def _bins(files: Sequence[LiveFile], target: int) -> Iterator[Merge]:
+    """In order, so that a merged file holds one stretch of time; a bin of one file needs no merging."""
+    taken: list[LiveFile] = []
+    for file in files:
+        if taken and sum(one.bytes for one in taken) + file.bytes > target:
+            if len(taken) > 1:
+                yield tuple(taken)
+            taken = []
+        taken.append(file)
+    if len(taken) > 1:
+        yield tuple(taken)

@@ -1,0 +1,1 @@
+"""`fleet.duckdb`: made from the lake's versions and published."""

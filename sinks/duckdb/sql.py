@@ -1,0 +1,298 @@
+"""The SQL of the DuckDB sink: working tables, how files become rows of them, and what is published. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+
+from sinks.delta.tables import ALARM_EVENTS, DEVICES, PARTITION_DATE, READINGS, TABLES, Table
+from sinks.duckdb import rollups
+from sinks.duckdb.rollups import ROLLUPS, interval
+from sinks.settings import DuckdbSettings
+
+STORAGE_VERSION = "v1.2.0"
+"""Storage format of the published file: what DuckDB clients since 1.2 read. 2.0's default is unreadable to 1.5."""
+
+DATA_FOLDER = "fleetlake_data"
+"""Variable by which a session says where the data folder is, when `fleet.duckdb` is attached rather than opened."""
+
+LAKE = "fleetlake_lake"
+"""Variable of the sink's session: where the lake is, relative to `fleet.duckdb` or by URL."""
+
+FILE_NAME = "fleet.duckdb"
+
+_FILE = r"fleet\.duckdb\.tmp$"
+_BESIDE = r"^(.*[/\\])?" + _FILE
+
+UNKNOWN_COLUMN = "Not known to this version of fleetlake: a newer one has added it."
+
+VIEW_OF = {
+    "readings": "readings",
+    "events": "events",
+    "alarm_events": "alarm_events",
+    "dead_letters": "dead_letters",
+} | {"devices": "device_history"}
+"""Lake table to view of its full history."""
+
+_TYPES = {
+    pa.string(): "VARCHAR",
+    pa.float64(): "DOUBLE",
+    pa.bool_(): "BOOLEAN",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.timestamp("us"): "TIMESTAMP",
+    pa.date32(): "DATE",
+}
+
+
+def text(value: str) -> str:
+    """A string literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def name(value: str) -> str:
+    """A quoted identifier."""
+    return '"' + value.replace('"', '""') + '"'
+
+
+def columns(table: Table, but: Sequence[str] = ()) -> str:
+    """The columns of a table as a definition list."""
+    return ", ".join(f"{name(f.name)} {_TYPES[f.type]}" for f in table.schema if f.name not in but)
+
+
+def rows_of(table: Table, files: Sequence[tuple[str, Sequence[str]]], path: str) -> str:
+    """A query for the rows of these files (path, columns), columns in the table's order, then those it does not know.
+
+    `path` is SQL for a file's path, in terms of `f`, its path relative to the table. A column that a file lacks is
+    null there.
+    """
+    if not files:
+        nulls = ", ".join(f"NULL::{_TYPES[f.type]} AS {name(f.name)}" for f in table.schema)
+        return f"SELECT {nulls} WHERE false"
+    every = {column for _, found in files for column in found} | set(table.partition_by)
+    wanted = ", ".join(
+        name(f.name) if f.name in every else f"NULL::{_TYPES[f.type]} AS {name(f.name)}" for f in table.schema
+    )
+    unknown = "".join(f", {name(column)}" for column in sorted(every - set(table.schema.names)))
+    alike = len({frozenset(found) for _, found in files}) == 1
+    hive = ", ".join(f"{text(c)}: {_TYPES[table.schema.field(c).type]}" for c in table.partition_by)
+    listed = ",\n".join(text(file) for file, _ in files)
+    return (
+        f"SELECT {wanted}{unknown} FROM read_parquet(list_transform([{listed}], lambda f: {path}), "
+        f"hive_partitioning = true, hive_types = {{{hive}}}, union_by_name = {str(not alike).lower()})"
+    )
+
+
+def data_folder(absolute: str) -> str:
+    """SQL for the data folder, evaluated when a view is bound.
+
+    DuckDB resolves a relative path against the reader's working directory, and an absolute one breaks when the
+    folder is moved or mounted elsewhere. But a database opened as a file has its temporary directory beside it: so
+    the place of `fleet.duckdb` is known wherever it was opened. Where it was attached or renamed, the variable
+    `fleetlake_data` says it, else it is where the sink wrote it.
+    """
+    temporary = "current_setting('temp_directory')"
+    return (
+        f"coalesce(getvariable({text(DATA_FOLDER)}), CASE WHEN regexp_matches({temporary}, {text(_BESIDE)}) "
+        f"THEN regexp_replace({temporary}, {text(_FILE)}, '.') END, {text(absolute)})"
+    )
+
+
+_NEWEST_READING = "(coalesce(time_quality, 'ok') <> 'future', observed_at, received_at, origin_offset)"
+_DEVICE_FACTS = (
+    "device_id, vendor, registered, deleted, name, model, serial_number, firmware_version, attributes, updated_at"
+)
+_ALARM = (
+    "alarm_id, device_id, vendor, rule_id, rule_name, severity, title, message, status, metric, triggered_at, "
+    "last_triggered_at, acknowledged_at, resolved_at, occurrence_count, sequence, created_at"
+)
+_LATEST = (
+    "device_id, vendor, metric, value_number, value_text, value_boolean, value_json, unit, observed_at, received_at, "
+    "time_source, time_quality, message_id, origin_topic, origin_partition, origin_offset"
+)
+
+_READING = ", ".join(name(column) for column in READINGS.schema.names)
+
+CREATE = f"""
+CREATE TABLE progress (table_name VARCHAR PRIMARY KEY, version BIGINT, entry VARCHAR);
+CREATE TABLE files (table_name VARCHAR, path VARCHAR, columns VARCHAR[], rows BIGINT, bytes BIGINT);
+CREATE TABLE recent_readings ({columns(READINGS)});
+CREATE TABLE latest AS SELECT {_LATEST} FROM recent_readings;
+CREATE TABLE seen (source VARCHAR, device_id VARCHAR, vendor VARCHAR, first_seen TIMESTAMP, last_seen TIMESTAMP);
+CREATE TABLE registry (received_at TIMESTAMP, origin_offset BIGINT, {
+    columns(DEVICES, ("received_at", "origin_offset"))
+}); CREATE TABLE alarms AS SELECT {_ALARM} FROM (SELECT NULL) LEFT JOIN (FROM ({
+    rows_of(ALARM_EVENTS, (), "")
+})) ON false LIMIT 0;
+{rollups.CREATE}"""
+
+
+def forget(table: str) -> list[str]:
+    """Empty what was made of a lake table, before it is made again from a snapshot."""
+    made = {
+        "readings": ("recent_readings", "latest"),
+        "devices": ("registry",),
+        "alarm_events": ("alarms",),
+    }
+    emptied = [f"DELETE FROM {name(one)}" for one in made.get(table, ())]
+    return [
+        *emptied,
+        f"DELETE FROM seen WHERE source = {text(table)}",
+        *(rollups.forget() if table == "readings" else []),
+    ]
+
+
+def _newest(kept: str, of: str, keys: str, order: str) -> str:
+    """Fold new rows into a table that keeps the newest row a key. Rewrites it: it is small."""
+    return f"""
+CREATE OR REPLACE TABLE {kept} AS SELECT unnest(max_by(row, rank)) FROM (
+  SELECT {keys}, struct_pack({_packed(of)}) AS row, {order} AS rank FROM (
+    SELECT {of} FROM {kept} UNION ALL SELECT {of} FROM fresh
+  )
+) GROUP BY {keys}"""
+
+
+def _packed(of: str) -> str:
+    return ", ".join(f"{column} := {column}" for column in of.split(", "))
+
+
+def apply(table: str, settings: DuckdbSettings) -> list[str]:
+    """Fold the rows of the temporary view `fresh` into the working tables."""
+    match table:
+        case "readings":
+            return [
+                _newest("latest", _LATEST, "device_id, metric", _NEWEST_READING),
+                _seen(table),
+                f"INSERT INTO recent_readings BY NAME SELECT {_READING} FROM fresh WHERE received_at > "
+                f"(SELECT max(last_seen) FROM seen WHERE source = 'readings') - {interval(settings.recent_days)}",
+                f"DELETE FROM recent_readings WHERE received_at <= "
+                f"(SELECT max(received_at) FROM recent_readings) - {interval(settings.recent_days)}",
+                # Not LIMIT 1 OFFSET n: after deletions in the same transaction it may find nothing (DuckDB 2.0.0).
+                f"DELETE FROM recent_readings WHERE received_at <= (SELECT max(received_at) FROM (SELECT received_at, "
+                "row_number() OVER (ORDER BY received_at DESC) AS place FROM recent_readings) "
+                f"WHERE place > {settings.recent_rows})",
+                *_rolled_up(settings),
+            ]
+        case "events":
+            return [_seen(table)]
+        case "devices":
+            every = f"{_DEVICE_FACTS}, received_at, origin_offset"
+            return [_newest("registry", every, "device_id", "(received_at, origin_offset)")]
+        case "alarm_events":
+            return [
+                _newest("alarms", _ALARM, "alarm_id", "sequence"),
+                f"DELETE FROM alarms WHERE status = 'resolved' AND resolved_at <= "
+                f"(SELECT max(created_at) FROM alarms) - {interval(settings.alarm_days)}",
+            ]
+        case _:
+            return []
+
+
+def _seen(table: str) -> str:
+    """When each device was heard; by table, so that one of them can be made anew without the other."""
+    return f"""
+CREATE OR REPLACE TABLE seen AS
+SELECT source, device_id, any_value(vendor) AS vendor, min(first_seen) AS first_seen, max(last_seen) AS last_seen FROM (
+  FROM seen UNION ALL
+  SELECT {text(table)}, device_id, any_value(vendor), min(received_at), max(received_at) FROM fresh GROUP BY device_id
+) GROUP BY source, device_id"""
+
+
+def _rolled_up(settings: DuckdbSettings) -> list[str]:
+    days = {"minute": settings.minute_days, "hour": settings.hour_days}
+    newest = "(SELECT max(last_seen) FROM seen WHERE source = 'readings')"
+    folds = (rollups.fold(one, days[one.unit], settings.rollup_rows, newest) for one in ROLLUPS)
+    return [statement for fold in folds for statement in fold]
+
+
+PUBLISHED: dict[str, tuple[str, str, dict[str, str]]] = {
+    "devices": (
+        """
+SELECT coalesce(r.device_id, s.device_id) AS device_id, coalesce(r.vendor, s.vendor) AS vendor,
+  coalesce(r.registered AND NOT r.deleted, false) AS registered, r.name, r.model, r.serial_number, r.firmware_version,
+  r.attributes, r.updated_at, s.first_seen, s.last_seen
+FROM work.registry r FULL JOIN (
+  SELECT device_id, any_value(vendor) AS vendor, min(first_seen) AS first_seen, max(last_seen) AS last_seen
+  FROM work.seen GROUP BY device_id
+) s USING (device_id) ORDER BY device_id""",
+        "Every device that a registry knows or that has sent something, as it stands.",
+        {
+            **DEVICES.comments,
+            "registered": "False for a device that sends but no registry knows, or knows no longer.",
+            "first_seen": "When we first received readings or events of it, UTC.",
+            "last_seen": "When we last received readings or events of it, UTC.",
+        },
+    ),
+    "latest": (
+        f"SELECT {_LATEST} FROM work.latest ORDER BY device_id, metric",
+        "The newest reading of each device and metric, by observed_at; times far in the future never win.",
+        READINGS.comments,
+    ),
+    "alarms": (
+        f"SELECT {_ALARM.removesuffix(', sequence, created_at')} FROM work.alarms ORDER BY triggered_at, alarm_id",
+        "Each alarm as it stands: all that are open, and those resolved lately. The full history: alarm_events.",
+        ALARM_EVENTS.comments
+        | {"occurrence_count": "How often it occurred.", "status": "active, acknowledged, resolved."},
+    ),
+    "recent_readings": (
+        "FROM work.recent_readings",
+        "The readings of the last day or so (bounded by time and number), as a table: quicker than the view readings.",
+        READINGS.comments,
+    ),
+    **{
+        rollup.name: (
+            rollups.published(rollup),
+            f"Numbers by device, metric and {rollup.unit} of observed_at, lately; each {rollup.unit} that is there has "
+            "all its readings. Longer ago, or other widths: readings_every().",
+            READINGS.comments | rollups.COMMENTS,
+        )
+        for rollup in ROLLUPS
+    },
+    "published": (
+        f"""
+SELECT table_name, version AS delta_version, (now() AT TIME ZONE 'UTC')::TIMESTAMP AS published_at,
+  coalesce(sum(rows), 0)::BIGINT AS rows, count(path) AS files, coalesce(sum(bytes), 0)::BIGINT AS bytes,
+  getvariable({text(LAKE)}) || '/' || table_name AS location
+FROM work.progress LEFT JOIN work.files USING (table_name) GROUP BY ALL ORDER BY table_name""",
+        "What this file tells: the version of each lake table, and how much that is.",
+        {
+            "table_name": "Table of the lake.",
+            "delta_version": "The version of it that all tables and views here tell.",
+            "published_at": "When this file was written, UTC.",
+            "rows": "Rows in that version.",
+            "files": "Parquet files in that version.",
+            "bytes": "Their size.",
+            "location": "Where the table is: a folder beside this file, or elsewhere, or a URL.",
+        },
+    ),
+}
+"""What is published as a table: its query, its comment, its columns' comments."""
+
+
+def attach(path: str) -> str:
+    """Open the file to publish, in the storage format that older clients read."""
+    return f"ATTACH {text(path)} AS published (STORAGE_VERSION {text(STORAGE_VERSION)})"
+
+
+def publish_table(table: str) -> str:
+    """Copy a working table into the published file."""
+    return f"CREATE TABLE {name(table)} AS {PUBLISHED[table][0]}"
+
+
+def publish_view(table: Table, files: Sequence[tuple[str, Sequence[str]]], place: str) -> str:
+    """A view over the full history of a lake table: the files of one version. `place`: SQL for the table's folder."""
+    path = f"{place} || '/' || f"
+    return f"CREATE VIEW {name(VIEW_OF[table.name])} AS {rows_of(table, files, path)}"
+
+
+def comment(kind: str, of: str, words: str, each: dict[str, str], present: Iterable[str]) -> list[str]:
+    """COMMENT ON a table or view and each of its columns."""
+    return [f"COMMENT ON {kind} {name(of)} IS {text(words)}"] + [
+        f"COMMENT ON COLUMN {name(of)}.{name(column)} IS {text(each.get(column, UNKNOWN_COLUMN))}" for column in present
+    ]
+
+
+def schema_fingerprint() -> str:
+    """Changes whenever the working tables would be others: then they are made anew."""
+    return CREATE + "".join(str(table.schema) for table in TABLES) + PARTITION_DATE

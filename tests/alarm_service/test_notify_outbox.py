@@ -1,0 +1,264 @@
+"""The outbox, and the lanes that empty it to real receivers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from aiohttp import web
+
+from alarm_service.notify.dispatcher import Dispatcher, pause
+from alarm_service.notify.outbox import Outbox
+from alarm_service.notify.policies import Memberships
+from alarm_service.notify.settings import NotifySettings
+from alarm_service.store import Store, open_store
+from runtime.ports import free_port
+from schemas import wire
+from tests.alarm_service.notifying import event, receiving, settings, webhook
+
+OPS = {"ops": webhook("https://example.com")}
+LEASE = timedelta(seconds=10)
+
+
+class Bench:
+    """A store with its outbox and a clock that stands still until it is set."""
+
+    def __init__(self, store: Store, found: NotifySettings) -> None:
+        self.store = store
+        self.now = datetime.now(UTC)
+        self.outbox = Outbox(store.engine, found, Memberships(), lambda: self.now)
+        store.on_events = self.outbox.add
+        self.next = store.offsets().get(0)
+
+    def add(self, *events: wire.AlarmEvent) -> None:
+        following = (self.next or 0) + len(events)
+        self.store.add_events(0, self.next, events, following)
+        self.next = following
+
+    def statuses(self) -> list[tuple[str, str]]:
+        return [(one.event_type, one.status) for one in reversed(self.outbox.history(100, 0)[0])]
+
+
+@pytest.fixture
+def store(database_url: str | None, tmp_path: Path) -> Iterator[Store]:
+    with closing(open_store(database_url, tmp_path / "alarms.db")) as opened:
+        yield opened
+
+
+def soon(sequence: int = 1, kind: str = "triggered", **more: Any) -> wire.AlarmEvent:
+    """An event after the database was made."""
+    return event(sequence, kind, at=datetime.now(UTC) + timedelta(seconds=1), **more)
+
+
+def test_deliveries_are_there_with_their_event_or_not_at_all(store: Store) -> None:
+    bench = Bench(store, settings(OPS))
+    bench.add(soon())
+    bench.add(soon())  # a replay tells it again
+    assert bench.statuses() == [("triggered", "pending")]
+
+    def fail(tx: sa.Connection, events: Any) -> None:
+        bench.outbox.add(tx, events)
+        raise RuntimeError("killed here")
+
+    store.on_events = fail
+    with pytest.raises(RuntimeError):
+        bench.add(soon(alarm="b"))
+    assert bench.statuses() == [("triggered", "pending")] and store.offsets() == {0: 2}
+
+
+def test_what_happened_before_the_database_was_made_is_not_told(store: Store) -> None:
+    bench = Bench(store, settings(OPS))
+    bench.add(event(1, at=datetime.now(UTC) - timedelta(hours=1)), soon(alarm="b"))
+    assert len(bench.statuses()) == 1
+    bench.now += timedelta(hours=25)
+    bench.add(soon(alarm="c"))  # read a day late
+    assert len(bench.statuses()) == 1
+
+
+def test_a_claim_is_ours_until_it_runs_out_and_keeps_its_id(store: Store) -> None:
+    bench = Bench(store, settings(OPS))
+    bench.add(soon())
+    first = bench.outbox.claim("ops", LEASE)
+    assert first is not None and first.attempt == 1
+    assert bench.outbox.claim("ops", LEASE) is None
+    assert bench.outbox.next_due("ops") == bench.now + LEASE
+    bench.now += LEASE
+    again = bench.outbox.claim("ops", LEASE)
+    assert again is not None and (again.id, again.attempt) == (first.id, 2)
+    bench.outbox.delivered(again.id, "HTTP 200")
+    assert bench.outbox.claim("ops", LEASE) is None and bench.outbox.next_due("ops") is None
+    assert bench.statuses() == [("triggered", "delivered")]
+
+
+def test_events_of_an_alarm_keep_their_order_and_let_others_pass(store: Store) -> None:
+    bench = Bench(store, settings(OPS))
+    bench.add(soon(1), soon(2, "resolved", status="resolved"), soon(1, alarm="b"))
+    first = bench.outbox.claim("ops", LEASE)
+    assert first is not None and first.event.sequence == 1
+    bench.outbox.postponed(first.id, "HTTP 503: \0\udcff", 60)  # a receiver may say anything
+    other = bench.outbox.claim("ops", LEASE)
+    assert other is not None and other.event.alarm.alarm_id != first.event.alarm.alarm_id
+    assert bench.outbox.claim("ops", LEASE) is None  # the end waits for the begin
+    bench.now += timedelta(seconds=60)
+    while (claimed := bench.outbox.claim("ops", LEASE)) is not None:
+        bench.outbox.delivered(claimed.id, "")
+    assert dict(bench.statuses()) == {"triggered": "delivered", "resolved": "delivered"}
+
+
+def test_what_is_open_is_remembered_for_alertmanagers_alone(store: Store) -> None:
+    channels = OPS | {"am": {"channel_type": "alertmanager", "config": {"url": "https://alerts.example.com"}}}
+    bench = Bench(store, settings(channels))
+    bench.add(soon(), soon(alarm="b"))
+    assert len(bench.outbox.open_alarms("am")) == 2 and bench.outbox.open_alarms("ops") == []
+    bench.add(soon(2, "resolved", status="resolved"))
+    assert [one.alarm.alarm_id for one in bench.outbox.open_alarms("am")] == [event(alarm="b").alarm.alarm_id]
+
+
+def test_tidying_gives_up_what_is_too_old_and_forgets_what_is_long_over(store: Store) -> None:
+    bench = Bench(store, settings(OPS))
+    bench.add(soon(), soon(alarm="b"))
+    claimed = bench.outbox.claim("ops", LEASE)
+    assert claimed is not None
+    bench.outbox.delivered(claimed.id, "")
+    assert bench.outbox.tidy() == 0 and bench.outbox.waiting() == {"ops": 1}
+    bench.now += timedelta(hours=25)
+    assert bench.outbox.tidy() == 1 and bench.outbox.waiting() == {}
+    assert sorted(status for _, status in bench.statuses()) == ["delivered", "failed"]
+    bench.now += timedelta(days=31)
+    bench.outbox.tidy()
+    assert bench.statuses() == []
+
+
+def test_erasing_a_device_erases_what_was_told_of_it(store: Store) -> None:
+    bench = Bench(store, settings(OPS))
+    bench.add(soon(), soon(alarm="b", device_id="ogmen:dog-1"))
+    store.erase("ogmen:dog-1")
+    found, total = bench.outbox.history(10, 0)
+    assert total == 1 and found[0].alarm_id == event().alarm.alarm_id
+
+
+def test_history_is_paged_and_filtered(store: Store) -> None:
+    bench = Bench(store, settings(OPS | {"b": webhook("https://example.com/b")}))
+    bench.add(*(soon(alarm=str(n)) for n in range(5)))
+    found, total = bench.outbox.history(3, 2, channel_id="b")
+    assert (len(found), total) == (3, 5) and {one.channel_id for one in found} == {"b"}
+    assert bench.outbox.history(10, 0, status="failed") == ([], 0)
+    assert bench.outbox.history(10, 0, channel_type="webhook")[1] == 10
+
+
+def test_pauses_double_up_to_the_cap_with_jitter() -> None:
+    assert [pause(n, 2, 300, 0) for n in (1, 2, 3, 9, 500)] == [2, 4, 8, 300, 300]
+    assert pause(1, 2, 300, 0.999) > 1
+
+
+# -- lanes
+
+
+@asynccontextmanager
+async def delivering(folder: Path, found: NotifySettings, *events: wire.AlarmEvent) -> AsyncIterator[Outbox]:
+    """A store with these events, and a dispatcher at work."""
+    store = open_store(None, folder / "alarms.db")
+    outbox = Outbox(store.engine, found, Memberships(), lambda: datetime.now(UTC))
+    store.on_events = outbox.add
+    dispatcher = Dispatcher(outbox, found)
+    work = asyncio.create_task(dispatcher.run())
+    try:
+        await asyncio.to_thread(store.add_events, 0, None, events, len(events))
+        dispatcher.wake()
+        yield outbox
+        assert not work.done()
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        store.close()
+
+
+async def until(outbox: Outbox, count: int, status: str, seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while outbox.history(1, 0, status=status)[1] < count:
+            await asyncio.sleep(0.02)
+
+
+async def test_dead_receivers_delay_nobody_else(tmp_path: Path) -> None:
+    """One does not listen, one never answers, one answers errors: the fourth gets all at once, in order."""
+    nobody = f"http://127.0.0.1:{free_port()}"
+    alarms = [
+        soon(n % 2 + 1, ("triggered", "resolved")[n % 2], alarm=str(n // 2), status=("active", "resolved")[n % 2])
+        for n in range(20)
+    ]
+    async with (
+        receiving() as good,
+        receiving(lambda number, request: 30.0) as silent,
+        receiving(lambda number, request: web.Response(status=500)) as broken,
+    ):
+        urls = {"gone": nobody, "silent": silent.url, "broken": broken.url, "good": good.url}
+        found = settings({key: webhook(url) for key, url in urls.items()})
+        began = asyncio.get_running_loop().time()
+        async with delivering(tmp_path, found, *alarms) as outbox:
+            got = await good.wait(20)
+            took = got[-1].at - began
+            await until(outbox, 20, "delivered")
+            assert outbox.waiting() == {"gone": 20, "silent": 20, "broken": 20}
+    assert took < 1.0 + 0.05 * 20, "the good receiver waited for a dead one's time-out"
+    told = [(one.json["data"]["alarm"]["alarm_id"], one.json["type"]) for one in got]
+    assert len(set(told)) == 20
+    assert all(told.index((alarm, "alarm.triggered")) < told.index((alarm, "alarm.resolved")) for alarm, _ in told)
+
+
+async def test_a_failed_delivery_is_made_again_under_its_id_until_it_arrives(tmp_path: Path) -> None:
+    def answer(number: int, request: Any) -> web.Response:
+        return web.Response(status=503 if number <= 3 else 200)
+
+    async with (
+        receiving(answer) as receiver,
+        delivering(tmp_path, settings({"ops": webhook(receiver.url)}), soon()) as outbox,
+    ):
+        await until(outbox, 1, "delivered")
+        (one,), _ = outbox.history(1, 0)
+    assert [got.headers["X-Fleetlake-Attempt"] for got in receiver.got] == ["1", "2", "3", "4"]
+    assert {got.key for got in receiver.got} == {one.id} == {got.headers["webhook-id"] for got in receiver.got}
+    assert one.attempts == 4 and one.sent_at is not None
+
+
+async def test_what_a_receiver_refuses_for_good_is_given_up_and_the_next_goes_on(tmp_path: Path) -> None:
+    first = soon()
+
+    def answer(number: int, request: Any) -> web.Response:
+        return web.Response(status=422 if first.event_id in request.body.decode() else 200)
+
+    async with (
+        receiving(answer) as receiver,
+        delivering(tmp_path, settings({"ops": webhook(receiver.url)}), first, soon(alarm="b")) as outbox,
+    ):
+        await until(outbox, 1, "delivered")
+        await until(outbox, 1, "failed")
+    assert len(receiver.got) == 2
+
+
+async def test_a_receiver_can_say_when_to_come_again(tmp_path: Path) -> None:
+    def answer(number: int, request: Any) -> web.Response:
+        return web.Response(status=429, headers={"Retry-After": "1"}) if number == 1 else web.Response()
+
+    async with receiving(answer) as receiver, delivering(tmp_path, settings({"ops": webhook(receiver.url)}), soon()):
+        first, second = await receiver.wait(2)
+    assert 0.95 < second.at - first.at < 3
+
+
+async def test_an_alertmanager_is_told_again_what_is_open_and_not_what_ended(tmp_path: Path) -> None:
+    async with receiving() as receiver:
+        config = {"url": receiver.url, "allow_private": True, "resend_seconds": 1}
+        found = settings({"am": {"channel_type": "alertmanager", "config": config}})
+        ended = [soon(1, alarm="b"), soon(2, "resolved", alarm="b", status="resolved")]
+        async with delivering(tmp_path, found, soon(), *ended):
+            async with asyncio.timeout(5):
+                while len([one for one in receiver.got if "Idempotency-Key" not in one.headers]) < 2:
+                    await asyncio.sleep(0.02)
+    again = [one.json for one in receiver.got if "Idempotency-Key" not in one.headers]
+    assert {alert["labels"]["alarm_id"] for alerts in again for alert in alerts} == {event().alarm.alarm_id}
+    assert sum("Idempotency-Key" in one.headers for one in receiver.got) == 3

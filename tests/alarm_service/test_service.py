@@ -1,0 +1,450 @@
+"""The alarm service as it is run, on real Kafka, with the real alarm engine behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from aiokafka import AIOKafkaProducer
+from typer.testing import CliRunner
+
+from alarm_service.action_client import act
+from alarm_service.actions import request
+from alarm_service.service import run_alarms
+from alarm_service.settings import AlarmsSettings
+from alarm_service.store import AlarmFilter, open_store
+from fleetlake.cli.main import app
+from fleetlake.local.broker import EmbeddedKafka
+from runtime.health import Health
+from runtime.kafka import KafkaSettings, declare_topics
+from runtime.ports import free_port
+from schemas import alarm_api, wire
+from schemas.envelope import Envelope
+from schemas.timestamps import format_iso
+from schemas.topics import ALARM_ACTIONS, ALARMS, raw_topic, topic_specs
+from tests.alarm_service.test_store import event
+from tests.streams.harness import ROOT, read_all
+
+PARTITIONS = 2
+HOT = {
+    "name": "High temperature alert",
+    "rule_type": "threshold",
+    "severity": "warning",
+    "config": {"datapoint_id": "temperature", "operator": "gt", "value": 35},
+    "actions": ["create_alarm"],
+}
+"""The document's rule, without its duration, with a datapoint that is known."""
+
+
+@dataclass
+class Running:
+    """Kafka, a stream worker, the sinks and the service, as their own processes."""
+
+    kafka: str
+    folder: Path
+    port: int = field(default_factory=free_port)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    key: str = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if not name.startswith("FLEETLAKE_")} | {
+            "PYTHONPATH": str(ROOT),
+            "FLEETLAKE_KAFKA__BOOTSTRAP_SERVERS": self.kafka,
+            "FLEETLAKE_PIPELINE__DATA": str(self.folder / "data"),
+            "FLEETLAKE_STREAM__TICK_SECONDS": "0.2",
+            "FLEETLAKE_STREAM__CLOCK_ALLOWANCE_SECONDS": "0.3",
+            "FLEETLAKE_SINK__DELTA__FLUSH_SECONDS": "0.3",
+            "FLEETLAKE_SINK__DUCKDB__PUBLISH_SECONDS": "0.5",
+            "FLEETLAKE_ALARMS__PORT": str(self.port),
+        }
+
+    def start(self, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{len(self.processes)}-{arguments[0]}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fleetlake", *arguments],
+                cwd=self.folder,
+                env={**self.environment, **settings},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self.processes.append(process)
+        return process
+
+    def run(self, *arguments: str, status: int = 0) -> str:
+        """What `fleetlake alarms …` says."""
+        from fleetlake.errors import UserError
+
+        done = CliRunner().invoke(app, ["alarms", *arguments], env=self.environment)
+        said = done.output + (str(done.exception) if isinstance(done.exception, UserError) else "")
+        assert done.exit_code == status, said + repr(done.exception)
+        return said
+
+    def log_of(self, process: subprocess.Popen[bytes]) -> str:
+        number = self.processes.index(process)
+        return next(self.folder.glob(f"{number}-*.log")).read_text()
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("alarms")
+    with EmbeddedKafka(folder) as broker:
+        here = Running(broker.bootstrap, folder)
+        asyncio.run(declare_topics(KafkaSettings(bootstrap_servers=here.kafka, partitions=PARTITIONS), topic_specs()))
+        try:
+            for stage in (("stream",), ("sink",), ("alarms", "serve")):
+                here.start(*stage)
+            here.key = here.run("keys", "create", "operator@example.com", "--role", "admin").strip()
+            yield here
+        finally:
+            for process in here.processes:
+                process.kill()
+                process.wait()
+
+
+@dataclass
+class Client:
+    """Asks the service, with a key."""
+
+    session: aiohttp.ClientSession
+    base: str
+    key: str
+
+    async def __call__(self, method: str, path: str, body: Any = None, status: int = 200, **options: Any) -> Any:
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        headers = {"X-API-Key": self.key, "Content-Type": "application/json"} | options.pop("headers", {})
+        async with self.session.request(method, self.base + path, data=data, headers=headers, **options) as answer:
+            text = await answer.text()
+            assert answer.status == status, text
+            return json.loads(text) if text else None
+
+
+async def ready(running: Running, client: Client) -> Client:
+    """Wait until the service has read all that was there when it began."""
+    deadline = time.monotonic() + 30
+    while True:
+        with suppress(aiohttp.ClientError):
+            async with client.session.get(client.base + "/readyz") as answer:
+                if answer.status == 200:
+                    return client
+        assert time.monotonic() < deadline, running.logs()
+        await asyncio.sleep(0.1)
+
+
+@pytest_asyncio.fixture
+async def ask(running: Running) -> AsyncIterator[Client]:
+    async with aiohttp.ClientSession() as session:
+        yield await ready(running, Client(session, f"http://127.0.0.1:{running.port}", running.key))
+
+
+async def publish(running: Running, device: str, **values: Any) -> None:
+    """A WAYSCloud device publishes its values, now."""
+    now = datetime.now(UTC)
+    data = json.dumps({"timestamp": format_iso(now), **values}).encode()
+    attributes = {"mqtttopic": f"devices/{device}/sensors/state"}
+    envelope = Envelope(
+        str(uuid4()), "wayscloud.publish", "wayscloud/mqtt", f"wayscloud:{device}", now, data, attributes=attributes
+    )
+    async with AIOKafkaProducer(bootstrap_servers=running.kafka, acks="all") as producer:
+        await producer.send_and_wait(
+            raw_topic("wayscloud"), envelope.data, key=envelope.key, headers=envelope.headers()
+        )
+
+
+async def raised(running: Running, ask: Client, device: str, rule_id: str = "hot") -> dict[str, Any]:
+    """An alarm of the device, raised by the engine."""
+    if not any(rule["id"] == rule_id for rule in (await ask("GET", "/v1/iot/rules"))["rules"]):
+        await ask("POST", "/v1/iot/rules", {**HOT, "id": rule_id, "cooldown_seconds": 0}, 201)
+    for _ in range(150):
+        await publish(running, device, temperature=45.0)
+        found = await ask("GET", "/v1/iot/alarms", params={"device_id": device, "rule_id": rule_id})
+        if found["alarms"]:
+            alarm: dict[str, Any] = found["alarms"][0]
+            return alarm
+        await asyncio.sleep(0.2)
+    raise AssertionError(running.logs())
+
+
+@pytest.mark.documented
+async def test_an_alarm_lives_and_its_timeline_tells_it(running: Running, ask: Client) -> None:
+    listed = await raised(running, ask, "sensor-001")
+    alarm = f"/v1/iot/alarms/{listed['id']}"
+    documented = ("id", "device_id", "severity", "title", "status", "triggered_at", "occurrence_count")
+    assert list(listed)[: len(documented)] == list(documented)
+    assert (listed["status"], listed["severity"], listed["device_id"]) == ("active", "warning", "wayscloud:sensor-001")
+
+    detail = await ask("POST", f"{alarm}/acknowledge", {"note": "Investigating — ä"})
+    documented = (
+        "id", "device_id", "rule_id", "rule_name", "severity", "title", "message", "status", "triggered_at",
+        "occurrence_count", "acknowledged_at", "resolved_at", "created_at",
+    )  # fmt: skip
+    assert list(detail)[: len(documented)] == list(documented)
+    assert detail["status"] == "acknowledged" and detail["acknowledged_at"] and detail["resolved_at"] is None
+    assert detail == await ask("GET", alarm)
+    assert (await ask("POST", f"{alarm}/acknowledge", status=409))["error"] == "conflict"
+
+    until = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+    assert (await ask("POST", f"{alarm}/snooze", {"until": until}))["snoozed_until"]
+    assert (await ask("POST", f"{alarm}/resolve"))["status"] == "resolved"
+    assert "is resolved" in (await ask("POST", f"{alarm}/resolve", {}, 409))["message"]
+    bearer = {"X-API-Key": "", "Authorization": f"Bearer {ask.key}"}
+    assert (await ask("POST", f"{alarm}/reopen", {"note": None}, headers=bearer))["status"] == "active"
+
+    timeline = await ask("GET", f"{alarm}/timeline")
+    assert [entry["id"] for entry in timeline] == [1, 2, 3, 4, 5]
+    assert {"id", "event_type", "actor", "note", "metadata", "created_at"} <= timeline[0].keys()
+    told = [(entry["event_type"], entry["actor"], entry["note"]) for entry in timeline]
+    who = "operator@example.com"
+    assert told == [
+        ("triggered", "rule_engine", None),
+        ("acknowledged", who, "Investigating — ä"),
+        ("snoozed", who, None),
+        ("resolved", who, None),
+        ("reopened", who, None),
+    ]
+    summary = await ask("GET", "/v1/iot/alarms/summary")
+    assert summary["active_total"] == summary["by_status"]["active"] + summary["by_status"]["acknowledged"] > 0
+    assert summary["active_total"] == sum(summary["by_severity"].values())
+
+
+@pytest.mark.documented
+async def test_rules_are_made_changed_and_deleted(ask: Client) -> None:
+    """The document's requests, one by one; what is written can be read at once."""
+    config = {"datapoint_id": "dp-abc123", "duration_seconds": 300, "operator": "gt", "value": 35}
+    made = await ask("POST", "/v1/iot/rules", {**HOT, "config": config}, 201)
+    rule = f"/v1/iot/rules/{made['id']}"
+    assert await ask("GET", rule) == made
+    expected = {"scope_type": "fleet", "cooldown_seconds": 300, "is_enabled": True, "auto_resolve": False}
+    assert expected.items() <= made.items() and made["config"] == config and made["created_at"] == made["updated_at"]
+
+    changes = {"config": {"value": 40}, "severity": "critical", "created_at": "2020-01-01T00:00:00Z"}
+    changed = await ask("PUT", rule, changes)
+    assert changed["config"] == {**config, "value": 40} and changed["severity"] == "critical"
+    assert changed["created_at"] == made["created_at"] < changed["updated_at"]
+    together = [ask("PUT", rule, {"config": {name: {"x": 1}}}, 400) for name in ("value", "extra")]
+    together += [ask("PUT", rule, {part: 7}) for part in ("cooldown_seconds",)]
+    together += [ask("PUT", rule, {"description": "seven"}), ask("POST", f"{rule}/disable")]
+    await asyncio.gather(*together)
+    read = await ask("GET", rule)
+    assert (read["cooldown_seconds"], read["description"], read["is_enabled"]) == (7, "seven", False), "none is lost"
+    listed = {"id": made["id"], "name": HOT["name"], "rule_type": "threshold", "severity": "critical"}
+    assert {**listed, "is_enabled": False} in (await ask("GET", "/v1/iot/rules"))["rules"]
+    assert (await ask("POST", f"{rule}/enable"))["is_enabled"] is True
+
+    assert (await ask("POST", "/v1/iot/rules", {**HOT, "id": made["id"]}, 409))["error"] == "conflict"
+    wrong = await ask("POST", "/v1/iot/rules", {**HOT, "config": {**config, "operator": "above"}}, 400)
+    assert wrong["message"].startswith("config.operator: ")
+    await ask("DELETE", rule, status=204)
+    for method, path in (("GET", rule), ("PUT", rule), ("DELETE", rule), ("POST", f"{rule}/enable")):
+        assert (await ask(method, path, {} if method == "PUT" else None, 404))["error"] == "not_found"
+
+
+async def test_what_cannot_be_taken_is_refused_in_one_form(running: Running, ask: Client) -> None:
+    ids = dict.fromkeys(("alarm_id", "rule_id", "channel_id", "policy_id"), "x")
+    paths = [(e.method, e.path.format(**ids)) for e in alarm_api.ENDPOINTS]
+    strangers = ({"X-API-Key": ""}, {"X-API-Key": ask.key[:-1] + "x"}, {"X-API-Key": "", "Authorization": "Bearer"})
+    for method, path in paths:
+        for headers in strangers:
+            assert (await ask(method.upper(), path, status=401, headers=headers))["error"] == "unauthorized"
+    for query in ("page=0", "page=x", "page_size=501", "page_size=-1", "page=²", "status=open", "severity=bad"):
+        assert (await ask("GET", f"/v1/iot/alarms?{query}", status=400))["error"] == "invalid_request"
+    for body in (b"{", b"[]", b'{"name": NaN}', b'{"name": "\\ud800"}', b"\xff", b"[" * 5000):
+        assert (await ask("POST", "/v1/iot/rules", body, 400))["error"] == "invalid_request"
+    assert (await ask("POST", "/v1/iot/rules", b" " * 70_000, 413))["error"] == "payload_too_large"
+    assert (await ask("GET", "/v1/iot/alarms/00000000-0000-0000-0000-000000000000", status=404))["error"] == "not_found"
+    assert (await ask("GET", "/v1/iot/alarms/%00/timeline", status=404))["error"] == "not_found"
+    assert (await ask("GET", "/v1/iot/nothing", status=404))["error"] == "not_found"
+    assert (await ask("DELETE", "/v1/iot/alarms", status=405))["error"] == "method_not_allowed"
+    assert (await ask("GET", "/openapi.json", headers={"X-API-Key": ""})) == alarm_api.openapi()
+
+    other = running.run("keys", "create", "once").strip()
+    await ask("GET", "/v1/iot/rules", headers={"X-API-Key": other})
+    running.run("keys", "revoke", other.split("_")[1])
+    await ask("GET", "/v1/iot/rules", headers={"X-API-Key": other}, status=401)
+    assert "in force" in running.run("keys", "list") and other not in running.run("keys", "list")
+
+
+async def test_a_key_may_do_what_its_role_allows(running: Running, ask: Client) -> None:
+    ids = dict.fromkeys(("alarm_id", "rule_id", "channel_id", "policy_id"), "x")
+    keys = {role: running.run("keys", "create", role, "--role", role).strip() for role in ("read", "operate", "admin")}
+    allowed: dict[str, set[str]] = {role: set() for role in keys}
+    for role, key in keys.items():
+        for endpoint in alarm_api.ENDPOINTS:
+            url = ask.base + endpoint.path.format(**ids)
+            async with ask.session.request(endpoint.method, url, headers={"X-API-Key": key}) as answer:
+                said = await answer.json()
+            if answer.status != 403:
+                allowed[role].add(endpoint.name)
+                continue
+            assert said["error"] == "forbidden"
+            assert f"role {endpoint.role}" in said["message"] and f"may {role}" in said["message"]
+    every = {endpoint.name: endpoint.method for endpoint in alarm_api.ENDPOINTS}
+    assert allowed["read"] == {name for name, method in every.items() if method == "get"}
+    assert allowed["operate"] - allowed["read"] == {*alarm_api.ACTIONS, "test_channel"}
+    assert allowed["admin"] == every.keys()
+    listed = running.run("keys", "list")
+    assert all(re.search(rf"\b{role}\b.*\b{role}\b", listed) for role in keys)
+    default = running.run("keys", "create", "somebody").strip()
+    refused = await ask("DELETE", "/v1/iot/rules/x", status=403, headers={"X-API-Key": default})
+    assert refused["message"] == "This takes a key of role admin; this key may operate"
+
+
+async def test_a_request_made_again_is_carried_out_once(running: Running, ask: Client) -> None:
+    alarm = f"/v1/iot/alarms/{(await raised(running, ask, 'again'))['id']}"
+    again = {"headers": {"Idempotency-Key": "mine, 1"}}
+    until = {"until": (datetime.now(UTC) + timedelta(hours=2)).isoformat()}
+    first = await ask("POST", f"{alarm}/snooze", until, **again)
+    assert await ask("POST", f"{alarm}/snooze", until, **again) == first
+    assert (await ask("POST", f"{alarm}/resolve", **again))["status"] == "resolved", "another action is another request"
+    assert (await ask("POST", f"{alarm}/resolve", **again))["status"] == "resolved", "no conflict: it is done"
+    for wrong in ("", "x" * 256, "\u00e4"):
+        await ask("POST", f"{alarm}/reopen", status=400, headers={"Idempotency-Key": wrong})
+    told = [entry["event_type"] for entry in await ask("GET", f"{alarm}/timeline")]
+    assert [kind for kind in told if kind != "repeated"] == ["triggered", "snoozed", "resolved"]
+
+
+async def test_what_the_engine_leaves_undone_is_said_to_wait(running: Running, ask: Client) -> None:
+    """An alarm that no engine knows: the action stays without effect."""
+    name, stop, port = str(uuid4()), asyncio.Event(), free_port()
+    settings = AlarmsSettings(port=port, action_seconds=1)  # a second service on the same database
+    kafka = KafkaSettings(bootstrap_servers=running.kafka)
+    serving = asyncio.create_task(run_alarms(settings, kafka, running.folder / "data", stop, Health("alarms")))
+    ask = await ready(running, Client(ask.session, f"http://127.0.0.1:{port}", ask.key))
+    async with AIOKafkaProducer(bootstrap_servers=running.kafka) as producer:
+        planted = wire.encode(event(name, 1, device="wayscloud:ghost"))
+        await producer.send_and_wait(ALARMS, planted, key=b"wayscloud:ghost")
+    for _ in range(100):
+        if (await ask("GET", "/v1/iot/alarms", params={"device_id": "ghost"}))["total"]:
+            break
+        await asyncio.sleep(0.1)
+    for body in ({}, {"until": "soon"}, {"until": "2020-01-01T00:00:00Z"}, {"until": "9999-12-31T23:59:59-12:00"}):
+        assert "until" in (await ask("POST", f"/v1/iot/alarms/{name}/snooze", body, 400))["message"]
+    await ask("POST", f"/v1/iot/alarms/{name}/resolve", {"note": "x" * 4001}, 400)
+    answer = await ask("POST", f"/v1/iot/alarms/{name}/resolve", status=202)
+    assert answer["status"] == "active" and "waits for the alarm engine" in answer["pending"]
+    stop.set()
+    await serving
+    written = [r for records in (await read_all(running.kafka, ALARM_ACTIONS, PARTITIONS)).values() for r in records]
+    action = next(a for r in written if (a := wire.decode_alarm_action(r.value or b"")).alarm_id == name)
+    assert action.action_id in answer["pending"]
+    assert (action.action, action.device_id, action.actor) == ("resolve", "wayscloud:ghost", "operator@example.com")
+
+
+async def test_the_command_line_reads_what_is_published_and_acts_through_kafka(running: Running, ask: Client) -> None:
+    alarm = (await raised(running, ask, "cli"))["id"]
+    deadline = time.monotonic() + 30
+    told: list[tuple[str, str, str | None]] = []
+    while True:
+        with suppress(AssertionError):
+            shown = running.run("show", alarm[:13], "--json")
+            break
+        assert time.monotonic() < deadline, running.logs()
+        await asyncio.sleep(0.3)
+    assert json.loads(shown)["timeline"][0]["metadata"]["severity"] == "warning"
+    listed = running.run("list", "--device", "cli", "--status", "active", "--severity", "warning")
+    assert alarm in listed and "High temperature alert: cli" in listed
+    assert alarm not in running.run("list", "--rule", "other")
+    said = await asyncio.to_thread(running.run, "acknowledge", alarm[:13], "--note", "mine", "--actor", "me")
+    assert said == f"{alarm} is acknowledged: High temperature alert: cli\n"
+    said = await asyncio.to_thread(running.run, "snooze", alarm, "2h")
+    assert "is snoozed until" in said
+    expected = [("acknowledged", "me", "mine"), ("snoozed", getpass.getuser(), None)]
+    while told != expected:
+        assert time.monotonic() < deadline, running.logs()
+        timeline = await ask("GET", f"/v1/iot/alarms/{alarm}/timeline")
+        told = [(entry["event_type"], entry["actor"], entry["note"]) for entry in timeline[-2:]]
+    while json.loads(running.run("show", alarm, "--json"))["status"] == "active":
+        assert time.monotonic() < deadline, running.logs()
+        await asyncio.sleep(0.3)
+    assert "the alarm is acknowledged, as published last" in running.run("acknowledge", alarm, status=1)
+    assert "no alarm has an id" in running.run("show", "ffffffff-none", status=1)
+    assert "too short" in running.run("show", "f", status=1)
+    assert "no time to wait" in running.run("snooze", alarm, "long", status=1)
+    everything = json.loads(running.run("list", "--all", "--limit", "0", "--json"))
+    assert [row["status"] for row in everything if row["alarm_id"] == alarm] == ["acknowledged"]
+    assert f"1 of {len(everything)}" in running.run("list", "--all", "--limit", "1") or len(everything) == 1
+    summary = json.loads(running.run("summary", "--json"))
+    assert summary["active_total"] >= 1 and "acknowledged" in running.run("summary")
+    ghost = request(uuid4(), "resolve", str(uuid4()), "wayscloud:nobody", "me", datetime.now(UTC))
+    assert await act({"bootstrap_servers": running.kafka}, ghost, 1.0) is None
+
+
+async def test_two_services_that_are_killed_leave_every_event_once(running: Running) -> None:
+    """One database, two services that both read, two kills while events come in transactions, some aborted."""
+    url = f"sqlite:///{running.folder / 'shared.db'}"
+    state = {"FLEETLAKE_ALARMS__DATABASE_URL": url, "FLEETLAKE_ALARMS__PORT": "0"}
+    services = [running.start("alarms", "serve", **state) for _ in range(2)]
+    names = [str(uuid4()) for _ in range(8)]
+    enough = asyncio.Event()
+
+    async def write() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=running.kafka, transactional_id="planted") as producer:
+            for sequence in itertools.count(1):
+                for abort in (True, False) if sequence % 5 == 0 else (False,):
+                    await producer.begin_transaction()
+                    for name in names:
+                        planted = event(name, sequence, device=f"ogmen:{name}")
+                        await producer.send(ALARMS, wire.encode(planted), key=planted.alarm.device_id.encode())
+                    await (producer.abort_transaction() if abort else producer.commit_transaction())
+                if enough.is_set():
+                    return
+                await asyncio.sleep(0.1)
+
+    async def until_serving(*some: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + 30
+        while not all("/v1/iot/alarms" in running.log_of(service) for service in some):
+            assert time.monotonic() < deadline, running.logs()
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
+
+    writing = asyncio.create_task(write())
+    await until_serving(*services)
+    for kill in range(2):
+        services[kill % 2].send_signal(signal.SIGKILL)
+        services[kill % 2].wait()
+        services[kill % 2] = running.start("alarms", "serve", **state)
+        await until_serving(services[kill % 2])
+    enough.set()
+    await writing
+    told = [r for records in (await read_all(running.kafka, ALARMS, PARTITIONS)).values() for r in records]
+    expected: dict[str, list[int]] = {}
+    for record in told:
+        found = wire.decode_alarm_event(record.value or b"")
+        expected.setdefault(found.alarm.alarm_id, []).append(found.sequence)
+    assert all(expected[name] == list(range(1, len(expected[names[0]]) + 1)) for name in names)
+    assert len(expected[names[0]]) > 20
+    store = open_store(url, running.folder / "unused.db")
+    deadline = time.monotonic() + 30
+    while True:
+        alarms, _ = store.alarms(AlarmFilter(), 1, 10_000)
+        stored = {each.alarm.alarm_id: [e.sequence for e in store.timeline(each.alarm.alarm_id)] for each in alarms}
+        if stored == expected or time.monotonic() > deadline:
+            break
+        await asyncio.sleep(0.2)
+    store.close()
+    assert stored == expected, running.logs()
+    assert "going on behind it" in running.logs(), "both have stored, each what the other had not"
+    for service in services:
+        service.terminate()
+        assert service.wait(20) == 0, running.logs()

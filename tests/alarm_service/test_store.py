@@ -1,0 +1,225 @@
+"""The alarm service's store: what is told twice counts once, what was cut off is not half there. SQLite, PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from alarm_service.settings import AlarmsSettings
+from alarm_service.store import AlarmFilter, StaleBatch, Store, open_store
+from fleetlake.ops.erase import erase_alarms
+from runtime.errors import StageError
+from schemas import wire
+from schemas.rules import parse_rule
+from schemas.topics import RULES
+from schemas.words import KeyRole
+from tests.streams.detecting import Consumed
+
+NOW = datetime(2026, 3, 30, 14, 0, 0, 123456, tzinfo=UTC)
+ALL = AlarmFilter()
+
+
+@pytest.fixture
+def store(database_url: str | None, tmp_path: Path) -> Iterator[Store]:
+    with closing(open_store(database_url, tmp_path / "alarms.db")) as opened:
+        yield opened
+
+
+def event(
+    alarm_id: str,
+    sequence: int,
+    status: str = "active",
+    minutes: int = 0,
+    device: str = "wayscloud:a",
+    rule: str = "hot",
+    severity: str = "warning",
+    **more: Any,
+) -> wire.AlarmEvent:
+    at = NOW + timedelta(minutes=minutes)
+    resolved = at if status == "resolved" else None
+    alarm = wire.Alarm(
+        alarm_id, device, device.partition(":")[0], rule, "Hot", severity, "Hot: a", "m > 1", status, at, at, sequence,
+        resolved_at=resolved,
+    )  # fmt: skip
+    kind = {"active": "triggered", "acknowledged": "acknowledged", "resolved": "resolved"}[status]
+    return wire.AlarmEvent(
+        f"{alarm_id}-{sequence}", sequence, kind, "rule_engine", at, alarm, wire.Origin("t", 0, 0), **more
+    )
+
+
+def stored(store: Store) -> dict[str, list[int]]:
+    found, total = store.alarms(ALL, 1, 1000)
+    assert total == len(found)
+    return {each.alarm.alarm_id: [e.sequence for e in store.timeline(each.alarm.alarm_id)] for each in found}
+
+
+def test_a_batch_is_stored_once_with_its_offset(store: Store) -> None:
+    first = [event("x", 1), event("x", 2, "acknowledged", note="ä\0"), event("y", 1, minutes=5)]
+    store.add_events(0, None, first, 10)
+    assert store.offsets() == {0: 10}
+    for expected in (None, 9, 11):
+        with pytest.raises(StaleBatch):
+            store.add_events(0, expected, [event("z", 1)], 20)
+    assert stored(store) == {"y": [1], "x": [1, 2]}, "nothing of a stale batch is there; latest first"
+    found = store.alarm("x")
+    assert found is not None and found.alarm == first[1].alarm and found.created_at == first[0].created_at
+    assert [e.note for e in store.timeline("x")] == [None, "ä\0"]
+
+
+def test_what_a_replay_tells_again_changes_nothing(store: Store) -> None:
+    story = [event("x", 1), event("x", 2, "acknowledged"), event("x", 3, "resolved")]
+    store.add_events(0, None, story[:2], 2)
+    store.add_events(0, 2, [*story, *story], 8)
+    assert stored(store) == {"x": [1, 2, 3]}
+    found = store.alarm("x")
+    assert found is not None and found.alarm.status == "resolved"
+
+
+def test_of_two_that_store_the_same_batch_one_does(store: Store) -> None:
+    store.add_events(0, None, [event("x", 1)], 1)
+    outcomes: list[str] = []
+
+    def write() -> None:
+        try:
+            store.add_events(0, 1, [event(f"y{n}", 1) for n in range(50)], 51)
+            outcomes.append("stored")
+        except StaleBatch:
+            outcomes.append("stale")
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["stale", "stale", "stale", "stored"]
+    assert len(stored(store)) == 51
+
+
+def test_filters_pages_and_counts(store: Store) -> None:
+    events = [event(f"a{n}", 1, minutes=n, device=f"ogmen:{n % 2}", severity="critical") for n in range(7)]
+    events += [event("b", 1, "acknowledged", 20, rule="cold"), event("c", 1, "resolved", 30, rule="cold")]
+    store.add_events(1, None, events, 9)
+
+    def ids(page: int = 1, size: int = 50, **which: str) -> tuple[list[str], int]:
+        found, total = store.alarms(AlarmFilter(**which), page, size)
+        return [each.alarm.alarm_id for each in found], total
+
+    assert ids(2, 3) == (["a5", "a4", "a3"], 9)
+    assert ids(9, 3) == ([], 9)
+    assert ids(device_id="ogmen:1") == (["a5", "a3", "a1"], 3)
+    assert ids(rule_id="cold", status="resolved") == (["c"], 1)
+    assert ids(severity="warning") == (["c", "b"], 2)
+    assert ids(device_id="\0") == ([], 0)
+    summary = store.summary()
+    assert summary.by_status == {"active": 7, "acknowledged": 1, "resolved": 1}
+    assert summary.by_severity == {"critical": 7, "major": 0, "minor": 0, "warning": 1, "info": 0}
+    assert summary.open == 8
+
+
+def test_only_the_latest_of_a_device_and_rule_is_the_latest(store: Store) -> None:
+    store.add_events(0, None, [event("x", 1, "resolved"), event("y", 1, minutes=5), event("z", 1, rule="cold")], 3)
+    latest = [name for name in "xyz" if (found := store.alarm(name)) and found.is_latest]
+    assert latest == ["y", "z"]
+
+
+def test_what_is_over_is_forgotten_and_what_is_open_is_not(store: Store) -> None:
+    store.add_events(0, None, [event("x", 1, "resolved"), event("y", 1), event("z", 1, device="ogmen:9")], 3)
+    assert store.forget_resolved(NOW) == 0
+    assert store.forget_resolved(NOW + timedelta(seconds=1)) == 1
+    assert stored(store) == {"y": [1], "z": [1]}
+    assert store.erase("ogmen:9") == 1
+    assert stored(store) == {"y": [1]} and store.timeline("z") == []
+
+
+def rule_record(offset: int, name: str, value: float | None, partition: int = 0) -> Consumed:
+    fields = {"id": name, "name": name, "rule_type": "threshold"}
+    body = {**fields, "config": {"metric": "m", "operator": "gt", "value": value}}
+    content = None if value is None else json.dumps(body).encode()
+    return Consumed(RULES, offset, name.encode(), content, partition=partition)
+
+
+def test_rules_follow_their_topic(store: Store) -> None:
+    bad = Consumed(RULES, 2, b"bad", b'{"id": "bad"}')
+    (problem,) = store.set_rules({0: 3}, [rule_record(0, "a", 1), bad])
+    assert problem.startswith("rule bad: rule_type: must be one of")
+    assert [rule.id for rule in store.rules()] == ["a"]
+    assert store.add_rules([rule_record(3, "b", 1), rule_record(4, "a", 2), rule_record(5, "b", None)]) == []
+    assert [(rule.id, rule.config["value"]) for rule in store.rules()] == [("a", 2)]
+    store.add_rules([rule_record(3, "b", 1), rule_record(0, "a", 1)])
+    assert [(rule.id, rule.config["value"]) for rule in store.rules()] == [("a", 2)], "older records change nothing"
+    assert store.rule("b") is None
+    assert store.rule("a") == parse_rule(json.loads(rule_record(4, "a", 2).value or b""))
+
+
+def test_a_rule_whose_deletion_left_no_trace_goes_at_the_next_start(store: Store) -> None:
+    store.set_rules({0: 5}, [rule_record(0, "a", 1), rule_record(1, "b", 1)])
+    store.add_rules([rule_record(7, "c", 1)])
+    store.set_rules({0: 7}, [rule_record(0, "a", 1)])
+    assert [rule.id for rule in store.rules()] == ["a", "c"], "c stands behind what was read: another service stored it"
+
+
+def test_a_key_opens_until_it_is_revoked(store: Store, tmp_path: Path) -> None:
+    key, other = (store.create_key(*each, NOW) for each in (("ops@example.com", KeyRole.ADMIN), ("wall", KeyRole.READ)))
+    assert re.fullmatch(r"fleetlake_[0-9a-f]{8}_[0-9a-f]{32}", key)
+    assert who(store, key) == ("ops@example.com", "admin")
+    for wrong in (key[:-1], key + "0", key.replace("fleetlake_", ""), other[:19] + key[19:], "", "ä", "__", "a_\0_b"):
+        assert who(store, wrong) is None, wrong
+    assert store.revoke_key(key.split("_")[1], NOW)
+    assert not store.revoke_key(key.split("_")[1], NOW)
+    assert who(store, key) is None and who(store, other) == ("wall", "read")
+    assert [(info.name, info.revoked_at) for info in store.list_keys()] in (
+        [("ops@example.com", NOW), ("wall", None)],
+        [("wall", None), ("ops@example.com", NOW)],
+    )
+    secret = other.rpartition("_")[2].encode()
+    assert not any(secret in path.read_bytes() for path in tmp_path.iterdir()), "only the hash is kept"
+
+
+def who(store: Store, key: str) -> tuple[str, str] | None:
+    found = store.find_key(key)
+    return None if found is None else (found.name, found.role)
+
+
+def test_keys_from_before_there_were_roles_may_do_what_they_could(database_url: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "alarms.db"
+    with closing(open_store(database_url, path)) as store:
+        key = store.create_key("old", KeyRole.READ, NOW)
+        with store.engine.begin() as tx:  # as the version before left it
+            tx.execute(sa.text("ALTER TABLE api_keys DROP COLUMN role"))
+            tx.execute(sa.text("UPDATE meta SET value = 1 WHERE name = 'schema'"))
+    for _ in range(2):  # brought up to date by the first, left alone by the second
+        with closing(open_store(database_url, path)) as store:
+            assert who(store, key) == ("old", "admin")
+            assert who(store, store.create_key("new", KeyRole.READ, NOW)) == ("new", "read")
+
+
+def test_a_database_of_another_version_or_out_of_reach_is_said(tmp_path: Path) -> None:
+    open_store(None, tmp_path / "alarms.db").close()
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'alarms.db'}")
+    with engine.begin() as tx:
+        tx.execute(sa.text("UPDATE meta SET value = 99"))
+    engine.dispose()
+    with pytest.raises(StageError, match="schema 99"):
+        open_store(None, tmp_path / "alarms.db")
+    with pytest.raises(StageError) as away:
+        open_store("postgresql+psycopg://me:secret@127.0.0.1:1/x", tmp_path / "no.db")
+    assert "secret" not in str(away.value)
+
+
+def test_erasing_a_device_takes_its_alarms_too(tmp_path: Path) -> None:
+    assert erase_alarms(AlarmsSettings(), tmp_path, "ogmen:9") is None
+    assert not list(tmp_path.iterdir()), "no database is made for it"
+    with closing(open_store(None, tmp_path / "state" / "alarms.db")) as store:
+        store.add_events(0, None, [event("x", 1), event("z", 1, device="ogmen:9")], 3)
+    assert erase_alarms(AlarmsSettings(), tmp_path, "ogmen:9") == 1
+    with closing(open_store(None, tmp_path / "state" / "alarms.db")) as store:
+        assert stored(store) == {"x": [1]}
