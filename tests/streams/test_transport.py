@@ -428,7 +428,7 @@ async def test_a_dead_fetcher_ends_the_worker(
     streams = embedded(kafka, tmp_path, source, out)
     running = asyncio.create_task(run_streams(streams, asyncio.Event()))
     await until(lambda: _is(lambda: bool(streams.progress()) and streams.progress()[0].position is not None), 30)
-    thread = cast(Any, streams.engine.app.consumer)._thread
+    thread = cast(Any, streams.app.consumer)._thread
     thread.thread_loop.call_soon_threadsafe(thread._consumer._fetcher._fetch_task.cancel)
     with pytest.raises(StreamsFailed, match="the Kafka fetcher has died"):
         await asyncio.wait_for(running, 30)
