@@ -1,0 +1,61 @@
+"""A data folder written by an older version goes on: Kafka's offsets and state, connectors' files, lake, `fleet.duckdb`.
+
+`folder-2026-11-27.tar.xz` is what `fleetlake demo --seconds 14 --devices 8` of commit 8282b1d left behind, its logs
+removed. A change that would make it unreadable is a break of the upgrade contract; see docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+import fleetlake
+from fleetlake.local.broker import EmbeddedKafka
+
+FOLDERS = sorted(Path(__file__).parent.glob("folder-*.tar.xz"))
+KEPT = {
+    "readings": "origin_topic, origin_partition, origin_offset, device_id, metric, observed_at, value_number, value_text",
+    "events": "origin_topic, origin_partition, origin_offset, event_id",
+    "alarm_events": "event_id, alarm_id, sequence, event_type",
+}
+"""Tables and the columns by which a row of before is recognised afterwards."""
+
+
+def rows(data: Path, table: str) -> set[tuple[object, ...]]:
+    with fleetlake.connect(data) as connection:
+        fetched = connection.execute(f"SELECT {KEPT[table]} FROM {table}").fetchall()
+    assert len(set(fetched)) == len(fetched), f"{table}: a row is there twice"
+    return set(fetched)
+
+
+def fleetlake_command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fleetlake", *arguments], cwd=cwd, capture_output=True, text=True, timeout=200
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("archive", FOLDERS, ids=lambda path: path.name.removesuffix(".tar.xz"))
+def test_a_folder_of_an_older_version_goes_on(archive: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with tarfile.open(archive) as packed:
+        packed.extractall(data, filter="data")
+    before = {table: rows(data, table) for table in KEPT}
+    assert all(before.values())
+
+    demo = fleetlake_command("demo", "--seconds", "12", "--devices", "8", "--data", str(data), cwd=tmp_path)
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    with EmbeddedKafka(data):
+        verified = fleetlake_command("lake", "verify", "--data", str(data), cwd=tmp_path)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+    after = {table: rows(data, table) for table in KEPT}
+    for table, kept in before.items():
+        assert kept <= after[table], f"{table}: rows are gone"
+    assert len(after["readings"]) > len(before["readings"])
+    numbers = [(row[1], row[2]) for row in after["alarm_events"]]
+    assert len(set(numbers)) == len(numbers), "an alarm's timeline went on from a number it had used"
