@@ -1,4 +1,4 @@
-"""A data folder written by an older version goes on: Kafka's offsets and state, connectors' files, lake, `fleet.duckdb`.
+"""A data folder of an older version goes on: Kafka's offsets and state, connectors' files, lake, `fleet.duckdb`.
 
 `folder-2026-11-27.tar.xz` is what `fleetlake demo --seconds 14 --devices 8` of commit 8282b1d left behind, its logs
 removed. A change that would make it unreadable is a break of the upgrade contract; see docs/reliability.md.
@@ -18,7 +18,7 @@ from fleetlake.local.broker import EmbeddedKafka
 
 FOLDERS = sorted(Path(__file__).parent.glob("folder-*.tar.xz"))
 KEPT = {
-    "readings": "origin_topic, origin_partition, origin_offset, device_id, metric, observed_at, value_number, value_text",
+    "readings": "origin_topic, origin_partition, origin_offset, device_id, metric, observed_at, value_number",
     "events": "origin_topic, origin_partition, origin_offset, event_id",
     "alarm_events": "event_id, alarm_id, sequence, event_type",
 }
