@@ -26,14 +26,14 @@ from connectors.climasense.protocol import VENDOR, Identity, InvalidRequest, bea
 from connectors.climasense.settings import ClimasenseSettings
 from connectors.climasense.store import CHUNK_BYTES, DeviceState, Firmware, StateError
 from connectors.common.context import Context, utc_now
-from connectors.common.dead_letters import dead_letter
+from connectors.common.dead_letters import MessageSource, dead_letter
 from connectors.common.http_server import Body, read_body, seconds, settled
 from connectors.common.publisher import STAGE
 from connectors.common.rate_limits import RateWindow
 from runtime.metrics import LEFT_OUT, RECORDS_IN
 from schemas import climasense as contract
 from schemas.envelope import Envelope
-from schemas.wire import DeadLetter, Device
+from schemas.wire import DeadLetter, Device, Problem
 
 _COME_AGAIN_SECONDS = 5.0
 _SMALL_BODY = 16 * 1024
@@ -154,16 +154,10 @@ class Api:
         await self._settle(
             dead_letter(
                 body.data if clean is None else clean,
-                vendor=VENDOR,
-                message_type=message_type,
-                received_at=utc_now(),
-                reason=wrong.reason,
-                detail=str(wrong),
-                path=wrong.path,
-                device_id=identity.device_id,
-                length=body.length if clean is None else None,
-                sha256=body.sha256 if clean is None else None,
-                whole=clean is not None,
+                MessageSource(VENDOR, message_type, utc_now(), identity.device_id),
+                Problem(path=wrong.path, reason=wrong.reason, detail=str(wrong)),
+                digest=body.digest if clean is None else None,
+                redacted=clean is not None,
             )
         )
         return error(wrong.status, wrong.code, str(wrong))

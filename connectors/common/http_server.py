@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from connectors.common.dead_letters import Digest
 from connectors.common.publisher import Publisher
 from schemas.envelope import Envelope
 from schemas.wire import DeadLetter, Device
@@ -19,26 +20,25 @@ _LONGEST_BODY = 8 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Body:
-    """A request's body: whole (`too_large` false), or its beginning with the length and SHA-256 of all of it."""
+    """A request's body: whole (`too_large` false), or its beginning with the digest of the whole."""
 
     data: bytes
-    length: int
-    sha256: str
+    digest: Digest
     too_large: bool
 
 
 async def read_body(request: web.Request, limit: int) -> Body:
     """The body, of which at most `limit` bytes are kept."""
     kept = bytearray()
-    digest = hashlib.sha256()
+    sha256 = hashlib.sha256()
     length = 0
     async for chunk in request.content.iter_chunked(64 * 1024):
         length += len(chunk)
-        digest.update(chunk)
+        sha256.update(chunk)
         kept += chunk[: max(0, limit - len(kept))]
         if length > _LONGEST_BODY:
             break
-    return Body(bytes(kept), length, digest.hexdigest(), length > limit)
+    return Body(bytes(kept), Digest(length, sha256.hexdigest()), length > limit)
 
 
 async def settled(publisher: Publisher, record: Envelope | Device | DeadLetter, timeout: float) -> bool:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from connectors.climasense import protocol as climasense
-from connectors.common.dead_letters import dead_letter
+from connectors.common.dead_letters import MessageSource, dead_letter
 from connectors.common.decoded import Decoded
 from connectors.karcher import protocol as karcher
+from schemas.wire import Problem
 
 _NAMES_MACHINE = {
     karcher.STATUS: karcher.status,
@@ -41,14 +42,6 @@ def _telemetry(payload: bytes, device: str, received_at: datetime) -> Decoded:
     try:
         return Decoded([climasense.telemetry(payload, device, received_at, 0).envelope])
     except climasense.InvalidRequest as wrong:
-        letter = dead_letter(
-            payload,
-            vendor=climasense.VENDOR,
-            message_type=climasense.TELEMETRY,
-            received_at=received_at,
-            reason=wrong.reason,
-            detail=str(wrong),
-            path=wrong.path,
-            device_id=device,
-        )
-        return Decoded(dead_letters=[letter])
+        source = MessageSource(climasense.VENDOR, climasense.TELEMETRY, received_at, device)
+        problem = Problem(path=wrong.path, reason=wrong.reason, detail=str(wrong))
+        return Decoded(dead_letters=[dead_letter(payload, source, problem)])

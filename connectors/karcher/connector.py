@@ -15,7 +15,7 @@ import aiohttp
 from connectors.common.backoff import Backoff
 from connectors.common.connection_state import Gap, Link
 from connectors.common.context import Context, count_in, utc_now
-from connectors.common.dead_letters import dead_letter
+from connectors.common.dead_letters import MessageSource, dead_letter
 from connectors.common.decoded import Decoded
 from connectors.common.http_client import VendorError
 from connectors.common.ownership import HeldTasks
@@ -29,7 +29,7 @@ from connectors.karcher.history import History
 from connectors.karcher.protocol import VENDOR, AnswerError, Machine, Page
 from connectors.karcher.settings import KarcherSettings
 from schemas.timestamps import format_iso
-from schemas.wire import encode
+from schemas.wire import Problem, encode
 
 _log = logging.getLogger(__name__)
 
@@ -133,14 +133,8 @@ class KarcherConnector:
         try:
             return protocol.read_machine(item, now)
         except AnswerError as error:
-            letter = dead_letter(
-                item,
-                vendor=VENDOR,
-                message_type="karcher.machine",
-                received_at=now,
-                reason="missing",
-                detail=str(error),
-            )
+            source = MessageSource(VENDOR, "karcher.machine", now)
+            letter = dead_letter(item, source, Problem(path="", reason="missing", detail=str(error)))
             if self._share.leads:
                 await self._context.publisher.dead_letter_soon(letter)
             return None

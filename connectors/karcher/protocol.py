@@ -11,13 +11,13 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from connectors.common.dead_letters import dead_letter, unparsable
+from connectors.common.dead_letters import MessageSource, dead_letter, unparsable
 from connectors.common.decoded import Decoded
 from schemas.device import device_id, karcher_native_id
 from schemas.envelope import Envelope, message_id
 from schemas.redact import NotJson, redact, redact_value
 from schemas.timestamps import format_iso, from_millis, parse_iso
-from schemas.wire import Device
+from schemas.wire import Device, Problem
 
 VENDOR = "karcher"
 DATAPOINTS = "karcher.datapoints"
@@ -146,9 +146,7 @@ def socket_message(payload: bytes, device: str, received_at: datetime, sequence:
     try:
         clean = redact(payload)
     except NotJson as error:
-        letter = unparsable(
-            payload, error, vendor=VENDOR, message_type=DATAPOINTS, received_at=received_at, device_id=device
-        )
+        letter = unparsable(payload, error, MessageSource(VENDOR, DATAPOINTS, received_at, device))
         return Decoded(dead_letters=[letter])
     report, rest = _take_report(clean)
     envelopes = [] if report is None else [_report(report, device, received_at, "karcher/websocket")]
@@ -229,28 +227,17 @@ def execution(details: bytes, device: str, received_at: datetime) -> ExecutionNe
 
     The same event has the same id, however its status is spelt and whichever answer tells it.
     """
+    source = MessageSource(VENDOR, COMMAND, received_at, device)
     try:
         clean = redact(details)
     except NotJson as error:
-        letter = unparsable(
-            details, error, vendor=VENDOR, message_type=COMMAND, received_at=received_at, device_id=device
-        )
-        return ExecutionNews(Decoded(dead_letters=[letter]), finished=False)
+        return ExecutionNews(Decoded(dead_letters=[unparsable(details, error, source)]), finished=False)
     fields = _object_or_none(clean) or {}
     data = fields.get("data")
     fields = data if isinstance(data, dict) and "executionId" in data else fields
     execution_id = fields.get("executionId")
     if not isinstance(execution_id, str):
-        letter = dead_letter(
-            clean,
-            vendor=VENDOR,
-            message_type=COMMAND,
-            received_at=received_at,
-            reason="missing",
-            detail="no executionId",
-            path="executionId",
-            device_id=device,
-        )
+        letter = dead_letter(clean, source, Problem(path="executionId", reason="missing", detail="no executionId"))
         return ExecutionNews(Decoded(dead_letters=[letter]), finished=False)
     found = fields.get("executionEvents")
     events: list[Any] = found[::-1] if isinstance(found, list) else [None]
@@ -284,32 +271,21 @@ def _of_machine(
     item: bytes, message_type: str, devices: Mapping[str, str], received_at: datetime
 ) -> Decoded | tuple[str, bytes, dict[str, Any]]:
     """The device, redacted bytes and fields of an element that names its `machineId`; else what to do with it."""
+    source = MessageSource(VENDOR, message_type, received_at)
     try:
         clean = redact(item)
     except NotJson as error:
-        letter = unparsable(item, error, vendor=VENDOR, message_type=message_type, received_at=received_at)
-        return Decoded(dead_letters=[letter])
+        return Decoded(dead_letters=[unparsable(item, error, source)])
     fields = _object_or_none(clean)
     machine_id = fields.get("machineId") if fields else None
     device = devices.get(machine_id) if isinstance(machine_id, str) else None
     if fields is not None and device is not None:
         return device, clean, fields
-    reason, detail = (
-        ("unknown_machine", "the registry does not know this machineId")
-        if isinstance(machine_id, str)
-        else ("missing", "no machineId")
-    )
-    letter = dead_letter(
-        clean,
-        vendor=VENDOR,
-        message_type=message_type,
-        received_at=received_at,
-        reason=reason,
-        detail=detail,
-        path="machineId",
-        whole=True,
-    )
-    return Decoded(dead_letters=[letter])
+    if isinstance(machine_id, str):
+        problem = Problem("machineId", "unknown_machine", "the registry does not know this machineId")
+    else:
+        problem = Problem("machineId", "missing", "no machineId")
+    return Decoded(dead_letters=[dead_letter(clean, source, problem, redacted=True)])
 
 
 def _take_report(payload: bytes) -> tuple[bytes | None, bytes | None]:

@@ -7,18 +7,16 @@ is dropped from every message, at any depth, also in JSON inside strings, before
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Set
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
-from connectors.common.dead_letters import dead_letter
-from schemas.redact import REDACTED, NotJson, redact, redact_value, suspicion
-from schemas.wire import DeadLetter
+from connectors.common.dead_letters import Digest, MessageSource, dead_letter
+from schemas.redact import REDACTED, redact, redact_value, suspicion
+from schemas.wire import DeadLetter, Problem
 
 ACCOUNT_FIELDS: tuple[str, ...] = (
     # the account and its subscription
@@ -96,35 +94,14 @@ def clean_value(value: Any) -> Any:
     return _without(redact_value(value))
 
 
-def unparsable(
-    payload: bytes,
-    error: NotJson,
-    *,
-    message_type: str,
-    received_at: datetime,
-    device_id: str,
-    path: str = "",
-    hidden: bool = False,
-    length: int | None = None,
-    sha256: str | None = None,
+def unusable(
+    payload: bytes, source: MessageSource, problem: Problem, *, hidden: bool = False, digest: Digest | None = None
 ) -> DeadLetter:
-    """The dead letter of what cannot be used: its masked beginning; none of it where `hidden` (privacy mode).
-
-    `length` and `sha256` are those of the whole, where `payload` is only its beginning.
+    """The dead letter of a message that cannot be used: its masked beginning, or nothing of it where `hidden` (privacy
+    mode). `digest` is that of the whole message, where `payload` is only its beginning.
     """
     beginning = b"" if hidden else _UNPARSED.sub(rf"\1{REDACTED}".encode(), payload[:_EXCERPT_BYTES])
-    return dead_letter(
-        beginning,
-        vendor="ogmen",
-        message_type=message_type,
-        received_at=received_at,
-        reason=error.reason,
-        detail=str(error),
-        path=path,
-        device_id=device_id,
-        length=len(payload) if length is None else length,
-        sha256=sha256 or hashlib.sha256(payload).hexdigest(),
-    )
+    return dead_letter(beginning, source, problem, digest=digest or Digest.of(payload))
 
 
 def _without(value: Any) -> Any:

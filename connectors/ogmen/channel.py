@@ -15,14 +15,16 @@ from typing import Any
 
 import msgspec
 
+from connectors.common.dead_letters import MessageSource
 from connectors.common.decoded import Decoded
-from connectors.ogmen.account import clean, unparsable
+from connectors.ogmen.account import clean, unusable
 from connectors.ogmen.privacy import PrivacyGate
 from connectors.ogmen.protocol import VENDOR
 from schemas.envelope import Envelope, message_id
 from schemas.redact import NotJson
 from schemas.timestamps import format_iso
 from schemas.topics import MAX_MESSAGE_BYTES
+from schemas.wire import Problem
 
 CHANNEL = "ogmen.channel"
 
@@ -210,14 +212,9 @@ class Channel:
                 raise NotJson("too_large", f"{len(payload)} bytes; the limit is {_LARGEST}")
             kept = cleaned(payload)
         except NotJson as error:
-            letter = unparsable(
-                payload,
-                error,
-                message_type=CHANNEL,
-                received_at=received_at,
-                device_id=self.device,
-                hidden=self.gate.hides(),
-            )
+            source = MessageSource(VENDOR, CHANNEL, received_at, self.device)
+            problem = Problem(path="", reason=error.reason, detail=str(error))
+            letter = unusable(payload, source, problem, hidden=self.gate.hides())
             return Decoded(dead_letters=[letter])
         if self.gate.hides():  # no object, but JSON
             return Decoded(left_out="privacy")

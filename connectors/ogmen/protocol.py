@@ -9,15 +9,16 @@ from typing import Any
 
 import msgspec
 
+from connectors.common.dead_letters import MessageSource
 from connectors.common.decoded import Decoded
-from connectors.ogmen.account import clean, unparsable
+from connectors.ogmen.account import clean, unusable
 from connectors.ogmen.endpoints import Endpoint
 from connectors.ogmen.privacy import PrivacyGate
 from schemas.device import device_id, quote_id
 from schemas.envelope import Envelope, message_id
 from schemas.redact import NotJson
 from schemas.timestamps import format_iso, parse_iso
-from schemas.wire import Device
+from schemas.wire import Device, Problem
 
 VENDOR = "ogmen"
 ALERT = "ogmen.alert"
@@ -161,9 +162,9 @@ def read_entry(endpoint: Endpoint, entry: bytes, device: str, received_at: datet
         cleaned = clean(entry)
         fields = msgspec.json.decode(cleaned)
     except NotJson as error:
-        letter = unparsable(
-            entry, error, message_type=endpoint.type, received_at=received_at, device_id=device, hidden=gate.hides()
-        )
+        source = MessageSource(VENDOR, endpoint.type, received_at, device)
+        problem = Problem(path="", reason=error.reason, detail=str(error))
+        letter = unusable(entry, source, problem, hidden=gate.hides())
         return Entry(Decoded(dead_letters=[letter]))
     time = next((t for field in _ENTRY_TIMES if (t := parsed_time(fields.get(field))) is not None), None)
     if gate.was_on(time) and endpoint.private_fields & fields.keys():

@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 from connectors.common.connection_state import Gap
 from connectors.common.context import Context, count_in, utc_now
+from connectors.common.dead_letters import MessageSource
 from connectors.common.decoded import Decoded
 from connectors.common.http_client import RestClient, VendorError
 from connectors.ogmen import protocol
-from connectors.ogmen.account import unparsable
+from connectors.ogmen.account import unusable
 from connectors.ogmen.endpoints import (
     BATTERY,
     DEVICE,
@@ -33,8 +34,7 @@ from connectors.ogmen.robot import Robot
 from connectors.ogmen.settings import OgmenSettings
 from runtime.metrics import GAPS
 from schemas.envelope import Envelope, message_id
-from schemas.redact import NotJson
-from schemas.wire import encode
+from schemas.wire import Problem, encode
 
 _log = logging.getLogger(__name__)
 
@@ -292,14 +292,9 @@ class RestPoller:
         digest = hashlib.sha256(body).hexdigest()
         if robot.unusable.get(endpoint.name) == digest:
             return
-        letter = unparsable(
-            body,
-            NotJson("bad_answer", str(error)),
-            message_type=endpoint.type,
-            received_at=received_at,
-            device_id=robot.device,
-            hidden=robot.gate.hides(),
-        )
+        source = MessageSource(VENDOR, endpoint.type, received_at, robot.device)
+        problem = Problem(path="", reason="bad_answer", detail=str(error))
+        letter = unusable(body, source, problem, hidden=robot.gate.hides())
         await asyncio.gather(*await self._publish(Decoded(dead_letters=[letter])))
         robot.unusable[endpoint.name] = digest
 

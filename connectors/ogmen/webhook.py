@@ -10,15 +10,16 @@ from typing import Any
 from aiohttp import web
 
 from connectors.common.context import Context, utc_now
+from connectors.common.dead_letters import MessageSource
 from connectors.common.http_server import Body, read_body, seconds, settled
 from connectors.common.publisher import STAGE
 from connectors.common.rate_limits import RateWindow
-from connectors.ogmen.account import unparsable
+from connectors.ogmen.account import unusable
 from connectors.ogmen.protocol import ALERT, VENDOR, InvalidAlert, alert
 from connectors.ogmen.settings import OgmenSettings
 from runtime.metrics import LEFT_OUT, RECORDS_IN
 from schemas.device import device_id
-from schemas.redact import NotJson
+from schemas.wire import Problem
 
 
 class AlertWebhook:
@@ -85,16 +86,9 @@ class AlertWebhook:
 
     async def _refuse(self, body: Body, native_id: str, error: InvalidAlert) -> web.Response:
         """The robot may give the alert up, so it must be kept before it is told."""
-        letter = unparsable(
-            body.data,
-            NotJson(error.reason, str(error)),
-            message_type=ALERT,
-            received_at=utc_now(),
-            device_id=device_id(VENDOR, native_id),
-            path=error.path,
-            length=body.length,
-            sha256=body.sha256,
-        )
+        source = MessageSource(VENDOR, ALERT, utc_now(), device_id(VENDOR, native_id))
+        problem = Problem(path=error.path, reason=error.reason, detail=str(error))
+        letter = unusable(body.data, source, problem, digest=body.digest)
         if not await settled(self._publisher, letter, self._settings.ack_timeout_seconds):
             return _unavailable()
         return _error(413 if body.too_large else 400, error.reason, str(error))

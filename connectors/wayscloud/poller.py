@@ -11,7 +11,7 @@ from typing import Any
 
 from connectors.common.backoff import Backoff
 from connectors.common.context import Context, utc_now
-from connectors.common.dead_letters import dead_letter
+from connectors.common.dead_letters import MessageSource, dead_letter
 from connectors.common.decoded import Decoded
 from connectors.common.http_client import VendorError
 from connectors.common.state_file import StateFile
@@ -22,7 +22,7 @@ from connectors.wayscloud.settings import WayscloudSettings
 from schemas.device import device_id
 from schemas.envelope import JSON, message_id
 from schemas.redact import redact
-from schemas.wire import encode
+from schemas.wire import Problem, encode
 
 _log = logging.getLogger(__name__)
 
@@ -260,6 +260,5 @@ async def repeat(what: str, seconds: float, work: Callable[[], Awaitable[None]])
 
 
 def _refused(message_type: str, payload: bytes, detail: str, now: datetime) -> Any:
-    return dead_letter(
-        payload, vendor=VENDOR, message_type=message_type, received_at=now, reason="missing", detail=detail
-    )
+    source = MessageSource(VENDOR, message_type, now)
+    return dead_letter(payload, source, Problem(path="", reason="missing", detail=detail))

@@ -10,14 +10,14 @@ from typing import Any
 
 import msgspec
 
-from connectors.common.dead_letters import dead_letter, unparsable
+from connectors.common.dead_letters import MessageSource, dead_letter, unparsable
 from connectors.common.decoded import Decoded
 from connectors.wayscloud.objects import VENDOR, Datapoint
 from schemas.device import device_id
 from schemas.envelope import Envelope, message_id
 from schemas.redact import NotJson, redact_text
 from schemas.timestamps import format_iso, parse_iso
-from schemas.wire import encode
+from schemas.wire import Problem, encode
 
 __all__ = ["PUBLISH", "VENDOR", "Inbox", "Packet", "native_id", "subscriptions"]
 
@@ -91,29 +91,14 @@ class Inbox:
         if native is None:
             return Decoded(left_out="other_topic")
         device = device_id(VENDOR, native)
+        source = MessageSource(VENDOR, PUBLISH, received_at, device)
         if not packet.payload:
-            letter = dead_letter(
-                packet.payload,
-                vendor=VENDOR,
-                message_type=PUBLISH,
-                received_at=received_at,
-                reason="missing",
-                detail="an empty payload",
-                device_id=device,
-            )
+            letter = dead_letter(packet.payload, source, Problem(path="", reason="missing", detail="an empty payload"))
             return Decoded(dead_letters=[letter])
         try:
             clean = redact_text(packet.payload, packet.topic.rpartition("/")[2])
         except NotJson as error:
-            letter = unparsable(
-                packet.payload,
-                error,
-                vendor=VENDOR,
-                message_type=PUBLISH,
-                received_at=received_at,
-                device_id=device,
-            )
-            return Decoded(dead_letters=[letter])
+            return Decoded(dead_letters=[unparsable(packet.payload, error, source)])
         return Decoded([self._envelope(packet, clean, device, received_at)])
 
     def _envelope(self, packet: Packet, payload: bytes, device: str, received_at: datetime) -> Envelope:

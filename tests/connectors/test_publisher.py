@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
-from connectors.common.dead_letters import dead_letter
+from connectors.common.dead_letters import MessageSource, dead_letter
 from connectors.common.publisher import Publisher, partition_of
 from fleetlake.local.broker import EmbeddedKafka
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas.envelope import Envelope, message_id
 from schemas.topics import DEVICES, MAX_MESSAGE_BYTES, raw_topic, topic_specs
-from schemas.wire import Device, decode_device
+from schemas.wire import Device, Problem, decode_device
 from tests.connectors.conftest import OpenTail, Tail
 
 NOW = datetime(2026, 3, 29, 12, 0, 0, 5, tzinfo=UTC)
@@ -72,9 +72,8 @@ async def test_a_mebibyte_goes_and_what_kafka_would_refuse_becomes_a_dead_letter
 
 
 async def test_a_dead_letter_keeps_to_the_contract(publisher: Publisher, dead_tail: Tail) -> None:
-    letter = dead_letter(
-        b"\xff{", vendor="ogmen", message_type="ogmen.channel", received_at=NOW, reason="not_utf8", detail="byte 0"
-    )
+    source = MessageSource("ogmen", "ogmen.channel", NOW)
+    letter = dead_letter(b"\xff{", source, Problem(path="", reason="not_utf8", detail="byte 0"))
     await publisher.dead_letter(letter)
     assert (await dead_tail.dead_letters(1))[0] == letter
 

@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from msgspec.structs import replace
 
-from connectors.common.dead_letters import dead_letter
+from connectors.common.dead_letters import MessageSource, dead_letter
 from connectors.karcher import protocol as karcher
 from fleetlake.ops.dead_letters import (
     BEHIND,
@@ -130,13 +130,9 @@ BODY = b'{"readings": [{"sensor_type": "temperature", "value": 21.5}]}'
 def refused(kind: str, payload: bytes, vendor: str, minute: int, device: str | None = None) -> wire.DeadLetter:  # noqa: F811
     return dead_letter(
         payload,
-        vendor=vendor,
-        message_type=kind,
-        received_at=START + timedelta(minutes=minute),
-        reason="x",
-        detail="",
-        device_id=device,
-        whole=True,
+        MessageSource(vendor, kind, START + timedelta(minutes=minute), device),
+        wire.Problem(path="", reason="x"),
+        redacted=True,
     )
 
 
@@ -155,11 +151,8 @@ async def test_what_a_connector_refused_goes_back_once_it_would_be_taken(
         refused("wayscloud.publish", b"21", vendor, 5, "wayscloud:1"),
         dead_letter(
             b'{"a": "' + b"b" * 600,
-            vendor=vendor,
-            message_type="karcher.status",
-            received_at=START,
-            reason="",
-            detail="",
+            MessageSource(vendor, "karcher.status", START),
+            wire.Problem(path="", reason=""),
         ),
     ]
     written(tmp_path, "1", DEAD_LETTER, *found)
