@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass
-class Link:
+class ConnectionState:
     """One connection to a vendor, e.g. a device's WebSocket. One log line when it goes, one when it comes back."""
 
     vendor: str

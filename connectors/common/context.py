@@ -11,7 +11,7 @@ from pathlib import Path
 from prometheus_client import Counter
 
 from connectors.common.decoded import Decoded
-from connectors.common.ownership import Share
+from connectors.common.device_ownership import DeviceOwnership
 from connectors.common.publisher import STAGE, Publisher
 from runtime.health import Health
 from runtime.metrics import LEFT_OUT, RECORDS_IN
@@ -31,7 +31,7 @@ class Context:
     publisher: Publisher
     state_dir: Path
     health: Health = field(default_factory=lambda: Health("connect"))
-    share: Share = field(default_factory=Share)
+    ownership: DeviceOwnership = field(default_factory=DeviceOwnership)
 
     async def forward(self, vendor: str, decoded: Decoded) -> None:
         """Count one message and queue what it came to; waits only for room in the buffer (no acknowledgement)."""

@@ -17,7 +17,8 @@ from pydantic import BaseModel
 
 from connectors.common.backoff import Backoff
 from connectors.common.context import Context
-from connectors.common.ownership import KafkaShare, Share
+from connectors.common.device_ownership import DeviceOwnership
+from connectors.common.ownership_leases import OwnershipLeases
 from connectors.common.publisher import Publisher
 from runtime.errors import StageError
 from runtime.health import Health
@@ -73,25 +74,25 @@ async def run_connectors(
     health.ready.append(lambda: publisher.problem)
     health.live.append(lambda: publisher.defect)
     await publisher.start()
-    tasks, memberships = [], []
+    tasks, leases = [], []
     for vendor, settings in vendor_settings.items():
-        share = Share()
+        ownership = DeviceOwnership()
         if vendor in DIVIDED:
-            share = KafkaShare(vendor, kafka, data_dir / "state")
-            memberships.append(asyncio.create_task(share.run(), name=f"{vendor} share"))
-        context = Context(publisher, data_dir / "state", Health(vendor), share)
+            ownership = OwnershipLeases(vendor, kafka, data_dir / "state")
+            leases.append(asyncio.create_task(ownership.run(), name=f"{vendor} ownership"))
+        context = Context(publisher, data_dir / "state", Health(vendor), ownership)
         health.ready.append(partial(_problems, context.health))
-        health.ready.append(partial(_unshared, vendor, share))
+        health.ready.append(partial(_ownership_problem, vendor, ownership))
         tasks.append(asyncio.create_task(_supervise(vendor, settings, context), name=vendor))
     waiting = asyncio.create_task(stop.wait())
     broken = asyncio.create_task(publisher.broken())
     try:
-        done, _ = await asyncio.wait({waiting, broken, *tasks, *memberships}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({waiting, broken, *tasks, *leases}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
         await _cancel(*tasks, waiting, broken)
-        await _cancel(*memberships)  # leaves the groups: only now may others open what we have closed
+        await _cancel(*leases)  # leaves the groups: only now may others open what we have closed
         await publisher.stop()
 
 
@@ -101,8 +102,8 @@ async def _cancel(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _unshared(vendor: str, share: Share) -> str | None:
-    return None if share.joined else f"{vendor}: waiting for its share of the devices"
+def _ownership_problem(vendor: str, ownership: DeviceOwnership) -> str | None:
+    return None if ownership.is_known else f"{vendor}: waiting to learn which devices this process owns"
 
 
 def _problems(health: Health) -> str | None:

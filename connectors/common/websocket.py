@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from connectors.common.backoff import Backoff
-from connectors.common.connection_state import Gap, Link
+from connectors.common.connection_state import ConnectionState, Gap
 from connectors.common.context import utc_now
 from connectors.common.rate_limits import FloodGuard
 from schemas.topics import MAX_MESSAGE_BYTES
@@ -35,7 +35,7 @@ class WebSocketFeed:
     refused handshake; what it raises ends `run`.
     """
 
-    link: Link
+    link: ConnectionState
     url: Callable[[], Awaitable[str]]
     on_message: Callable[[bytes], Awaitable[None]]
     on_gap: Callable[[Gap], Awaitable[None]]

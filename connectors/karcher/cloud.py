@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import aiohttp
 
-from connectors.common.connection_state import Link
+from connectors.common.connection_state import ConnectionState
 from connectors.common.context import utc_now
 from connectors.common.http_client import RestClient, VendorError
 from connectors.common.oauth2 import TokenSource
@@ -182,7 +182,7 @@ async def _handshake(cloud: Cloud, machine: Machine) -> str:
         raise VendorError(f"WebSocket: HTTP {status}{scope}", status)
 
     feed = WebSocketFeed(
-        Link("karcher", "websocket", machine.device_id), url, ignore, ignore, refused, asyncio.Semaphore(1)
+        ConnectionState("karcher", "websocket", machine.device_id), url, ignore, ignore, refused, asyncio.Semaphore(1)
     )
     if await feed.probe():
         return f"{machine.device_id} can be listened to"

@@ -13,12 +13,12 @@ from functools import partial
 import aiohttp
 
 from connectors.common.backoff import Backoff
-from connectors.common.connection_state import Gap, Link
+from connectors.common.connection_state import ConnectionState, Gap
 from connectors.common.context import Context, count_in, utc_now
 from connectors.common.dead_letters import MessageSource, dead_letter
 from connectors.common.decoded import Decoded
+from connectors.common.device_ownership import DeviceTasks
 from connectors.common.http_client import VendorError
-from connectors.common.ownership import HeldTasks
 from connectors.common.rate_limits import FloodGuard
 from connectors.common.state_file import StateFile
 from connectors.common.websocket import WebSocketFeed
@@ -46,14 +46,14 @@ class KarcherConnector:
     Reports, notifications and commands are remembered over restarts (`state_dir`), and read with overlap, so that none
     is missed and none told twice.
 
-    Of several processes each holds the sockets, statuses and histories of commands of its share of the machines; all of
-    them read the registry, and the lists of the whole account are read by the process that leads.
+    Where several processes run, each reads the sockets, statuses and command histories of its own machines. All
+    of them read the registry; the leader reads the lists of the whole account.
     """
 
     def __init__(self, settings: KarcherSettings, context: Context) -> None:
         self._settings = settings
         self._context = context
-        self._share = context.share
+        self._ownership = context.ownership
         self._machines: dict[str, Machine] = {}
         self._devices: dict[str, str] = {}
         self._published: dict[str, bytes] = {}
@@ -71,7 +71,7 @@ class KarcherConnector:
         async with aiohttp.ClientSession(timeout=timeout) as http, asyncio.TaskGroup() as tasks:
             self._cloud = open_cloud(self._settings, http, self._context.state_dir)
             self._commands = CommandReader(self._cloud, self._context.state_dir, self._publish)
-            self._sockets = HeldTasks(tasks)
+            self._sockets = DeviceTasks(tasks)
             every = self._settings
             for what, seconds, work in (
                 ("registry", every.registry_seconds, self._read_registry),
@@ -89,13 +89,13 @@ class KarcherConnector:
         return None if self._registry_read.is_set() else "karcher: the registry has not been read yet"
 
     async def _repeat(self, what: str, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        """Do the work again and again, and (but for the registry) when the share changes; a failure is tried again
+        """Do the work again and again, and (but for the registry) when the ownership changes; a failure is tried again
         sooner, but what is forbidden (403) later. One log line when it begins to fail and one when it works again.
         """
         backoff = Backoff(base=2.0, cap=max(60.0, min(seconds, 300.0)))
         complained = False
         while True:
-            version = self._share.version
+            version = self._ownership.version
             try:
                 await work()
             except (VendorError, AnswerError) as error:
@@ -112,7 +112,7 @@ class KarcherConnector:
                 backoff.reset()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
-                        await (self._share.changed(version) if what != "registry" else asyncio.sleep(seconds))
+                        await (self._ownership.changed(version) if what != "registry" else asyncio.sleep(seconds))
 
     # The registry, and the sockets of the machines in it that are ours.
 
@@ -135,17 +135,17 @@ class KarcherConnector:
         except AnswerError as error:
             source = MessageSource(VENDOR, "karcher.machine", now)
             letter = dead_letter(item, source, Problem(path="", reason="missing", detail=str(error)))
-            if self._share.leads:
+            if self._ownership.is_leader:
                 await self._context.publisher.dead_letter_soon(letter)
             return None
 
     async def _follow_share(self) -> None:
         await self._registry_read.wait()
         while True:
-            version = self._share.version
+            version = self._ownership.version
             self._reconcile_sockets()
             await self._publish_devices([])
-            await self._share.changed(version)
+            await self._ownership.changed(version)
 
     async def _publish_devices(self, gone: Iterable[Machine]) -> None:
         """Tell of our machines that are new or changed, and of those that the registry has no more."""
@@ -159,13 +159,13 @@ class KarcherConnector:
                 self._published[device.device_id] = content
                 waiting.append(self._context.publisher.publish_device(device))
         for machine in gone:
-            if machine.device_id not in here and self._share.owns(machine.device_id):
+            if machine.device_id not in here and self._ownership.owns(machine.device_id):
                 self._published.pop(machine.device_id, None)
                 waiting.append(self._context.publisher.publish_device(protocol.unregistered(machine, utc_now())))
         await asyncio.gather(*waiting)
 
     def _ours(self) -> list[Machine]:
-        return [machine for machine in self._machines.values() if self._share.owns(machine.device_id)]
+        return [machine for machine in self._machines.values() if self._ownership.owns(machine.device_id)]
 
     def _reconcile_sockets(self) -> None:
         """Hold the sockets of our robotic machines, and no other. Where another process, or the one before us, held
@@ -174,8 +174,8 @@ class KarcherConnector:
         if not self._registry_read.is_set():
             return
         ours = self._ours()
-        interrupted = self._share.take_interrupted()
-        since = {m.device_id: interrupted.get(self._share.part(m.device_id)) for m in ours}
+        interrupted = self._ownership.take_lapsed()
+        since = {m.device_id: interrupted.get(self._ownership.partition(m.device_id)) for m in ours}
         self._sockets.keep(
             {
                 machine.device_id: partial(self._listen, machine, since[machine.device_id])
@@ -188,7 +188,7 @@ class KarcherConnector:
         """A machine's socket. One that the cloud refuses for good (400, 403, 404) is tried again as seldom as the
         registry is read.
         """
-        link = Link(VENDOR, "websocket", machine.device_id)
+        link = ConnectionState(VENDOR, "websocket", machine.device_id)
         if since is not None:
             link.interrupted(since, "held by no process, or handed over")
         token = ""
@@ -234,7 +234,7 @@ class KarcherConnector:
             )
         self._said_forbidden = True
 
-    async def _token(self, link: Link) -> str:
+    async def _token(self, link: ConnectionState) -> str:
         backoff = Backoff(base=2.0, cap=300.0)
         while True:
             try:
@@ -317,7 +317,7 @@ class KarcherConnector:
     ) -> None:
         """Publish what is new in a list; it is remembered when Kafka has all of it."""
         await self._registry_read.wait()
-        if not self._share.leads:
+        if not self._ownership.is_leader:
             return
         now = utc_now()
         file = StateFile(self._context.state_dir / f"karcher-{name}.json")
@@ -343,9 +343,9 @@ class KarcherConnector:
         robots = [m for m in self._ours() if self._settings.is_robotic(m.material_number)]
         parts: dict[int, list[Machine]] = {}
         for machine in robots:
-            parts.setdefault(self._share.part(machine.device_id), []).append(machine)
+            parts.setdefault(self._ownership.partition(machine.device_id), []).append(machine)
         for part, machines in sorted(parts.items()):
-            await self._commands.read(part, machines, self._share.owns)
+            await self._commands.read(part, machines, self._ownership.owns)
 
     async def _publish(self, decoded: Decoded) -> list[asyncio.Future[None]]:
         """Queue what one element came to; the futures are done when Kafka has it."""

@@ -13,10 +13,10 @@ from functools import partial
 
 import aiohttp
 
-from connectors.common.connection_state import Gap, Link
+from connectors.common.connection_state import ConnectionState, Gap
 from connectors.common.context import Context, utc_now
+from connectors.common.device_ownership import DeviceTasks
 from connectors.common.http_client import RestClient, VendorError
-from connectors.common.ownership import HeldTasks
 from connectors.common.rate_limits import FloodGuard
 from connectors.common.websocket import WebSocketFeed
 from connectors.ogmen import protocol
@@ -79,8 +79,8 @@ class OgmenConnector:
             if settings.api_url:
                 rest = rest_client(settings, http)
                 self._rest = RestPoller(settings, self._context, rest, self._robots, self._account_has)
-            self._sockets = HeldTasks(tasks)
-            await self._context.share.settled()  # REST's first round is about robots that we know are ours
+            self._sockets = DeviceTasks(tasks)
+            await self._context.ownership.until_known()  # REST's first round is about robots that we know are ours
             tasks.create_task(self._follow_share())
             if self._rest is not None:
                 tasks.create_task(self._rest.run())
@@ -88,13 +88,13 @@ class OgmenConnector:
     # which robots there are
 
     async def _follow_share(self) -> None:
-        share = self._context.share
+        ownership = self._context.ownership
         while True:
-            version = share.version
+            version = ownership.version
             self._take_share()
             if self._rest is None:
                 await self._register()
-            await share.changed(version)
+            await ownership.changed(version)
 
     def _account_has(self, account: str, native_ids: set[str]) -> None:
         """These are an account's robots now."""
@@ -103,13 +103,13 @@ class OgmenConnector:
 
     def _take_share(self) -> None:
         """Take up the robots that are ours and new; let go those that no account has or that are another process's."""
-        share = self._context.share
+        ownership = self._context.ownership
         known = set().union(*self._by_account.values())
-        wanted = {native_id for native_id in known if share.owns(device_id(VENDOR, native_id))}
-        interrupted = share.take_interrupted()
+        wanted = {native_id for native_id in known if ownership.owns(device_id(VENDOR, native_id))}
+        interrupted = ownership.take_lapsed()
         for native_id in wanted - self._robots.keys():
             self._robots[native_id] = self._take_up(native_id)
-            if (until := interrupted.get(share.part(device_id(VENDOR, native_id)))) is not None:
+            if (until := interrupted.get(ownership.partition(device_id(VENDOR, native_id)))) is not None:
                 self._since[native_id] = until
         for native_id in self._robots.keys() - wanted:
             del self._robots[native_id]
@@ -156,7 +156,7 @@ class OgmenConnector:
         if self._rest is not None and robot.gate.on is None:
             await self._rest.read_privacy(robot)  # before the first position is taken
         channel = robot.channel
-        link = Link(VENDOR, "websocket", robot.device)
+        link = ConnectionState(VENDOR, "websocket", robot.device)
         if (since := self._since.pop(robot.native_id, None)) is not None:
             link.interrupted(since, "held by no process, or handed over")
         token = self._settings.token.get_secret_value() if self._settings.token else ""

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from connectors.common.backoff import Backoff
-from connectors.common.connection_state import Gap, Link
+from connectors.common.connection_state import ConnectionState, Gap
 from connectors.common.context import utc_now
 from connectors.common.http_client import VendorError
 from connectors.common.state_file import StateFile
@@ -78,7 +78,7 @@ class Listener:
         self._hand_on = publish
         self._on_outage = on_outage
         self._device = device
-        self._link = Link(VENDOR, CHANNEL, settings.mqtt_host or "the broker")
+        self._link = ConnectionState(VENDOR, CHANNEL, settings.mqtt_host or "the broker")
         self._backoff = Backoff(settings.reconnect_seconds, settings.reconnect_cap_seconds)
         self._known: MQTTProtocolVersion | None = {"5": V5, "3.1.1": V311}.get(settings.mqtt_version)
         self._version = self._known or V5

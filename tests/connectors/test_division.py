@@ -13,7 +13,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.common.ownership import HeldTasks, KafkaShare, divide
+from connectors.common.device_ownership import DeviceTasks
+from connectors.common.ownership_leases import OwnershipLeases
+from connectors.common.partition_assignment import assign_partitions
 from runtime.kafka import KafkaSettings
 
 DEVICES = [f"karcher:1.533-002.0/{number:06d}" for number in range(60)]
@@ -24,33 +26,33 @@ DEVICES = [f"karcher:1.533-002.0/{number:06d}" for number in range(60)]
     st.integers(0, 12),
 )
 def test_every_part_is_one_members_evenly_and_stays_where_it_can(held: dict[str, set[int]], count: int) -> None:
-    shares = divide(held, range(count))
+    shares = assign_partitions(held, range(count))
     assert set(shares) == set(held)
     assert sorted(part for parts in shares.values() for part in parts) == list(range(count))
     sizes = [len(parts) for parts in shares.values()]
     assert max(sizes) - min(sizes) <= 1
-    again = divide(shares, range(count))
+    again = assign_partitions(shares, range(count))
     assert again == shares
 
 
 def test_a_newcomer_takes_no_more_than_its_part() -> None:
-    shares = divide({"old": {0, 1, 2, 3}, "new": set()}, range(4))
+    shares = assign_partitions({"old": {0, 1, 2, 3}, "new": set()}, range(4))
     assert shares["old"] == {0, 1} and shares["new"] == {2, 3}
 
 
 @asynccontextmanager
-async def member(kafka: KafkaSettings, state_dir: Path) -> AsyncIterator[KafkaShare]:
-    share = KafkaShare("karcher", kafka, state_dir)
-    task = asyncio.create_task(share.run())
+async def member(kafka: KafkaSettings, state_dir: Path) -> AsyncIterator[OwnershipLeases]:
+    ownership = OwnershipLeases("karcher", kafka, state_dir)
+    task = asyncio.create_task(ownership.run())
     try:
-        yield share
+        yield ownership
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
-def owned(share: KafkaShare) -> set[str]:
-    return {device for device in DEVICES if share.owns(device)}
+def owned(ownership: OwnershipLeases) -> set[str]:
+    return {device for device in DEVICES if ownership.owns(device)}
 
 
 async def until(condition: Callable[[], bool], seconds: float = 15) -> float:
@@ -68,11 +70,11 @@ def of_its_own(kafka: KafkaSettings) -> KafkaSettings:
 
 async def test_one_process_has_all_devices_soon(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
     kafka = of_its_own(kafka_settings)
-    async with member(kafka, tmp_path) as share:
-        assert not share.joined and owned(share) == set()
-        await until(lambda: owned(share) == set(DEVICES), 5)
-        assert share.joined and share.leads
-        assert share.take_interrupted() == {}  # nobody ever held them
+    async with member(kafka, tmp_path) as ownership:
+        assert not ownership.is_known and owned(ownership) == set()
+        await until(lambda: owned(ownership) == set(DEVICES), 5)
+        assert ownership.is_known and ownership.is_leader
+        assert ownership.take_lapsed() == {}  # nobody ever held them
 
 
 async def test_two_processes_hold_each_device_once_and_a_leaver_hands_over(
@@ -91,31 +93,31 @@ async def test_two_processes_hold_each_device_once_and_a_leaver_hands_over(
             await until(divided)
             assert not any(twice), "a device was held twice"
             assert 10 < len(owned(first)) < 50  # 60 devices fall on 4 partitions as murmur2 has it
-            assert [first.leads, second.leads].count(True) == 1
+            assert [first.is_leader, second.is_leader].count(True) == 1
             kept = owned(first)
         left = datetime.now(UTC)
         await until(lambda: owned(first) == set(DEVICES), 5)
         assert kept < owned(first)
         # what the leaver held was not heard since it left: that is known to the second
-        assert all(abs(at - left) < timedelta(seconds=2) for at in first.take_interrupted().values())
+        assert all(abs(at - left) < timedelta(seconds=2) for at in first.take_lapsed().values())
 
 
 async def test_a_process_that_dies_and_comes_back_gets_its_devices_without_waiting(
     kafka_settings: KafkaSettings, tmp_path: Path
 ) -> None:
     kafka = of_its_own(kafka_settings)
-    share = KafkaShare("karcher", kafka, tmp_path)
-    task = asyncio.create_task(share.run())
-    await until(lambda: owned(share) == set(DEVICES))
-    await share._commit_marks()
+    ownership = OwnershipLeases("karcher", kafka, tmp_path)
+    task = asyncio.create_task(ownership.run())
+    await until(lambda: owned(ownership) == set(DEVICES))
+    await ownership._commit_marks()
     # dies: no word of farewell to the group
-    share._consumer._coordinator._maybe_leave_group = _nothing
+    ownership._consumer._coordinator._maybe_leave_group = _nothing
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     async with member(kafka, tmp_path) as successor:
         assert await until(lambda: owned(successor) == set(DEVICES)) < 2  # the session lasts 3 s
-        marks = successor.take_interrupted()
-        assert len(marks) == 4 and successor.take_interrupted() == {}
+        marks = successor.take_lapsed()
+        assert len(marks) == 4 and successor.take_lapsed() == {}
         assert all(datetime.now(UTC) - at < timedelta(seconds=5) for at in marks.values())
 
 
@@ -127,7 +129,7 @@ async def test_processes_on_other_hosts_take_over_from_a_dead_one(
     kafka_settings: KafkaSettings, tmp_path: Path
 ) -> None:
     kafka = of_its_own(kafka_settings)
-    dead = KafkaShare("karcher", kafka, tmp_path / "a")
+    dead = OwnershipLeases("karcher", kafka, tmp_path / "a")
     task = asyncio.create_task(dead.run())
     await until(lambda: owned(dead) == set(DEVICES))
     async with member(kafka, tmp_path / "a") as alive:
@@ -149,7 +151,7 @@ async def test_a_task_runs_for_each_device_held() -> None:
             running.remove(device)
 
     async with asyncio.TaskGroup() as group:
-        held = HeldTasks(group)
+        held = DeviceTasks(group)
         held.keep({device: lambda device=device: hold(device) for device in "ab"})
         await asyncio.sleep(0)
         assert sorted(running) == ["a", "b"]

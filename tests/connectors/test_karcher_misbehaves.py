@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from connectors.common.context import Context
-from connectors.common.ownership import KafkaShare
+from connectors.common.ownership_leases import OwnershipLeases
 from connectors.common.publisher import STAGE, Publisher
 from connectors.karcher.connector import KarcherConnector
 from connectors.karcher.settings import KarcherSettings
@@ -231,14 +231,14 @@ async def test_two_processes_hold_each_machine_once(
 
 
 class AsyncProcess:
-    """A connector with a share of its own, as a process has it."""
+    """A connector with an ownership of its own, as a process has it."""
 
     def __init__(self, settings: KarcherSettings, publisher: Publisher, kafka: KafkaSettings, folder: Path) -> None:
-        self._share = KafkaShare("karcher", kafka, folder)
-        self._connector = KarcherConnector(settings, Context(publisher, folder, share=self._share))
+        self._ownership = OwnershipLeases("karcher", kafka, folder)
+        self._connector = KarcherConnector(settings, Context(publisher, folder, ownership=self._ownership))
 
     async def __aenter__(self) -> KarcherConnector:
-        self._member = asyncio.create_task(self._share.run())
+        self._member = asyncio.create_task(self._ownership.run())
         self._work = asyncio.create_task(self._connector.run())
         return self._connector
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from connectors.common.context import Context
-from connectors.common.ownership import KafkaShare
+from connectors.common.ownership_leases import OwnershipLeases
 from connectors.common.publisher import Publisher
 from connectors.ogmen.connector import OgmenConnector
 from connectors.ogmen.settings import OgmenSettings
@@ -23,9 +23,9 @@ from tests.connectors.test_ogmen_cloud import cloud
 async def process(
     settings: OgmenSettings, publisher: Publisher, kafka: KafkaSettings, folder: Path
 ) -> AsyncIterator[OgmenConnector]:
-    share = KafkaShare("ogmen", kafka, folder)
-    connector = OgmenConnector(settings, Context(publisher, folder, share=share))
-    tasks = [asyncio.create_task(share.run()), asyncio.create_task(connector.run())]
+    ownership = OwnershipLeases("ogmen", kafka, folder)
+    connector = OgmenConnector(settings, Context(publisher, folder, ownership=ownership))
+    tasks = [asyncio.create_task(ownership.run()), asyncio.create_task(connector.run())]
     try:
         yield connector
     finally:

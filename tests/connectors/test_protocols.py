@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from connectors.climasense.protocol import Provisioned, bearer, is_newer, read_keys, telemetry, version_key
 from connectors.common.backoff import Backoff
-from connectors.common.connection_state import Link
+from connectors.common.connection_state import ConnectionState
 from connectors.common.rate_limits import RateWindow, reserve
 from connectors.karcher import protocol as karcher
 from connectors.karcher.settings import KarcherSettings
@@ -337,14 +337,14 @@ def test_backoff_grows_jitters_and_is_capped() -> None:
     assert backoff.next(0.5) == 0.75
 
 
-def test_a_link_tells_its_gap_once() -> None:
-    link = Link("ogmen", "websocket", "ogmen:r")
-    link.lost(NOW, "refused")
-    assert link.connected(NOW) is None, "never connected before: nothing is known to be missing"
-    link.lost(NOW, "closed, code 1006")
-    link.lost(LATER, "refused")
-    gap = link.connected(LATER)
-    assert gap is not None and link.connected(LATER) is None
+def test_a_connection_gives_its_gap_once() -> None:
+    connection = ConnectionState("ogmen", "websocket", "ogmen:r")
+    connection.lost(NOW, "refused")
+    assert connection.connected(NOW) is None, "never connected before: nothing is known to be missing"
+    connection.lost(NOW, "closed, code 1006")
+    connection.lost(LATER, "refused")
+    gap = connection.connected(LATER)
+    assert gap is not None and connection.connected(LATER) is None
     envelope = gap.envelope("ogmen:r")
     assert envelope.type == GAP and json.loads(envelope.data) == {
         "from": "2026-03-30T10:00:00Z",
@@ -352,4 +352,4 @@ def test_a_link_tells_its_gap_once() -> None:
         "reason": "closed, code 1006",
         "channel": "websocket",
     }
-    link.closed()
+    connection.closed()
