@@ -17,7 +17,7 @@ from streams.engine.app import Streams, build_app, run_streams
 from streams.engine.partition_pipeline import BatchStats, PipelineOptions
 from streams.engine.step import StepFactory
 from streams.normalise.operator import NormaliseStep
-from streams.normalise.watermark_source import run_ticker
+from streams.normalise.watermark_source import WatermarkOptions, run_watermark_source
 from streams.settings import StreamSettings
 
 log = logging.getLogger(__name__)
@@ -53,10 +53,8 @@ async def run_worker(
     health.ready.append(lambda: None if streams.ready.is_set() else "stream: waiting for Kafka")
     tasks = [asyncio.create_task(_report_lag(streams))]
     if settings.tick_seconds:
-        ticker = run_ticker(
-            streams.pipelines, client_options(kafka), settings.tick_seconds, settings.clock_allowance_seconds
-        )
-        tasks.append(asyncio.create_task(ticker))
+        watermarks = WatermarkOptions(settings.tick_seconds, settings.clock_allowance_seconds)
+        tasks.append(asyncio.create_task(run_watermark_source(streams.pipelines, client_options(kafka), watermarks)))
     try:
         await run_streams(streams, stop)
     finally:

@@ -53,7 +53,7 @@ class Detection:
             tick = wire.encode(wire.ClockTick(vendor, from_micros(at), -1, -1))  # all it speaks of has been read
             for topic in (READINGS, EVENTS):
                 step = self._step(topic, partition)
-                step.follow(Kept(CLOCK, partition, 0, 0, None, tick))
+                step.process_side_input(Kept(CLOCK, partition, 0, 0, None, tick))
                 found += _events(step, [])
         return found
 
@@ -61,14 +61,14 @@ class Detection:
         known = self._steps.get((topic, partition))
         if known is None:
             known = self._steps[topic, partition] = DetectStep(topic, partition, self._options)
-            known.expect({name: set(whole.end) for name, whole in self._followed.items()})
-            for followed in known.follows:
+            known.assign_side_inputs({name: set(whole.end) for name, whole in self._followed.items()})
+            for followed in known.side_inputs:
                 if followed.from_end:
                     continue
                 whole = self._followed[followed.topic].records
                 for number in whole if followed.all_partitions else [partition]:
                     for record in whole.get(number, []):
-                        known.follow(record)
+                        known.process_side_input(record)
         return known
 
 

@@ -47,7 +47,7 @@ from streams.detect.lifecycle import Counts, DeviceState, decode_state, encode_s
 from streams.detect.rules import CompiledRule, RuleBook, RuleSet, compile_rule, refusal
 from streams.detect.schedules import NEVER, Maintenance, Scope, window_of
 from streams.detect.vendor_alarms import VendorMachine, VendorTerms, is_vendor_alarm
-from streams.engine.step import Followed, Output
+from streams.engine.step import Output, SideInput, SkipMark, Step
 from streams.normalise import Options, payload_extract
 from streams.normalise.message import Datapoint
 from streams.normalise.wayscloud import of_account
@@ -108,7 +108,7 @@ class _Ticks:
             self.reached = max(self.reached, self._waiting.popleft()[0])
 
 
-class DetectStep:
+class DetectStep(Step):
     """Detects alarms in one partition of the readings or of the events.
 
     The state of a device is written once a batch, under the key `<input topic>/<device id>`. `rules` are in force
@@ -150,9 +150,13 @@ class DetectStep:
         """What was known of causes, and since when by the clock."""
         self._bugs: set[str] = set()
         self._read: Callable[[Record], list[wire.AlarmEvent]] = self._readings if self._of_readings else self._events
-        own = (Followed(ALARM_ACTIONS), Followed(CLOCK, from_end=True))
-        self.follows: Sequence[Followed] = (
-            (*(Followed(topic, all_partitions=True) for topic in (RULES, MAINTENANCE, CAUSES)), Followed(DEVICES), *own)
+        own = (SideInput(ALARM_ACTIONS), SideInput(CLOCK, from_end=True))
+        self.side_inputs = (
+            (
+                *(SideInput(topic, all_partitions=True) for topic in (RULES, MAINTENANCE, CAUSES)),
+                SideInput(DEVICES),
+                *own,
+            )
             if self._of_readings
             else own
         )
@@ -199,14 +203,14 @@ class DetectStep:
             self._scheduled[device] = machine.due
             heapq.heappush(self._due.setdefault(device.partition(":")[0], []), (machine.due, device))
 
-    # -- followed topics
+    # -- side inputs
 
-    def expect(self, partitions: Mapping[str, set[int]]) -> None:
-        """See `FollowingStep.expect`."""
+    def assign_side_inputs(self, partitions: Mapping[str, set[int]]) -> None:
+        """See `Step.assign_side_inputs`."""
         self._causes.expect(frozenset(partitions.get(CAUSES, {0})))
 
-    def follow(self, record: Record) -> None:
-        """Take a record of a topic that is followed. What is not usable there is left out, with a line in the log."""
+    def process_side_input(self, record: Record) -> None:
+        """Take a record of a side input. What is not usable there is left out, with a line in the log."""
         try:
             if record.topic == CLOCK:
                 self._tick(record)
@@ -362,17 +366,16 @@ class DetectStep:
         """All that was received before this, from whichever vendor, has been read."""
         return min(ticks.reached for ticks in self._ticks.values())
 
-    def pass_over(self) -> Callable[[], None] | None:
-        """See `FollowingStep.pass_over`. What ticks speak of is then behind, too: they come after their readings."""
+    def skip_mark(self) -> SkipMark | None:
+        """See `Step.skip_mark`: by vendor, the newest raw record that a watermark spoke of."""
         if not self._is_idle:
             return None
-        newest = {vendor: ticks.newest for vendor, ticks in self._ticks.items()}
+        return {vendor: ticks.newest for vendor, ticks in self._ticks.items()}
 
-        def passed() -> None:
-            for vendor, offset in newest.items():
-                self._see(vendor, max(offset, self._ticks[vendor].seen))
-
-        return passed
+    def skipped(self, mark: SkipMark) -> None:
+        """See `Step.skipped`. What the watermarks spoke of is skipped, too: they are written after their readings."""
+        for vendor, offset in mark.items():
+            self._see(vendor, max(offset, self._ticks[vendor].seen))
 
     @property
     def _is_idle(self) -> bool:

@@ -29,10 +29,9 @@ from streams.engine.restore import Restoration, restore_state
 from streams.engine.side_inputs import follow_topics
 from streams.engine.step import (
     MAX_RECORD_BYTES,
-    Followed,
-    FollowingStep,
     Output,
     RecordTooLarge,
+    SkipMark,
     Step,
     StepFactory,
     record_bytes,
@@ -154,12 +153,11 @@ class Pipeline:
         self.busy_since: float | None = None
         self.position: int | None = None
         self.end_offset: int | None = None
-        self.follows: Sequence[Followed] = getattr(step, "follows", ())
         self.restored = asyncio.Event()
         self.partitions: dict[str, set[int]] = {}
         """Partitions of the followed topics, once it is open."""
         self._early: list[Record] = []  # of followed topics, before the state was there
-        self._awaited = {"state", "followed"} if self.follows else {"state"}
+        self._awaited = {"state", "followed"} if step.side_inputs else {"state"}
         self._producer = producer
         self._group_id = group_id
         self._options = options
@@ -184,10 +182,9 @@ class Pipeline:
         await self._producer.start()
         if (topic := self.step.state_topic) is not None:
             await self._partitions_of(topic)
-        for followed in self.follows:
-            self.partitions[followed.topic] = await self._partitions_of(followed.topic)
-        if self.follows:
-            cast(FollowingStep, self.step).expect(self.partitions)
+        for side_input in self.step.side_inputs:
+            self.partitions[side_input.topic] = await self._partitions_of(side_input.topic)
+        self.step.assign_side_inputs(self.partitions)
 
     async def _partitions_of(self, topic: str) -> set[int]:
         try:
@@ -218,7 +215,7 @@ class Pipeline:
         if "state" in self._awaited:
             self._early.append(record)
         else:
-            cast(FollowingStep, self.step).follow(record)
+            self.step.process_side_input(record)
             self._changed.set()
 
     def positioned(self, start: int, epoch: int) -> None:
@@ -237,11 +234,9 @@ class Pipeline:
         self._queue.append(batch)
         self._changed.set()
 
-    def pass_over(self) -> Callable[[], None] | None:
-        """See `FollowingStep.pass_over`."""
-        if not self.restored.is_set() or not self.follows:
-            return None
-        return cast(FollowingStep, self.step).pass_over()
+    def skip_mark(self) -> SkipMark | None:
+        """See `Step.skip_mark`."""
+        return self.step.skip_mark() if self.restored.is_set() else None
 
     @property
     def waiting_records(self) -> int:
@@ -259,7 +254,7 @@ class Pipeline:
         prepared: _Prepared | None = None
         while not self._closing:
             if prepared is None:
-                if not self._queue and not self._pending:
+                if not self._queue and not self.step.pending:
                     self._changed.clear()
                     await self._changed.wait()
                     continue
@@ -272,16 +267,11 @@ class Pipeline:
                 prepared = await self._prepare()
             prepared = await self._finish(prepared)
 
-    @property
-    def _pending(self) -> bool:
-        """Whether the step has something to do without records."""
-        return bool(self.follows) and cast(FollowingStep, self.step).pending
-
     async def _process_pending(self) -> None:
         """A transaction of what the step makes of the topics it follows; the input's position stays."""
         self.busy_since = time.monotonic()
         now_us = time.time_ns() // 1000
-        outputs = self.step.process((), now_us) if self._pending else ()
+        outputs = self.step.process((), now_us) if self.step.pending else ()
         if outputs or self._in_transaction:  # one may be open for records that a rebalance took back: none stays open
             await self._commit(self._build(outputs, now_us // 1000, {}), None)
         self.busy_since = None
@@ -335,8 +325,8 @@ class Pipeline:
         batches = self._take()
         records = batches[0].records if len(batches) == 1 else list(chain.from_iterable(b.records for b in batches))
         for batch in batches:
-            if batch.passed is not None:
-                batch.passed()
+            if batch.skipped is not None:
+                self.step.skipped(batch.skipped)
         now_us = time.time_ns() // 1000
         built: dict[str, list[BatchBuilder]] = {}
         step_seconds, records_out = 0.0, 0
@@ -511,7 +501,7 @@ class Pipelines:
                 self._running[pipeline.tp] = (pipeline, task)
             self._restoring = asyncio.create_task(self._restore(pipelines), name="restore state")
             self._restoring.add_done_callback(self._on_done)
-            if following := [pipeline for pipeline in pipelines if pipeline.follows]:
+            if following := [pipeline for pipeline in pipelines if pipeline.step.side_inputs]:
                 self._following = asyncio.create_task(follow_topics(self._client, following), name="follow topics")
                 self._following.add_done_callback(self._on_done)
 
@@ -520,9 +510,9 @@ class Pipelines:
         if tp in self._running:
             self._running[tp][0].positioned(start, epoch)
 
-    def pass_over(self, tp: TP) -> Callable[[], None] | None:
-        """See `PartitionOwner.pass_over`."""
-        return self._running[tp][0].pass_over() if tp in self._running else None
+    def skip_mark(self, tp: TP) -> SkipMark | None:
+        """See `PartitionOwner.skip_mark`."""
+        return self._running[tp][0].skip_mark() if tp in self._running else None
 
     async def close_partitions(self) -> None:
         """Finish running transactions within `close_timeout`, stop all producers, drop what waits."""

@@ -1,4 +1,4 @@
-"""Reading the topics that steps follow beside their input (see `streams.engine.step.FollowingStep`)."""
+"""Reading the topics that steps follow beside their input (see `streams.engine.step.Step.side_inputs`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.consumed import Record
-from streams.engine.step import Followed
+from streams.engine.step import Step
 
 _POLL_MS = 1000
 _FIRST_MS = 50
@@ -20,8 +20,8 @@ class Follower(Protocol):
     """Who is given the records: a pipeline."""
 
     @property
-    def follows(self) -> Sequence[Followed]:
-        """The topics."""
+    def step(self) -> Step:
+        """Its step, which names the topics."""
         ...
 
     @property
@@ -73,7 +73,7 @@ _Wanted = dict[TopicPartition, tuple[list[Follower], bool]]
 def _wanted(followers: Sequence[Follower]) -> _Wanted:
     wanted: _Wanted = {}
     for follower in followers:
-        for topic in follower.follows:
+        for topic in follower.step.side_inputs:
             numbers = follower.partitions[topic.topic] if topic.all_partitions else {follower.tp.partition}
             for number in sorted(numbers):
                 wanted.setdefault(TopicPartition(topic.topic, number), ([], topic.from_end))[0].append(follower)

@@ -1,14 +1,15 @@
-"""What a stream step is: records in, records out, and nothing else (pure).
+"""The protocol of stream steps: records in, records out, and nothing else (pure).
 
-A step is a plain object that one pipeline drives. It does no I/O, reads no clock, and never sees a transaction; that
-its outputs, its state and the input offset become visible together is the pipeline's business
-(`streams/engine/partition_pipeline.py`).
+A step is a plain object that one pipeline drives. It does no I/O, reads no clock, and never sees a transaction; the
+pipeline makes its outputs, its state and the input offset visible together (`streams/engine/partition_pipeline.py`).
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from schemas.consumed import Headers, Record
 from schemas.topics import MAX_MESSAGE_BYTES
@@ -31,14 +32,28 @@ class Output(NamedTuple):
     headers: Headers = ()
 
 
-class Followed(NamedTuple):
-    """A topic that a step follows beside its input: read anew at each assignment, and then as it grows."""
+class SideInput(NamedTuple):
+    """A topic that a step reads beside its input: from its beginning at each assignment, and then as it grows."""
 
     topic: str
     all_partitions: bool = False
-    """Every partition, not only the one with the number of the input."""
+    """Every partition, not only the one with the number of the input partition."""
     from_end: bool = False
-    """Only what comes from now on; else all there is, before the first record of the input."""
+    """Only records written after the assignment; else also all earlier ones, before the first record of the input."""
+
+
+SkipMark = Mapping[str, int]
+"""What a step knew when it declared that its input may be skipped, in the step's own terms (`Step.skip_mark`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceProgress:
+    """How far a step that reads a source topic has come (`Step.source_progress`)."""
+
+    source: str
+    """Name of the source, e.g. the vendor."""
+    emitted: Mapping[str, int]
+    """By output topic, the offset of the last input record that gave a record there; −1 for none."""
 
 
 class RecordTooLarge(ValueError):
@@ -51,66 +66,66 @@ class RecordTooLarge(ValueError):
         )
 
 
-class Step(Protocol):
-    """The work done for one input partition. One instance an assigned partition; a new one at each assignment.
+class Step(ABC):
+    """The work done for one input partition. One instance per assigned partition; a new one at each assignment.
 
-    Any exception a method raises ends the process with nothing of the batch committed, so bad input must come out as a
-    dead letter and not as an exception.
+    Any exception that a method raises ends the process with nothing of the batch committed, so bad input must come out
+    as a dead letter and not as an exception.
+
+    A step has at least `restore` and `process`. What it says of state, side inputs, skipping and progress defaults to
+    having none of them.
     """
 
-    @property
-    def state_topic(self) -> str | None:
-        """Topic that keeps this step's state, or None. Its partition with the same number is read at assignment.
+    state_topic: str | None = None
+    """Topic that keeps this step's state, or None. Its partition with the same number is read at assignment.
 
-        Steps of several input topics may share a state topic if they can tell their keys apart (begin them with the
-        input topic's name).
-        """
-        ...
+    Steps of several input topics may share a state topic if they can distinguish their keys (begin them with the input
+    topic's name).
+    """
+    state_window_seconds: int | None = None
+    """None: the state topic is compacted and read from its beginning. Else only this much of it, by record time."""
+    side_inputs: Sequence[SideInput] = ()
+    """Topics read beside the input."""
 
-    @property
-    def state_window_seconds(self) -> int | None:
-        """None: the state topic is compacted and read from its beginning. Else only this much of it, by record time."""
-        ...
-
+    @abstractmethod
     def restore(self, key: bytes | None, value: bytes | None) -> None:
         """Take one record of the state partition, in order, before the first `process`. A value of None deletes."""
-        ...
 
+    @abstractmethod
     def process(self, records: Sequence[Record], now_us: int) -> Sequence[Output]:
         """Process consecutive records of the input partition; `now_us` is the time in microseconds since the epoch."""
-        ...
-
-
-class FollowingStep(Step, Protocol):
-    """A step that follows other topics, too."""
-
-    @property
-    def follows(self) -> Sequence[Followed]:
-        """The topics."""
-        ...
 
     @property
     def pending(self) -> bool:
         """Whether `process` is to be called even without records."""
-        ...
+        return False
 
-    def pass_over(self) -> Callable[[], None] | None:
-        """None while records are wanted; else `process` would make nothing of any, and the input need not be read.
+    @property
+    def source_progress(self) -> SourceProgress | None:
+        """What a watermark may claim of this step's input; None for a step that reads no source."""
+        return None
 
-        The result is called when all that was written before this call has been left unread.
+    def assign_side_inputs(self, partitions: Mapping[str, set[int]]) -> None:  # noqa: B027  # most have none
+        """Take the partitions of each side input's topic, before any other call."""
+
+    def process_side_input(self, record: Record) -> None:
+        """Take one record of a side input, in order per partition; after the state, between calls of `process`.
+
+        The record may be delivered once more after the next assignment: its effect must be known from the step's state.
         """
-        ...
+        raise NotImplementedError(f"{type(self).__name__} declares no side inputs")
 
-    def expect(self, partitions: Mapping[str, set[int]]) -> None:
-        """Be told the partitions of the followed topics, before anything else."""
-        ...
+    def skip_mark(self) -> SkipMark | None:
+        """None while records of the input are wanted; else `process` would make nothing of any of them.
 
-    def follow(self, record: Record) -> None:
-        """Take one record of a followed topic, in order per partition; after the state, between calls of `process`.
-
-        It may come again after the next assignment: its effect must be known from the step's state.
+        Then the input need not be read, and `skipped` is called with the result once all that was written before this
+        call has been left unread.
         """
-        ...
+        return None
+
+    def skipped(self, mark: SkipMark) -> None:
+        """Take note that all input records written before `skip_mark` returned `mark` have been left unread."""
+        raise NotImplementedError(f"{type(self).__name__} skips no input")
 
 
 StepFactory = Callable[[str, int], Step]

@@ -36,6 +36,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from streams.engine.fetching import FetchedRecord, keep_prompt, memory_bytes, take
+from streams.engine.step import SkipMark
 
 SCHEME = "kafka-batch"
 
@@ -62,8 +63,8 @@ class RecordBatch:
     """None where the partition is passed over."""
     size: int
     """Estimated bytes of memory."""
-    passed: Callable[[], None] | None = None
-    """To be called where the partition is passed over."""
+    skipped: SkipMark | None = None
+    """Where the partition is skipped: what the step knew when it declared so (`streams.engine.step.Step.skip_mark`)."""
 
 
 class PartitionOwner(Protocol):
@@ -81,8 +82,8 @@ class PartitionOwner(Protocol):
         """End or abandon what is running: all partitions are revoked."""
         ...
 
-    def pass_over(self, tp: TP) -> Callable[[], None] | None:
-        """None while the partition's records are wanted; else see `streams.engine.step.FollowingStep.pass_over`."""
+    def skip_mark(self, tp: TP) -> SkipMark | None:
+        """None while the partition's records are wanted; else see `streams.engine.step.Step.skip_mark`."""
         ...
 
     def fail(self, error: BaseException) -> None:
@@ -401,8 +402,8 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
         if not self.flow_active:
             return
         now = asyncio.get_running_loop().time()
-        told = {tp: call for tp in self._next if (call := self._owner.pass_over(tp)) is not None}
-        passed = told.keys()
+        marks = {tp: mark for tp in self._next if (mark := self._owner.skip_mark(tp)) is not None}
+        passed = marks.keys()
         if passed == self._passed and (not passed or now < self._pass_at):
             return
         epoch = self._epoch
@@ -412,7 +413,7 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
             return
         self._passed, self._pass_at = set(passed), now + _PASS_SECONDS
         for tp, end in moved.items():
-            await self._deliver(tp, FetchedPartition([], end, end), epoch, told[tp])
+            await self._deliver(tp, FetchedPartition([], end, end), epoch, marks[tp])
 
     def _fetchable(self) -> set[TP]:
         if not self.flow_active or not self._next:
@@ -430,11 +431,9 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
         half = self._buffer_bytes // 2
         return half // len(self._next) + max(0, half - sum(self._held.values())) // 2
 
-    async def _deliver(
-        self, tp: TP, part: FetchedPartition, epoch: int, passed: Callable[[], None] | None = None
-    ) -> None:
+    async def _deliver(self, tp: TP, part: FetchedPartition, epoch: int, skipped: SkipMark | None = None) -> None:
         size = memory_bytes(part.records) if part.records else 0
-        batch = RecordBatch(tp, epoch, self._next[tp], part.next_offset, part.end_offset, part.records, size, passed)
+        batch = RecordBatch(tp, epoch, self._next[tp], part.next_offset, part.end_offset, part.records, size, skipped)
         self._next[tp] = part.next_offset
         self._held[tp] = self._held.get(tp, 0) + size
         message = ConsumerMessage(

@@ -30,7 +30,7 @@ from schemas.topics import (
     READINGS,
     vendor_of_raw_topic,
 )
-from streams.engine.step import MAX_RECORD_BYTES, Output, record_bytes
+from streams.engine.step import MAX_RECORD_BYTES, Output, SourceProgress, Step, record_bytes
 from streams.normalise import Normalised, Options, dead_letter, normalise, payload_extract
 from streams.normalise.backfill import TwoWays
 
@@ -223,7 +223,7 @@ def _second(moment: datetime) -> int:
 # -- normalise
 
 
-class NormaliseStep:
+class NormaliseStep(Step):
     """Normalises one partition of a raw topic.
 
     Every record gives at most one record on each of readings, events and dead letters; repeats give none. A bug in a
@@ -242,6 +242,12 @@ class NormaliseStep:
         self._options = options
         self._repeats = RepeatFilter(dedupe_max_ids)
         self._bugs: set[str] = set()
+
+    @property
+    def source_progress(self) -> SourceProgress:
+        """See `Step.source_progress`."""
+        readings_to, events_to = self.told
+        return SourceProgress(self.vendor, {READINGS: readings_to, EVENTS: events_to})
 
     def restore(self, key: bytes | None, value: bytes | None) -> None:
         """Take the ids one batch remembered, if it was of this input topic."""

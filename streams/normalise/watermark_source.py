@@ -1,8 +1,9 @@
-"""Telling how far the raw topics have been read: the clock of the alarm engine.
+"""The watermark source: writes how far the raw topics have been processed, which is the clock of the alarm engine.
 
-A tick says «all raw records of this vendor and partition received before T are on the readings and events topics».
-It is claimed only of what has been committed, so it stays true whoever processes the partition later, and a repeated
-or an old one does no harm. T lags the clock by an allowance for records on their way from a connector to Kafka.
+A watermark (`wire.ClockTick`) says «all raw records of this vendor and partition received before T are on the readings
+and events topics». It is claimed only of what has been committed, so it stays true whoever processes the partition
+later, and a duplicate or an old one does no harm. T lags the clock by an allowance for records on their way from a
+connector to Kafka.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -18,62 +20,93 @@ from aiokafka.errors import KafkaError
 
 from schemas import wire
 from schemas.timestamps import from_micros
-from schemas.topics import CLOCK
+from schemas.topics import CLOCK, EVENTS, READINGS
 from streams.engine.partition_pipeline import Pipeline, Pipelines
-from streams.normalise.operator import NormaliseStep
+from streams.engine.step import SourceProgress
 
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 2.0
 
 
-async def run_ticker(
-    pipelines: Pipelines, client: Mapping[str, Any], tick_seconds: float, allowance_seconds: float
-) -> None:
-    """Write a tick for each raw partition that is caught up, every `tick_seconds`, until cancelled.
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What may be written of a partition once its pipeline has processed it up to `end`."""
 
-    Ticks are written at least once. Where Kafka cannot be reached, ticks stay away, and alarms that the passing of
-    time brings come later.
+    at: int
+    """Time of the watermark, in microseconds since the epoch."""
+    end: int
+    """The partition's end offset at that time."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatermarkOptions:
+    """How often watermarks are written, and by how much they lag. In seconds."""
+
+    interval: float
+    allowance: float
+
+
+async def run_watermark_source(pipelines: Pipelines, client: Mapping[str, Any], options: WatermarkOptions) -> None:
+    """Write a watermark for each raw partition that is caught up, every `options.interval`, until cancelled.
+
+    Watermarks are written at least once. While Kafka cannot be reached none are written, and alarms that become due by
+    the passing of time are raised later.
     """
     while True:
         try:
-            await _tick(pipelines, client, tick_seconds, allowance_seconds)
+            await _write_watermarks(pipelines, client, options)
         except (KafkaError, OSError) as error:
-            log.debug("no clock ticks: %s", error)
+            log.debug("no watermarks: %s", error)
             await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _tick(pipelines: Pipelines, client: Mapping[str, Any], every: float, allowance: float) -> None:
+async def _write_watermarks(pipelines: Pipelines, client: Mapping[str, Any], options: WatermarkOptions) -> None:
     async with (
         AIOKafkaConsumer(**client, enable_auto_commit=False) as consumer,
         AIOKafkaProducer(**client, acks="all", linger_ms=0) as producer,
     ):
-        waiting: dict[TopicPartition, tuple[int, int]] = {}
+        claims: dict[TopicPartition, Claim] = {}
         while True:
-            await asyncio.sleep(every)
-            # Restored: before that a step does not know what it told, and would claim that it told nothing.
-            normalising = {
-                TopicPartition(*p.tp): p
-                for p in pipelines.running
-                if isinstance(p.step, NormaliseStep) and p.restored.is_set()
-            }
-            waiting = {tp: claim for tp, claim in waiting.items() if tp in normalising}
-            now = time.time_ns() // 1000 - round(allowance * 1_000_000)
-            asked = [tp for tp in normalising if tp not in waiting]
-            ends = await consumer.end_offsets(asked) if asked else {}
-            waiting |= {tp: (now, end) for tp, end in ends.items()}
-            sent = []
-            for tp, (at, end) in list(waiting.items()):
-                pipeline = normalising[tp]
-                if pipeline.position is not None and pipeline.position >= end:
-                    sent.append(await producer.send(CLOCK, _encoded(pipeline, at), partition=tp.partition))
-                    del waiting[tp]
-            for delivery in sent:
+            await asyncio.sleep(options.interval)
+            sources = _sources(pipelines.running)
+            claims = {tp: claim for tp, claim in claims.items() if tp in sources}
+            at = time.time_ns() // 1000 - round(options.allowance * 1_000_000)
+            unclaimed = [tp for tp in sources if tp not in claims]
+            ends = await consumer.end_offsets(unclaimed) if unclaimed else {}
+            claims |= {tp: Claim(at, end) for tp, end in ends.items()}
+            deliveries = []
+            for tp, watermark in _due(sources, claims).items():
+                deliveries.append(await producer.send(CLOCK, watermark, partition=tp.partition))
+                del claims[tp]
+            for delivery in deliveries:
                 await delivery
 
 
-def _encoded(pipeline: Pipeline, at: int) -> bytes:
-    step = pipeline.step
-    assert isinstance(step, NormaliseStep)
-    readings_to, events_to = step.told
-    return wire.encode(wire.ClockTick(step.vendor, from_micros(at), readings_to, events_to))
+def _sources(running: Iterable[Pipeline]) -> dict[TopicPartition, Pipeline]:
+    """The pipelines that read a source.
+
+    Only restored ones: before that a step does not know what it emitted, and would claim that it emitted nothing.
+    """
+    return {
+        TopicPartition(*pipeline.tp): pipeline
+        for pipeline in running
+        if pipeline.step.source_progress is not None and pipeline.restored.is_set()
+    }
+
+
+def _due(
+    sources: Mapping[TopicPartition, Pipeline], claims: Mapping[TopicPartition, Claim]
+) -> dict[TopicPartition, bytes]:
+    """The watermarks that hold now, by partition."""
+    due: dict[TopicPartition, bytes] = {}
+    for tp, claim in claims.items():
+        position, progress = sources[tp].position, sources[tp].step.source_progress
+        if position is not None and position >= claim.end and progress is not None:
+            due[tp] = _encoded(progress, claim.at)
+    return due
+
+
+def _encoded(progress: SourceProgress, at: int) -> bytes:
+    emitted = progress.emitted
+    return wire.encode(wire.ClockTick(progress.source, from_micros(at), emitted[READINGS], emitted[EVENTS]))

@@ -129,7 +129,7 @@ class Detecting:
     def follow(self, *records: Consumed) -> list[str]:
         """Records of followed topics; what they cause at once."""
         for each in records:
-            self.step.follow(each)
+            self.step.process_side_input(each)
         self.followed += [each for each in records if each.topic != CLOCK]
         return self.feed() if self.step.pending else []
 
@@ -154,7 +154,7 @@ class Detecting:
         """As after a kill: committed state only, followed topics read from their beginning."""
         self.step = self._new()
         for each in self.followed:
-            self.step.follow(each)
+            self.step.process_side_input(each)
 
     @property
     def alarm(self) -> wire.Alarm:

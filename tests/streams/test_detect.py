@@ -74,16 +74,16 @@ def test_a_tick_waits_until_what_it_speaks_of_was_read() -> None:
 def test_without_rules_readings_need_not_be_read_and_ticks_do_not_wait_for_them() -> None:
     fleet = Detecting()
     fleet.follow(tick(400, 5))
-    behind = fleet.step.pass_over()
+    mark = fleet.step.skip_mark()
     fleet.follow(tick(500, 7))
-    assert behind is not None
-    behind()
+    assert mark is not None
+    fleet.step.skipped(mark)
     fleet.feed()
     assert msgspec.msgpack.decode(fleet.state[b"telemetry.readings.v1#seen"]) == {"wayscloud": 5}, "7 may be unread"
     fleet.follow(rule(0, -10, "off", **OFFLINE))
-    assert fleet.step.pass_over() is None
+    assert fleet.step.skip_mark() is None
     events = Detecting(topic=EVENTS)
-    assert events.step.pass_over() is None, "vendors' own alarms need no rule"
+    assert events.step.skip_mark() is None, "vendors' own alarms need no rule"
 
 
 def test_ticks_of_another_vendor_say_nothing() -> None:

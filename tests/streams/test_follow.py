@@ -9,17 +9,15 @@ from faust.types import TP
 
 from schemas.consumed import Record
 from streams.engine.partition_pipeline import Pipeline, PipelineOptions
-from streams.engine.step import Followed, Output
+from streams.engine.step import Output, SideInput, Step
 from tests.streams.detecting import Consumed
 
 
-class Listening:
+class Listening(Step):
     """Notes what it is given, in order."""
 
     state_topic = "state"
-    state_window_seconds = None
-    follows: Sequence[Followed] = (Followed("side"),)
-    pending = False
+    side_inputs = (SideInput("side"),)
 
     def __init__(self) -> None:
         self.given: list[str] = []
@@ -27,13 +25,10 @@ class Listening:
     def restore(self, key: bytes | None, value: bytes | None) -> None:
         self.given.append("state")
 
-    def expect(self, partitions: Mapping[str, set[int]]) -> None:
+    def assign_side_inputs(self, partitions: Mapping[str, set[int]]) -> None:
         self.given.append(f"expect {partitions}")
 
-    def pass_over(self) -> None:
-        return None
-
-    def follow(self, record: Record) -> None:
+    def process_side_input(self, record: Record) -> None:
         self.given.append(f"followed {record.offset}")
 
     def process(self, records: Sequence[Record], now_us: int) -> Sequence[Output]:

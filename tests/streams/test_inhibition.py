@@ -60,18 +60,18 @@ class Partitions:
 
     def _new(self, number: int) -> DetectStep:
         step = DetectStep(READINGS, number, OPTIONS)
-        step.expect({CAUSES: set(self.numbers)})
+        step.assign_side_inputs({CAUSES: set(self.numbers)})
         for key, value in self.states[number].items():
             step.restore(key, value)
         for each in (*self.followed, *(act for act in self.acts if self.of[act.key.decode()] == number)):
-            step.follow(each)
+            step.process_side_input(each)
         return step
 
     def restart(self, number: int) -> None:
         """As after a kill: committed state, and the causes told so far from the beginning."""
         self.steps[number] = self._new(number)
         for each in self.log:
-            self.steps[number].follow(each)
+            self.steps[number].process_side_input(each)
         self.read[number] = len(self.log)
 
     def feed(self, *records: Consumed) -> None:
@@ -82,19 +82,21 @@ class Partitions:
                 self._run(number, each)
             else:
                 self.acts.append(each)
-                self.steps[number].follow(each)
+                self.steps[number].process_side_input(each)
                 self._run(number)
 
     def tick(self, number: int, seconds: float) -> None:
         for vendor in VENDORS:
-            self.steps[number].follow(tick(seconds, self.seen[number] if vendor == "wayscloud" else -1, vendor))
+            self.steps[number].process_side_input(
+                tick(seconds, self.seen[number] if vendor == "wayscloud" else -1, vendor)
+            )
         self._run(number)
 
     def hear(self, number: int, count: int | None = None) -> None:
         """Let a partition read what others told of causes."""
         end = len(self.log) if count is None else min(len(self.log), self.read[number] + count)
         for each in self.log[self.read[number] : end]:
-            self.steps[number].follow(each)
+            self.steps[number].process_side_input(each)
         self.read[number] = end
         self._run(number)
 
@@ -277,7 +279,7 @@ def test_a_rule_that_goes_takes_what_waits_with_it() -> None:
     found.tick(1, 63)
     gone = Consumed(found.followed[-1].topic, 9, b"offline", None, millis(80))
     found.followed = (*found.followed, gone)
-    found.steps[1].follow(gone)
+    found.steps[1].process_side_input(gone)
     found.pass_to(100)
     assert found.of_device(OTHER) == [("triggered", 62), ("resolved", 80)]
 

@@ -277,7 +277,7 @@ async def test_records_that_nobody_wants_are_passed_over_and_those_after_them_ar
 ) -> None:
     source, out, side = await make_topics(["in", "out", "side"])
     with workers(kafka, tmp_path, "idle", source, out) as group:
-        group.env["FOLLOWED"] = side
+        group.env["SIDE_INPUT"] = side
         async with producer(kafka) as client, transactional(kafka, f"writer-{source}") as writer:
             await produce(client, source, 0, records(100))
             worker = group.start()

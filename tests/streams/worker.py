@@ -12,23 +12,20 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from runtime.kafka import KafkaSettings
 from schemas.consumed import Record
 from streams.engine.app import Streams, build_app, run_streams
 from streams.engine.partition_pipeline import BatchStats, PipelineOptions, StreamsFailed
-from streams.engine.step import MAX_RECORD_BYTES, Followed, Output, StepFactory
+from streams.engine.step import MAX_RECORD_BYTES, Output, SideInput, SkipMark, Step, StepFactory
 
 STARTED = time.time()
 
 
-class Numbered:
+class Numbered(Step):
     """Writes each record's coordinates."""
-
-    state_topic: str | None = None
-    state_window_seconds: int | None = None
 
     def __init__(self, out: str, state: str) -> None:
         self.out, self.state = out, state
@@ -106,22 +103,20 @@ class Refused(Numbered):
 
 
 class Idle(Numbered):
-    """Wants no records until there is one on the topic it follows; like the detection of alarms without rules."""
-
-    pending = False
+    """Wants no records until there is one on the side input; like the detection of alarms without rules."""
 
     def __init__(self, out: str, state: str) -> None:
         super().__init__(out, state)
-        self.follows = (Followed(os.environ["FOLLOWED"]),)
+        self.side_inputs = (SideInput(os.environ["SIDE_INPUT"]),)
         self.idle = True
 
-    def expect(self, partitions: Mapping[str, set[int]]) -> None:
-        assert set(partitions) == {os.environ["FOLLOWED"]}
+    def assign_side_inputs(self, partitions: Mapping[str, set[int]]) -> None:
+        assert set(partitions) == {os.environ["SIDE_INPUT"]}
 
-    def pass_over(self) -> Callable[[], None] | None:
-        return (lambda: None) if self.idle else None
+    def skip_mark(self) -> SkipMark | None:
+        return {} if self.idle else None
 
-    def follow(self, record: Record) -> None:
+    def process_side_input(self, record: Record) -> None:
         self.idle = record.value == b"sleep"
 
     def process(self, records: Sequence[Record], now_us: int) -> Sequence[Output]:
