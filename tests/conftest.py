@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
@@ -19,13 +19,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from fleetlake.local.broker import EmbeddedKafka
 from runtime.ports import free_port
 
+if TYPE_CHECKING:  # at run time after its assertions are rewritten
+    from tests.support.kafka import MakeTopics
 
-class MakeTopics(Protocol):
-    """Type of the fixture `make_topics`."""
-
-    async def __call__(
-        self, names: Iterable[str], partitions: int = 1, configs: Mapping[str, str] | None = None
-    ) -> list[str]: ...
+pytest.register_assert_rewrite("tests.support")
+pytest_plugins = ["tests.support.tails"]
 
 
 @pytest.fixture(scope="session")

@@ -24,8 +24,8 @@ from runtime.kafka import KafkaSettings, declare_topics
 from runtime.ports import free_port
 from schemas import wire
 from schemas.topics import ALARMS, topic_specs
-from tests.alarm_service.test_service import PARTITIONS, Client, Running, raised, ready
-from tests.streams.harness import read_all
+from tests.alarm_service.service import PARTITIONS, Client, Running, raised, ready
+from tests.support.kafka import read_all
 
 
 @pytest.mark.slow

@@ -7,9 +7,8 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -18,13 +17,12 @@ from alarm_service.settings import AlarmsSettings
 from alarm_service.store import AlarmFilter, StaleBatch, Store, open_store
 from fleetlake.ops.erase import erase_alarms
 from runtime.errors import StageError
-from schemas import wire
 from schemas.rules import parse_rule
 from schemas.topics import RULES
 from schemas.words import KeyRole
-from tests.streams.detecting import Consumed
+from tests.alarm_service.events import NOW, event
+from tests.support.records import ConsumedRecord
 
-NOW = datetime(2026, 3, 30, 14, 0, 0, 123456, tzinfo=UTC)
 ALL = AlarmFilter()
 
 
@@ -32,28 +30,6 @@ ALL = AlarmFilter()
 def store(database_url: str | None, tmp_path: Path) -> Iterator[Store]:
     with closing(open_store(database_url, tmp_path / "alarms.db")) as opened:
         yield opened
-
-
-def event(
-    alarm_id: str,
-    sequence: int,
-    status: str = "active",
-    minutes: int = 0,
-    device: str = "wayscloud:a",
-    rule: str = "hot",
-    severity: str = "warning",
-    **more: Any,
-) -> wire.AlarmEvent:
-    at = NOW + timedelta(minutes=minutes)
-    resolved = at if status == "resolved" else None
-    alarm = wire.Alarm(
-        alarm_id, device, device.partition(":")[0], rule, "Hot", severity, "Hot: a", "m > 1", status, at, at, sequence,
-        resolved_at=resolved,
-    )  # fmt: skip
-    kind = {"active": "triggered", "acknowledged": "acknowledged", "resolved": "resolved"}[status]
-    return wire.AlarmEvent(
-        f"{alarm_id}-{sequence}", sequence, kind, "rule_engine", at, alarm, wire.Origin("t", 0, 0), **more
-    )
 
 
 def stored(store: Store) -> dict[str, list[int]]:
@@ -140,15 +116,15 @@ def test_what_is_over_is_forgotten_and_what_is_open_is_not(store: Store) -> None
     assert stored(store) == {"y": [1]} and store.timeline("z") == []
 
 
-def rule_record(offset: int, name: str, value: float | None, partition: int = 0) -> Consumed:
+def rule_record(offset: int, name: str, value: float | None, partition: int = 0) -> ConsumedRecord:
     fields = {"id": name, "name": name, "rule_type": "threshold"}
     body = {**fields, "config": {"metric": "m", "operator": "gt", "value": value}}
     content = None if value is None else json.dumps(body).encode()
-    return Consumed(RULES, offset, name.encode(), content, partition=partition)
+    return ConsumedRecord(RULES, offset, name.encode(), content, partition=partition)
 
 
 def test_rules_follow_their_topic(store: Store) -> None:
-    bad = Consumed(RULES, 2, b"bad", b'{"id": "bad"}')
+    bad = ConsumedRecord(RULES, 2, b"bad", b'{"id": "bad"}')
     (problem,) = store.set_rules({0: 3}, [rule_record(0, "a", 1), bad])
     assert problem.startswith("rule bad: rule_type: must be one of")
     assert [rule.id for rule in store.rules()] == ["a"]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from tests.conftest import MakeTopics
+from tests.support.kafka import MakeTopics
 
 
 async def test_a_transaction_goes_through_the_session_broker(kafka: str, make_topics: MakeTopics) -> None:

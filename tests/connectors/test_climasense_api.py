@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import io
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,11 +29,10 @@ from schemas.envelope import Envelope, dedupe_window_seconds
 from schemas.topics import DEVICES
 from schemas.wire import Device, Event, Origin, decode_device
 from streams.normalise import Options, normalise
-from tests.connectors.conftest import OpenTail, Tail
+from tests.support.tails import OpenTail, RawTail, Tail
 
 HUB, SENSOR, OTHER = "sk_hub_1", "sk_sensor_1", "sk_hub_2"
 IMAGE = bytes(range(256)) * 3000  # three chunks, the last one short
-RawTail = Callable[[str], Awaitable[Tail]]
 
 
 def now() -> datetime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from connectors.common.context import Context
 from connectors.common.publisher import Publisher
 from runtime.api_keys import hash_key
 from runtime.kafka import KafkaSettings
-from tests.connectors.conftest import Tail
+from tests.support.tails import RawTail, Tail
 
 KEY = "sk_device_0123456789"
 DOCUMENTED = {
@@ -63,7 +63,7 @@ async def server(publisher: Publisher, folder: Path, **options: Any) -> AsyncIte
 
 
 async def test_the_documented_body_is_accepted_once_kafka_has_it(
-    publisher: Publisher, raw_tail: Callable[[str], Awaitable[Tail]], tmp_path: Path
+    publisher: Publisher, raw_tail: RawTail, tmp_path: Path
 ) -> None:
     raw = await raw_tail("climasense")
     async with server(publisher, tmp_path) as post:
@@ -80,7 +80,7 @@ async def test_the_documented_body_is_accepted_once_kafka_has_it(
 
 
 async def test_one_bad_reading_does_not_cost_the_good_ones(
-    publisher: Publisher, raw_tail: Callable[[str], Awaitable[Tail]], tmp_path: Path
+    publisher: Publisher, raw_tail: RawTail, tmp_path: Path
 ) -> None:
     raw = await raw_tail("climasense")
     bad: list[Any] = [

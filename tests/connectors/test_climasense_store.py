@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from runtime.api_keys import hash_key
 from runtime.errors import StageError
 from runtime.kafka import KafkaSettings
 from schemas.climasense import OtaStatus
-from tests.connectors.conftest import Tail
+from tests.support.tails import RawTail
 
 NOW = datetime(2026, 3, 29, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -199,7 +199,7 @@ def test_sqlite_is_durable_and_another_schema_is_refused(tmp_path: Path) -> None
 
 async def test_kill_9_loses_nothing_that_was_answered(
     kafka_settings: KafkaSettings,
-    raw_tail: Callable[[str], Awaitable[Tail]],
+    raw_tail: RawTail,
     tmp_path: Path,
     unused_port: Callable[[], int],
 ) -> None:

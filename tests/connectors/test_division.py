@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +15,8 @@ from connectors.common.device_ownership import DeviceTasks
 from connectors.common.ownership_leases import OwnershipLeases
 from connectors.common.partition_assignment import assign_partitions
 from runtime.kafka import KafkaSettings
+from tests.connectors.ownership import of_its_own
+from tests.support.waiting import eventually
 
 DEVICES = [f"karcher:1.533-002.0/{number:06d}" for number in range(60)]
 
@@ -55,24 +55,11 @@ def owned(ownership: OwnershipLeases) -> set[str]:
     return {device for device in DEVICES if ownership.owns(device)}
 
 
-async def until(condition: Callable[[], bool], seconds: float = 15) -> float:
-    """How long it took."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, "not in time"
-        await asyncio.sleep(0.01)
-    return time.monotonic() - started
-
-
-def of_its_own(kafka: KafkaSettings) -> KafkaSettings:
-    return kafka.model_copy(update={"application_id": f"division-{uuid.uuid4().hex[:8]}", "session_timeout_seconds": 3})
-
-
 async def test_one_process_has_all_devices_soon(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
     kafka = of_its_own(kafka_settings)
     async with member(kafka, tmp_path) as ownership:
         assert not ownership.is_known and owned(ownership) == set()
-        await until(lambda: owned(ownership) == set(DEVICES), 5)
+        await eventually(lambda: owned(ownership) == set(DEVICES), 5)
         assert ownership.is_known and ownership.is_leader
         assert ownership.take_lapsed() == {}  # nobody ever held them
 
@@ -82,7 +69,7 @@ async def test_two_processes_hold_each_device_once_and_a_leaver_hands_over(
 ) -> None:
     kafka = of_its_own(kafka_settings)
     async with member(kafka, tmp_path) as first:
-        await until(lambda: owned(first) == set(DEVICES))
+        await eventually(lambda: owned(first) == set(DEVICES))
         async with member(kafka, tmp_path) as second:
             twice: list[set[str]] = []
 
@@ -90,13 +77,13 @@ async def test_two_processes_hold_each_device_once_and_a_leaver_hands_over(
                 twice.append(owned(first) & owned(second))
                 return bool(owned(second)) and owned(first) | owned(second) == set(DEVICES)
 
-            await until(divided)
+            await eventually(divided)
             assert not any(twice), "a device was held twice"
             assert 10 < len(owned(first)) < 50  # 60 devices fall on 4 partitions as murmur2 has it
             assert [first.is_leader, second.is_leader].count(True) == 1
             kept = owned(first)
         left = datetime.now(UTC)
-        await until(lambda: owned(first) == set(DEVICES), 5)
+        await eventually(lambda: owned(first) == set(DEVICES), 5)
         assert kept < owned(first)
         # what the leaver held was not heard since it left: that is known to the second
         assert all(abs(at - left) < timedelta(seconds=2) for at in first.take_lapsed().values())
@@ -108,14 +95,14 @@ async def test_a_process_that_dies_and_comes_back_gets_its_devices_without_waiti
     kafka = of_its_own(kafka_settings)
     ownership = OwnershipLeases("karcher", kafka, tmp_path)
     task = asyncio.create_task(ownership.run())
-    await until(lambda: owned(ownership) == set(DEVICES))
+    await eventually(lambda: owned(ownership) == set(DEVICES))
     await ownership._commit_marks()
     # dies: no word of farewell to the group
     ownership._consumer._coordinator._maybe_leave_group = _nothing
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     async with member(kafka, tmp_path) as successor:
-        assert await until(lambda: owned(successor) == set(DEVICES)) < 2  # the session lasts 3 s
+        await eventually(lambda: owned(successor) == set(DEVICES), 2)  # the session lasts 3 s
         marks = successor.take_lapsed()
         assert len(marks) == 4 and successor.take_lapsed() == {}
         assert all(datetime.now(UTC) - at < timedelta(seconds=5) for at in marks.values())
@@ -131,13 +118,13 @@ async def test_processes_on_other_hosts_take_over_from_a_dead_one(
     kafka = of_its_own(kafka_settings)
     dead = OwnershipLeases("karcher", kafka, tmp_path / "a")
     task = asyncio.create_task(dead.run())
-    await until(lambda: owned(dead) == set(DEVICES))
+    await eventually(lambda: owned(dead) == set(DEVICES))
     async with member(kafka, tmp_path / "a") as alive:
-        await until(lambda: bool(owned(alive)))
+        await eventually(lambda: bool(owned(alive)))
         dead._consumer._coordinator._maybe_leave_group = _nothing
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert await until(lambda: owned(alive) == set(DEVICES)) < 8
+        await eventually(lambda: owned(alive) == set(DEVICES), 8)
 
 
 async def test_a_task_runs_for_each_device_held() -> None:

@@ -7,8 +7,6 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -18,52 +16,16 @@ from connectors.common.context import Context
 from connectors.common.publisher import Publisher
 from connectors.karcher.cloud import check
 from connectors.karcher.connector import KarcherConnector
-from connectors.karcher.settings import KarcherSettings
 from schemas.envelope import GAP
 from schemas.topics import DEVICES
 from schemas.wire import decode_device
-from simulators.faults import FaultSettings
-from simulators.karcher.cloud import KarcherCloud
-from simulators.net import serve
-from simulators.settings import KarcherSimulator, SimulatorSettings
-from tests.connectors.conftest import OpenTail, Tail
-
-
-@asynccontextmanager
-async def cloud(**options: object) -> AsyncIterator[tuple[KarcherCloud, KarcherSettings]]:
-    simulator = SimulatorSettings(
-        faults=FaultSettings(enabled=False),
-        karcher=KarcherSimulator(**{"devices": 6, "rate": 10, **options}),  # type: ignore[arg-type]
-    )
-    karcher = KarcherCloud(simulator, time.time, lambda line: None)
-    async with serve(karcher.app(), "127.0.0.1", 0) as port:
-        urls = karcher.endpoints("127.0.0.1", port)
-        yield (
-            karcher,
-            KarcherSettings(
-                token_url=urls["karcher.token_url"],
-                api_url=urls["karcher.rest_url"],
-                socket_url=urls["karcher.ws_url"],
-                client_id="fleetlake-demo",
-                client_secret=SecretStr("karcher-demo-secret"),
-                status_seconds=1,
-            ),
-        )
-
-
-@asynccontextmanager
-async def running(connector: KarcherConnector) -> AsyncIterator[None]:
-    task = asyncio.create_task(connector.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+from tests.connectors.karcher import cloud, running
+from tests.support.tails import OpenTail, RawTail
 
 
 async def test_a_fleet_arrives_in_kafka(
     publisher: Publisher,
-    raw_tail: Callable[[str], Awaitable[Tail]],
+    raw_tail: RawTail,
     tail: OpenTail,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -96,7 +58,7 @@ async def test_a_fleet_arrives_in_kafka(
 
 
 async def test_a_lost_connection_leaves_a_gap_and_reads_the_status_again(
-    publisher: Publisher, raw_tail: Callable[[str], Awaitable[Tail]], tmp_path: Path
+    publisher: Publisher, raw_tail: RawTail, tmp_path: Path
 ) -> None:
     raw = await raw_tail("karcher")
     async with cloud() as (karcher, settings):
@@ -152,7 +114,7 @@ async def test_check_tells_a_wrong_secret_from_a_right_one(tmp_path: Path) -> No
 
 
 async def test_an_expired_token_is_renewed_without_losing_the_fleet(
-    publisher: Publisher, raw_tail: Callable[[str], Awaitable[Tail]], tmp_path: Path
+    publisher: Publisher, raw_tail: RawTail, tmp_path: Path
 ) -> None:
     raw = await raw_tail("karcher")
     async with cloud(token_seconds=2) as (karcher, settings):

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,11 +24,11 @@ from schemas.topics import DEVICES
 from schemas.wire import decode_device
 from simulators.karcher import KarcherCloud
 from simulators.karcher.payloads import Machine, new_machine
-from tests.connectors.conftest import OpenTail, Tail
-from tests.connectors.test_division import of_its_own, until
-from tests.connectors.test_karcher_cloud import cloud, running
+from tests.connectors.karcher import cloud, running
+from tests.connectors.ownership import of_its_own
+from tests.support.tails import OpenTail, RawTail
+from tests.support.waiting import eventually
 
-RawTail = Callable[[str], Awaitable[Tail]]
 NOTIFICATIONS, STATUSES = "/machines/notifications", "/machines/statuses"
 
 
@@ -61,11 +61,11 @@ async def test_each_step_of_a_command_comes_once_even_over_a_restart(
         kira = next(m for m in karcher.machines if m.family == "kira")
         cancelled = karcher.command(kira, "missionPause", {})
         async with connected(settings, publisher, tmp_path):
-            await until(lambda: karcher.requests["/machines/command-execution/{execution}", 200] >= 3)
+            await eventually(lambda: karcher.requests["/machines/command-execution/{execution}", 200] >= 3)
             karcher.cancel(cancelled)
             await raw.envelopes(lambda found: b"CANCELLED" in b"".join(e.data for e in kinds(found, "command")))
             remembered = tmp_path / "karcher-commands-0.json"  # until then a restart may tell it again, by the same id
-            await until(lambda: f"{cancelled} finished" in remembered.read_text())
+            await eventually(lambda: f"{cancelled} finished" in remembered.read_text())
         karcher.moods.bare_details = True  # now without `data`, and CANCELED
         later = karcher.command(kira, "missionStop", {})
         async with connected(settings, publisher, tmp_path):
@@ -94,7 +94,7 @@ async def test_a_command_whose_details_are_forbidden_is_told_by_its_history(
         machine = robots(karcher)[0]
         sent = karcher.command(machine, "missionPause", {})
         async with connected(often(settings), publisher, tmp_path):
-            await until(lambda: karcher.requests["/machines/{material}/{serial}/command-executions", 200] >= 11)
+            await eventually(lambda: karcher.requests["/machines/{material}/{serial}/command-executions", 200] >= 11)
             found = await raw.envelopes(lambda found: any(sent in e.data.decode() for e in kinds(found, "command")))
     told = [e for e in found if sent in e.data.decode()]
     assert [json.loads(e.data)["executionEvents"] for e in told] == [[]]
@@ -106,11 +106,11 @@ async def test_machines_that_appear_and_vanish_are_picked_up(
     devices = await tail(DEVICES)
     async with cloud() as (karcher, settings), connected(often(settings), publisher, tmp_path):
         first, new = robots(karcher)[0], new_machine(1, 900)
-        await until(lambda: karcher.listeners(first) == 1)
+        await eventually(lambda: karcher.listeners(first) == 1)
         karcher.register(new)
-        await until(lambda: karcher.listeners(new) == 1)
+        await eventually(lambda: karcher.listeners(new) == 1)
         karcher.unregister(first)
-        await until(lambda: karcher.listeners(first) == 0)
+        await eventually(lambda: karcher.listeners(first) == 0)
 
         def says(registered: bool, machine: Machine) -> bool:
             told = [decode_device(r.value or b"") for r in devices.records]
@@ -132,14 +132,14 @@ async def test_what_is_forbidden_is_said_once_and_the_rest_goes_on(
     async with cloud() as (karcher, settings):
         karcher.moods.answers |= {NOTIFICATIONS: 403, "socket": 403}
         async with connected(often(settings, registry_seconds=0.5), publisher, tmp_path):
-            await until(lambda: karcher.requests[NOTIFICATIONS, 403] >= 2)
-            await until(lambda: karcher.requests["socket", 403] >= 2 * len(robots(karcher)))
+            await eventually(lambda: karcher.requests[NOTIFICATIONS, 403] >= 2)
+            await eventually(lambda: karcher.requests["socket", 403] >= 2 * len(robots(karcher)))
             found = await raw.envelopes(lambda found: len(kinds(found, "status")) > 5)
             assert kinds(found, "cleaning.report")
             asked = karcher.requests["token", 200]
             del karcher.moods.answers[NOTIFICATIONS]
             await raw.envelopes(lambda found: bool(kinds(found, "notification")))
-            await until(lambda: len(about()) >= 2)  # said when all that was read is in Kafka
+            await eventually(lambda: len(about()) >= 2)  # said when all that was read is in Kafka
     told = about()
     assert len(told) == 2 and "403, forbidden" in told[0] and "again" in told[1]
     assert len([r for r in caplog.records if "external-api/websocket:connect" in r.getMessage()]) == 1
@@ -169,7 +169,7 @@ async def test_an_outage_of_an_endpoint_is_ridden_out(
         karcher.moods.answers[STATUSES] = status
         karcher.moods.retry_after = 1
         async with connected(often(settings, status_seconds=0.2), publisher, tmp_path):
-            await until(lambda: karcher.requests[STATUSES, status] >= 2)
+            await eventually(lambda: karcher.requests[STATUSES, status] >= 2)
             before = karcher.requests[STATUSES, status]
             if status == 429:  # nobody asks before the time that was told
                 await asyncio.sleep(0.7)
@@ -189,9 +189,9 @@ async def test_a_flood_is_left_out_and_counted_and_costs_no_other_machine(
         loud, quiet = robots(karcher)[:2]
         limited = settings.model_copy(update={"messages_per_second": 20.0})
         async with connected(limited, publisher, tmp_path):
-            await until(lambda: karcher.listeners(loud) == 1 and karcher.listeners(quiet) == 1)
+            await eventually(lambda: karcher.listeners(loud) == 1 and karcher.listeners(quiet) == 1)
             await karcher.flood(loud, 3000)
-            await until(lambda: counter._value.get() - before > 2500)
+            await eventually(lambda: counter._value.get() - before > 2500)
             flooded = time.time()
             found = await raw.envelopes(
                 lambda found: (
@@ -216,7 +216,7 @@ async def test_two_processes_hold_each_machine_once(
             return [karcher.listeners(machine) for machine in robots(karcher)]
 
         async with AsyncProcess(settings, publisher, kafka, tmp_path):
-            await until(lambda: held() == [1] * wanted)
+            await eventually(lambda: held() == [1] * wanted)
             most = 0
             async with AsyncProcess(settings, publisher, kafka, tmp_path) as second:
                 begun = time.monotonic()
@@ -227,7 +227,7 @@ async def test_two_processes_hold_each_machine_once(
                 assert most == 1
                 assert 8 < len(second._sockets) < 32
                 assert sum(karcher.requests["socket", status] for status in (101,)) < 2 * wanted, "the rest stayed"
-            await until(lambda: held() == [1] * wanted, 10)
+            await eventually(lambda: held() == [1] * wanted, 10)
 
 
 class AsyncProcess:

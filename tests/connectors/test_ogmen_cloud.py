@@ -6,9 +6,7 @@ import asyncio
 import hmac
 import json
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +15,16 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from connectors.common.context import Context
 from connectors.common.http_client import RestClient
 from connectors.common.publisher import Publisher
 from connectors.ogmen import check
-from connectors.ogmen.connector import OgmenConnector
 from connectors.ogmen.endpoints import ENDPOINTS
 from connectors.ogmen.settings import OgmenSettings
 from runtime.kafka import KafkaSettings
 from runtime.metrics import GAPS
 from schemas.envelope import GAP, Envelope
 from schemas.topics import DEVICES
-from simulators.faults import FaultSettings
 from simulators.net import serve
-from simulators.ogmen import OgmenCloud
 from simulators.ogmen.payloads import (
     LOG_SECONDS,
     OroRobot,
@@ -42,54 +36,9 @@ from simulators.ogmen.payloads import (
     tf,
     with_account,
 )
-from simulators.settings import OgmenSimulator, SimulatorSettings
-from tests.connectors.conftest import OpenTail, Tail
-
-RawTail = Callable[[str], Awaitable[Tail]]
-SECRET = "a shared secret"
-
-
-def settings_for(**options: Any) -> OgmenSettings:
-    return OgmenSettings(webhook_port=0, **{"webhook_secret": SecretStr(SECRET)} | options)
-
-
-@asynccontextmanager
-async def running(settings: OgmenSettings, publisher: Publisher, folder: Path) -> AsyncIterator[OgmenConnector]:
-    connector = OgmenConnector(settings, Context(publisher, folder))
-    task = asyncio.create_task(connector.run())
-    try:
-        while connector.webhook_port <= 0 and not task.done():
-            await asyncio.sleep(0.01)
-        yield connector
-        assert not task.done(), task.result()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-class Clock:
-    """The clouds' clock: real time, and some more."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.time() + self.ahead
-
-
-@asynccontextmanager
-async def cloud(
-    clock: Callable[[], float] = time.time, **options: Any
-) -> AsyncIterator[tuple[OgmenCloud, dict[str, str]]]:
-    options = {"devices": 3, "rate": 20, "map_seconds": 1} | options
-    simulator = SimulatorSettings(
-        faults=FaultSettings.none(),
-        ogmen=OgmenSimulator(**options),
-    )
-    ogmen = OgmenCloud(simulator, clock, lambda line: None)
-    async with serve(ogmen.app(), "127.0.0.1", 0) as port:
-        urls = ogmen.endpoints("127.0.0.1", port)
-        yield ogmen, {"socket_url": urls["ogmen.ws_url"], "api_url": urls["ogmen.rest_url"]}
+from tests.connectors.ogmen import SECRET, Clock, alert, cloud, running, settings_for, webhook
+from tests.support.tails import OpenTail, RawTail, Tail
+from tests.support.waiting import eventually
 
 
 async def test_robots_arrive_in_kafka_sampled_and_redacted(
@@ -131,35 +80,6 @@ async def test_a_lost_socket_leaves_a_gap(publisher: Publisher, raw_tail: RawTai
             found = await raw.envelopes(lambda found: any(e.type == GAP for e in found))
     gap = next(e for e in found if e.type == GAP)
     assert (gap.device_id, json.loads(gap.data)["channel"]) == (f"ogmen:{robot}", "websocket")
-
-
-def alert(**fields: Any) -> dict[str, Any]:
-    return {
-        "timestamp": "2019-08-24T14:15:22Z",
-        "uuid": str(uuid.uuid4()),
-        "source": "string",
-        "severity": 1,
-        "header": "string",
-        "body": "string",
-        "action_required": "string",
-    } | fields
-
-
-@asynccontextmanager
-async def webhook(publisher: Publisher, folder: Path, **options: Any) -> AsyncIterator[Callable[..., Any]]:
-    async with running(settings_for(**options), publisher, folder) as connector:
-        base = f"http://127.0.0.1:{connector.webhook_port}"
-        async with aiohttp.ClientSession(base) as http:
-
-            async def post(
-                body: object, device: str = "robot-1", secret: str | None = SECRET
-            ) -> tuple[int, dict[str, Any]]:
-                data = body if isinstance(body, bytes) else json.dumps(body).encode()
-                headers = {"X-Webhook-Secret": secret} if secret is not None else {}
-                async with http.post(f"/alerts/{device}", data=data, headers=headers) as response:
-                    return response.status, await response.json()
-
-            yield post
 
 
 async def test_an_alert_is_acknowledged_as_documented(publisher: Publisher, raw_tail: RawTail, tmp_path: Path) -> None:
@@ -523,14 +443,14 @@ async def test_two_hundred_sockets_that_fall_together_do_not_storm_back(
         ids = [robot.device_id for robot in ogmen.robots]
         settings = settings_for(devices=ids, handshakes_per_second=50, socket_url=urls["socket_url"])
         async with running(settings, publisher, tmp_path):
-            await until(lambda: len(ogmen.listening) == 200)
+            await eventually(lambda: len(ogmen.listening) == 200)
             ogmen.refusing = 503
             ogmen.drop_all()
             dropped = time.monotonic()
-            await until(lambda: not ogmen.listening)
+            await eventually(lambda: not ogmen.listening)
             await asyncio.sleep(2)
             ogmen.refusing = None
-            await until(lambda: len(ogmen.listening) == 200)
+            await eventually(lambda: len(ogmen.listening) == 200)
             found = await raw.envelopes(lambda found: sum(e.type == GAP for e in found) >= 200)
     attempts = [at for at in ogmen.handshakes if at >= dropped]
     for start in attempts:
@@ -559,7 +479,7 @@ async def test_an_outage_of_the_api_is_one_line_down_one_up_and_a_gap(
         async with running(settings, publisher, tmp_path):
             await raw.envelopes(lambda found: {e.device_id for e in found} >= {f"ogmen:{i}" for i in ids})
             ogmen.refusing = 503
-            await until(lambda: any("does not answer" in r.getMessage() for r in caplog.records))
+            await eventually(lambda: any("does not answer" in r.getMessage() for r in caplog.records))
             await asyncio.sleep(0.5)
             before = sum(ogmen.requests.values())
             await asyncio.sleep(1)
@@ -674,9 +594,3 @@ async def test_robots_that_post_again_though_they_were_answered(
         by_alert.setdefault(json.loads(envelope.data)["uuid"].lower(), set()).add(envelope.id)
     assert all(len(ids) == 1 for ids in by_alert.values()), "one id, whatever the case of its letters"
     assert len(by_alert) < len(found)
-
-
-async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from connectors.ogmen.connector import OgmenConnector
 from connectors.ogmen.settings import OgmenSettings
 from runtime.kafka import KafkaSettings
 from simulators.ogmen.payloads import Privacy
-from tests.connectors.conftest import Tail
-from tests.connectors.test_division import of_its_own, until
-from tests.connectors.test_ogmen_cloud import cloud
+from tests.connectors.ogmen import cloud
+from tests.connectors.ownership import of_its_own
+from tests.support.tails import RawTail
+from tests.support.waiting import eventually
 
 
 @asynccontextmanager
@@ -47,19 +48,19 @@ async def test_each_robot_is_held_once_and_its_privacy_is_honoured_by_all(
             return {len(channel) for channel in ogmen._channels.values()}
 
         async with process(settings, publisher, kafka, tmp_path) as first:
-            await until(lambda: held() == {1})
+            await eventually(lambda: held() == {1})
             async with process(settings, publisher, kafka, tmp_path) as second:
-                await until(lambda: held() == {1} and 2 < len(second._robots) < 14)
+                await eventually(lambda: held() == {1} and 2 < len(second._robots) < 14)
                 assert not first._robots.keys() & second._robots.keys()
                 # An alert may come to any process. One that does not hold the robot cannot tell, so it counts as on.
-                await until(lambda: not all(each._is_private(ids[1]) for each in (first, second)))
+                await eventually(lambda: not all(each._is_private(ids[1]) for each in (first, second)))
                 assert first._is_private(ids[0]) and second._is_private(ids[0])
                 assert not first._is_private("a stranger")
-            await until(lambda: held() == {1} and len(first._robots) == 16)
+            await eventually(lambda: held() == {1} and len(first._robots) == 16)
 
 
 async def test_the_first_reading_of_logs_does_not_miss_the_robots_that_come_with_the_share(
-    publisher: Publisher, kafka_settings: KafkaSettings, raw_tail: Callable[[str], Awaitable[Tail]], tmp_path: Path
+    publisher: Publisher, kafka_settings: KafkaSettings, raw_tail: RawTail, tmp_path: Path
 ) -> None:
     raw = await raw_tail("ogmen")
     async with cloud(devices=2, rate=1) as (ogmen, urls):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from runtime.kafka import KafkaSettings, declare_topics
 from schemas.envelope import Envelope, message_id
 from schemas.topics import DEVICES, MAX_MESSAGE_BYTES, raw_topic, topic_specs
 from schemas.wire import Device, Problem, decode_device
-from tests.connectors.conftest import OpenTail, Tail
+from tests.support.tails import OpenTail, RawTail, Tail
+from tests.support.waiting import eventually
 
 NOW = datetime(2026, 3, 29, 12, 0, 0, 5, tzinfo=UTC)
 
@@ -31,7 +32,7 @@ def envelope(device: str, number: int, data: bytes | None = None) -> Envelope:
 
 
 async def test_records_of_a_device_keep_their_order_and_partition(
-    publisher: Publisher, raw_tail: Callable[[str], Awaitable[Tail]], tail: OpenTail
+    publisher: Publisher, raw_tail: RawTail, tail: OpenTail
 ) -> None:
     raw, devices = await raw_tail("ogmen"), await tail(DEVICES)
     names = [f"robot {n} ä/:" for n in range(20)]
@@ -56,7 +57,7 @@ def test_partitions_are_chosen_as_kafka_does(key: bytes) -> None:
 
 
 async def test_a_mebibyte_goes_and_what_kafka_would_refuse_becomes_a_dead_letter(
-    publisher: Publisher, raw_tail: Callable[[str], Awaitable[Tail]], dead_tail: Tail
+    publisher: Publisher, raw_tail: RawTail, dead_tail: Tail
 ) -> None:
     raw = await raw_tail("ogmen")
     large = b'{"data":"' + b"\x41 " * (4 * 1024 * 1024 - 10_000) + b'"}'
@@ -108,15 +109,15 @@ async def test_while_kafka_is_away_callers_wait_and_then_all_is_delivered(
     await asyncio.to_thread(kafka.start)
     try:
         await declare_topics(settings, topic_specs())
-        await until(lambda: len(acknowledged) > 500)
+        await eventually(lambda: len(acknowledged) > 500)
         await asyncio.to_thread(kafka.stop)
-        await until(lambda: publisher.problem is not None)
+        await eventually(lambda: publisher.problem is not None)
         at_loss, before = len(acknowledged), len(sent)
         await asyncio.sleep(1)
         assert len(acknowledged) == at_loss
         assert len(sent) < before + 700, "callers wait: the buffer is bounded"
         await asyncio.to_thread(kafka.start)
-        await until(lambda: len(acknowledged) > at_loss + 500, 60)
+        await eventually(lambda: len(acknowledged) > at_loss + 500, 60)
         assert publisher.problem is None
         stop.set()
         await asyncio.gather(*tasks)
@@ -136,12 +137,6 @@ async def test_while_kafka_is_away_callers_wait_and_then_all_is_delivered(
         assert mine == sorted(mine)
     lines = [r.getMessage()[:13] for r in caplog.records if r.name == "connectors.common.publisher"]
     assert lines == ["Kafka is away", "Kafka is back"] * 2
-
-
-async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def read_all(settings: KafkaSettings, topic: str) -> list[tuple[bytes, bytes]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
@@ -20,7 +20,7 @@ from runtime.api_keys import hash_key
 from runtime.health import Health
 from runtime.kafka import KafkaSettings
 from schemas.topics import VENDORS
-from tests.connectors.conftest import Tail
+from tests.support.tails import RawTail
 
 
 def test_every_vendor_has_a_connector() -> None:
@@ -31,7 +31,7 @@ def test_every_vendor_has_a_connector() -> None:
 
 async def test_a_vendor_that_cannot_work_stops_no_other(
     kafka_settings: KafkaSettings,
-    raw_tail: Callable[[str], Awaitable[Tail]],
+    raw_tail: RawTail,
     tmp_path: Path,
     unused_port: Callable[[], int],
     caplog: pytest.LogCaptureFixture,

@@ -29,17 +29,10 @@ from simulators.faults import FaultSettings
 from simulators.net import serve
 from simulators.settings import SimulatorSettings, WaysCloudSimulator
 from simulators.wayscloud import Manners, SensorFleet, WaysCloud, run_mqtt_broker
-from tests.connectors.test_wayscloud_mqtt import (
-    RawTail,
-    listening,
-    mosquitto_broker,
-    running,
-    sensors,
-    settings_for,
-    subscribed,
-    until,
-)
-from tests.streams.test_steps import normalise_step, raw
+from tests.connectors.wayscloud import listening, mosquitto_broker, running, sensors, settings_for, subscribed
+from tests.support.normalising import normalise_step, raw
+from tests.support.tails import RawTail
+from tests.support.waiting import eventually
 
 TOPIC = raw_topic("wayscloud")
 
@@ -234,14 +227,14 @@ async def test_what_a_lost_session_held_is_read_back_and_nothing_is_told_twice(
                         await send("devices/probe/sensors/mode", b"hello")
                         await tail.quiet(0.2)
                 await life.enter_async_context(fleet.publishing())
-                await until(lambda: '"probe", "sensor' in read_text(tmp_path / "wayscloud-devices.json"), 20)
+                await eventually(lambda: '"probe", "sensor' in read_text(tmp_path / "wayscloud-devices.json"), 20)
                 await asyncio.sleep(1)
             async with mosquitto_broker(tmp_path, port, persistence=False):  # it knows nobody any more
                 await asyncio.sleep(1.5)
                 async with running(settings, publisher, tmp_path):
                     backfill = tmp_path / "wayscloud-backfill-fleetlake-lost.json"
-                    await until(backfill.exists)
-                    await until(lambda: json.loads(backfill.read_text()) == {"windows": []}, 25)
+                    await eventually(backfill.exists)
+                    await eventually(lambda: json.loads(backfill.read_text()) == {"windows": []}, 25)
                     await life.aclose()  # the sensors stop
                     await asyncio.sleep(0.5)
         found = await tail.envelopes(lambda found: any(e.type == "wayscloud.telemetry.log" for e in found))
@@ -278,7 +271,7 @@ async def test_a_connection_that_falls_silent_is_made_anew_and_told_once(
             connections = len(manners._handlers)
             await send("devices/a/sensors/t", *map(timed, range(5)))
             found = await tail.envelopes(lambda found: len(by_value(found, "a")) == 5)
-            await until(lambda: len(manners._handlers) >= connections + 3)  # it goes on being silent
+            await eventually(lambda: len(manners._handlers) >= connections + 3)  # it goes on being silent
     assert all(e.attributes["mqttdup"] == "true" for e in found if e.device_id == "wayscloud:a")
     lines = [r.getMessage() for r in caplog.records if r.name == "connectors.common.connection_state"]
     assert [re.sub(r":\d+", "", line) for line in lines][:2] == [
@@ -352,7 +345,7 @@ async def test_over_tls_with_the_broker_that_rest_names(
     chosen = simulated(plain, mqtt_tls_port=secure)
     fleet = SensorFleet(chosen, time.time, lambda _: None)
     async with mosquitto_broker(tmp_path, secure, more=more), cloud_of(fleet, chosen) as (url, _):
-        await until(lambda: listening(plain))
+        await eventually(lambda: listening(plain))
         settings = settings_for(
             0,
             "fleetlake-tls",
@@ -384,7 +377,7 @@ async def test_mqtt_over_websocket(
         else mosquitto_broker(tmp_path, plain, more=more)
     )
     async with made:
-        await until(lambda: listening(web))
+        await eventually(lambda: listening(web))
         settings = settings_for(web, "fleetlake-web", mqtt_transport="websockets")
         (result,) = await check(settings)
         assert result.ok, result.detail
@@ -406,7 +399,7 @@ async def test_a_broker_without_mqtt_5_is_known_after_a_restart(
             async with running(settings, publisher, tmp_path):
                 await subscribed(send, tail)
                 took.append(time.monotonic() - started)
-                await until(lambda: memory.exists() and "old_brokers" in memory.read_text(), 20)
+                await eventually(lambda: memory.exists() and "old_brokers" in memory.read_text(), 20)
     print(f"first {took[0]:.1f} s, then {took[1]:.1f} s")
     assert took[0] < 4
     assert list(json.loads(memory.read_text())["old_brokers"]) == [f"127.0.0.1:{port}"]

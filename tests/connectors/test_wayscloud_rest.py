@@ -20,8 +20,9 @@ from simulators.faults import FaultSettings
 from simulators.net import serve
 from simulators.settings import SimulatorSettings, WaysCloudSimulator
 from simulators.wayscloud import SensorFleet, WaysCloud
-from tests.connectors.conftest import OpenTail
-from tests.connectors.test_wayscloud_mqtt import RawTail, running, until
+from tests.connectors.wayscloud import running
+from tests.support.tails import OpenTail, RawTail
+from tests.support.waiting import eventually
 
 NOW = 1_790_000_000.0
 
@@ -125,7 +126,9 @@ async def test_rules_devices_and_alarms_come_and_go(
         count = len(rules.records)
         api.paths.clear()
         async with running(settings, publisher, tmp_path):
-            await until(lambda: all(sum(f"/{name}?" in path for path in api.paths) > 1 for name in ("rules", "alarms")))
+            await eventually(
+                lambda: all(sum(f"/{name}?" in path for path in api.paths) > 1 for name in ("rules", "alarms"))
+            )
         await rules.quiet(0.3)
         assert len(rules.records) == count, "known over a restart"
         again = [e for e in await raw.envelopes(lambda _: True) if e.type == "wayscloud.alarm.event"]

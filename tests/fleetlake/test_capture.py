@@ -16,7 +16,7 @@ from fleetlake.ops.capture import capture, shape_of
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas.envelope import Envelope
 from schemas.topics import topic_specs
-from tests.streams.recordings import envelope_of, payload_of, run
+from tests.support.recordings import envelope_of, payload_of, run
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from connectors.climasense.store import open_store
 from runtime.api_keys import hash_key
-from tests.fleetlake.conftest import Run
+from tests.fleetlake.command import Run
 
 
 def test_a_key_is_shown_once_and_kept_hashed(run: Run, tmp_path: Path) -> None:

@@ -38,8 +38,9 @@ from sinks.delta.sink import Lake
 from sinks.delta.tables import TABLES
 from sinks.settings import DeltaSettings
 from streams.normalise import operator as steps
-from tests.fleetlake.test_replay import DEVICE, START, located, produced, replay, vendor  # noqa: F401 (a fixture)
-from tests.sinks.harness import Record, rows
+from tests.fleetlake.raw_records import DEVICE, START, located, produced, replay
+from tests.support.lake import rows
+from tests.support.records import record_of
 
 HALF_BAD = b'{"type": "datapoints", "data": {"location": {"coordinateX": 5}, "batteryChargeLevel": []}, "timestamp": 1}'
 
@@ -55,7 +56,7 @@ normalise = steps.normalise
 
 async def test_a_message_goes_back_once_and_is_normalised_again(
     kafka: str,
-    vendor: str,  # noqa: F811
+    vendor: str,
     tmp_path: Path,
 ) -> None:
     options = KafkaSettings(bootstrap_servers=kafka)
@@ -93,7 +94,7 @@ def _until_put_back(envelope: Envelope, *more: Any) -> Any:
     return normalise(envelope, *more) if envelope.attributes.get("replay") else a_bug(envelope, *more)
 
 
-async def test_what_does_not_go_back_says_why(kafka: str, vendor: str, tmp_path: Path) -> None:  # noqa: F811
+async def test_what_does_not_go_back_says_why(kafka: str, vendor: str, tmp_path: Path) -> None:
     lake = Lake(tmp_path, DeltaSettings(), {table.topic: "1" for table in TABLES})
     lake.open()
     topic = raw_topic(vendor)
@@ -110,7 +111,7 @@ async def test_what_does_not_go_back_says_why(kafka: str, vendor: str, tmp_path:
         letter("behind", "sink", wire.Origin(READINGS, 0, 5)),
         letter("gone", "normalise", wire.Origin(topic, 1, 1)),
     ]
-    records = [Record(value, topic=DEAD_LETTER, offset=n) for n, value in enumerate(values)]
+    records = [record_of(value, topic=DEAD_LETTER, offset=n) for n, value in enumerate(values)]
     lake.write(DEAD_LETTER, [Slice(0, None, 3, list(records))])
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
@@ -127,7 +128,7 @@ STATUS = (
 BODY = b'{"readings": [{"sensor_type": "temperature", "value": 21.5}]}'
 
 
-def refused(kind: str, payload: bytes, vendor: str, minute: int, device: str | None = None) -> wire.DeadLetter:  # noqa: F811
+def refused(kind: str, payload: bytes, vendor: str, minute: int, device: str | None = None) -> wire.DeadLetter:
     return dead_letter(
         payload,
         MessageSource(vendor, kind, START + timedelta(minutes=minute), device),
@@ -138,7 +139,7 @@ def refused(kind: str, payload: bytes, vendor: str, minute: int, device: str | N
 
 async def test_what_a_connector_refused_goes_back_once_it_would_be_taken(
     kafka: str,
-    vendor: str,  # noqa: F811
+    vendor: str,
     tmp_path: Path,
 ) -> None:
     [status] = karcher.status(STATUS, {}, START).dead_letters
@@ -190,5 +191,5 @@ def written(data: Path, topic_id: str, topic: str, *values: wire.DeadLetter | wi
     lake = Lake(data, DeltaSettings(), {table.topic: topic_id for table in TABLES})
     lake.open()
     first = lake.stored(topic, [0])[0]
-    records = [Record(wire.encode(v), topic=topic, offset=(first or 0) + n) for n, v in enumerate(values)]
+    records = [record_of(wire.encode(v), topic=topic, offset=(first or 0) + n) for n, v in enumerate(values)]
     lake.write(topic, [Slice(0, first, (first or 0) + len(values), list(records))])

@@ -14,8 +14,7 @@ from fleetlake.cli.main import app
 from fleetlake.ops.erase import delete_files, erase_rows, wait_for_published
 from sinks.duckdb.sink import Published
 from sinks.settings import DuckdbSettings
-from tests.sinks.harness import count
-from tests.sinks.test_upkeep import filled
+from tests.support.lake import count, filled
 
 
 def run(*arguments: str, status: int = 0) -> str:

@@ -3,74 +3,24 @@
 from __future__ import annotations
 
 import json
-import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from fleetlake.cli.lake import moment
 from fleetlake.errors import UserError
-from fleetlake.ops.replay import Replay
-from runtime.kafka import KafkaSettings, declare_topics
-from schemas.envelope import Envelope, message_id
-from schemas.topics import raw_topic, topic_specs
+from schemas.topics import raw_topic
 from sinks.consumer import Slice
 from sinks.delta.diff import Scope, diff
 from sinks.delta.location import LakeLocation
 from sinks.delta.sink import Lake
 from sinks.delta.tables import TABLES, raw_tables
 from sinks.settings import DeltaSettings
-from streams.settings import StreamSettings
-from tests.sinks.harness import rows
-
-START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
-DEVICE = "karcher:1.454-500.0/002005"
-
-
-def located(minutes: float, x: int) -> Envelope:
-    at = START + timedelta(minutes=minutes)
-    body = {"type": "datapoints", "data": {"location": {"coordinateX": x}}, "timestamp": int(at.timestamp() * 1000)}
-    data = json.dumps(body).encode()
-    return Envelope(message_id([data]), "karcher.datapoints", "karcher/websocket", DEVICE, at, data)
-
-
-async def produced(kafka: str, vendor: str, envelopes: list[tuple[float, Envelope]]) -> None:
-    """Raw records at these minutes (Kafka's time) after START, in two partitions."""
-    async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
-        for number, (minutes, envelope) in enumerate(envelopes):
-            stamp = int((START + timedelta(minutes=minutes)).timestamp() * 1000)
-            await producer.send_and_wait(
-                raw_topic(vendor),
-                envelope.data,
-                envelope.key,
-                number % 2 if number < 10 else 0,
-                timestamp_ms=stamp,
-                headers=envelope.headers(),
-            )
-
-
-@pytest.fixture
-async def vendor(kafka: str) -> str:
-    """A vendor with a raw topic of its own: five messages before the hour, five after, and a repeat from before."""
-    name = f"test{uuid.uuid4().hex[:8]}"
-    await declare_topics(KafkaSettings(bootstrap_servers=kafka, partitions=2), topic_specs())
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    await admin.create_topics([NewTopic(raw_topic(name), 2, 1)])
-    await admin.close()
-    messages = [(55.0 + n, located(55 + n, 1000 * n)) for n in range(10)]
-    broken = Envelope("broken", "karcher.datapoints", "t", DEVICE, START + timedelta(minutes=64.5), b"?")
-    await produced(kafka, name, [*messages, (64, messages[4][1]), (64, messages[4][1]), (65, broken)])
-    return name
-
-
-def replay(kafka: str, into: Path, live: Path, minutes: float, **stream: object) -> Replay:
-    settings = StreamSettings.model_validate(stream)
-    options = KafkaSettings(bootstrap_servers=kafka)
-    return Replay(options, settings, LakeLocation(str(live / "lake")), into, START + timedelta(minutes=minutes))
+from tests.fleetlake.raw_records import START, replay
+from tests.support.lake import rows
 
 
 async def test_replayed_tables_are_the_same_and_drop_the_same_repeats(kafka: str, vendor: str, tmp_path: Path) -> None:

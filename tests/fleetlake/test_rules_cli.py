@@ -12,8 +12,9 @@ from deltalake import write_deltalake
 from schemas import wire
 from sinks.delta.rows import to_rows
 from sinks.delta.tables import DEVICES, READINGS
-from tests.fleetlake.conftest import Run
-from tests.streams.detecting import DEVICE, T0, Consumed, device, record
+from tests.fleetlake.command import Run
+from tests.support.detecting import DEVICE, T0, device, record
+from tests.support.records import ConsumedRecord
 
 RULES = {
     "rules": [
@@ -55,7 +56,7 @@ def test_check_says_what_is_good_and_what_is_not(run: Run, tmp_path: Path) -> No
     assert "no file" in run("rules", "check", status=1)
 
 
-def recorded() -> list[Consumed]:
+def recorded() -> list[ConsumedRecord]:
     return [
         record(0, 0, {"environment.temperature": 39.0}),
         record(1, 100, {"environment.temperature": 45.0}),

@@ -19,7 +19,7 @@ from schemas import wire
 from schemas.topics import ALARMS, DEAD_LETTER, DEVICES, EVENTS, READINGS
 from sinks.duckdb.sink import Published
 from sinks.settings import DuckdbSettings
-from tests.sinks.writing import Writing
+from tests.support.lake import Writing
 
 START = datetime(2026, 11, 16, tzinfo=UTC)
 DAYS = 3

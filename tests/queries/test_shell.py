@@ -20,8 +20,9 @@ from fleetlake.cli.shell import Shell, Words, complete, run_shell
 from schemas.topics import READINGS
 from sinks.duckdb.sink import Published
 from sinks.settings import DuckdbSettings
-from tests.sinks.harness import NOON, ROOT, observation
-from tests.sinks.writing import Writing
+from tests.support.lake import Writing
+from tests.support.paths import ROOT
+from tests.support.samples import NOON, observation
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,8 @@ from simulators.faults import FaultSettings
 from simulators.net import serve
 from simulators.settings import ClimaSenseSimulator, SimulatorSettings
 from simulators.wire import digest
-from tests.simulators.conftest import Clock, Truth
+from tests.simulators.clock import Clock, Truth
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -76,10 +77,10 @@ def test_keys_are_the_same_for_the_same_seed() -> None:
     assert keys[:1] == api_keys(1, 1)
 
 
-async def test_devices_post_what_they_measure(clock: Clock, truth: Truth, wait_until: Callable[..., Any]) -> None:
+async def test_devices_post_what_they_measure(clock: Clock, truth: Truth) -> None:
     server = Server()
     async with fleet(clock, truth, server) as simulated:
-        await wait_until(lambda: len(server.bodies) == 6)
+        await eventually(lambda: len(server.bodies) == 6)
     hub, sensors = simulated.keys[0], [key for key in simulated.keys if key.role == "sensor"]
     assert [(who, body["sensor_api_key"]) for who, body in server.paired] == [
         (f"Bearer {hub.key}", sensor.key) for sensor in sensors
@@ -92,9 +93,7 @@ async def test_devices_post_what_they_measure(clock: Clock, truth: Truth, wait_u
     assert "power_availability" not in server.accepted(sensors[0].key)[0].decode()
 
 
-async def test_a_refused_body_is_sent_again_unchanged_and_nothing_is_lost(
-    clock: Clock, truth: Truth, wait_until: Callable[..., Any]
-) -> None:
+async def test_a_refused_body_is_sent_again_unchanged_and_nothing_is_lost(clock: Clock, truth: Truth) -> None:
     server = Server()
     refusals = iter([503, 401, 429])
 
@@ -105,7 +104,7 @@ async def test_a_refused_body_is_sent_again_unchanged_and_nothing_is_lost(
     server.answer = answer
     async with fleet(clock, truth, server, devices=1) as simulated:
         key = simulated.keys[0].key
-        await wait_until(lambda: len(server.accepted(key)) >= 3)
+        await eventually(lambda: len(server.accepted(key)) >= 3)
     statuses = [status for status, _ in server.bodies[key]]
     assert statuses[:4] == [503, 401, 429, 200]
     assert len({body for _, body in server.bodies[key][:4]}) == 1
@@ -114,7 +113,7 @@ async def test_a_refused_body_is_sent_again_unchanged_and_nothing_is_lost(
     assert stamps == sorted(stamps)
 
 
-async def test_retry_after_is_honoured(clock: Clock, truth: Truth, wait_until: Callable[..., Any]) -> None:
+async def test_retry_after_is_honoured(clock: Clock, truth: Truth) -> None:
     server, asked = Server(), []
 
     def answer(key: str, number: int) -> web.Response | None:
@@ -123,12 +122,12 @@ async def test_retry_after_is_honoured(clock: Clock, truth: Truth, wait_until: C
 
     server.answer = answer
     async with fleet(clock, truth, server, devices=1):
-        await wait_until(lambda: len(asked) >= 2)
+        await eventually(lambda: len(asked) >= 2)
     assert asked[1] - asked[0] >= 1
 
 
 async def test_a_backlog_goes_out_a_hundred_readings_at_a_time(
-    clock: Clock, truth: Truth, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., Any]
+    clock: Clock, truth: Truth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = Server()
     async with fleet(clock, truth, server, devices=1) as simulated:
@@ -136,19 +135,19 @@ async def test_a_backlog_goes_out_a_hundred_readings_at_a_time(
         device.unsent.extend(
             {"sensor_type": "iaq", "value": n, "timestamp": "2026-01-01T00:00:00Z"} for n in range(250)
         )
-        await wait_until(lambda: len(server.accepted(device.key.key)) >= 3)
+        await eventually(lambda: len(server.accepted(device.key.key)) >= 3)
     sizes = [len(json.loads(body)["readings"]) for body in server.accepted(device.key.key)]
     assert sizes[:2] == [100, 100] and max(sizes) == 100
     readings = [r for body in server.accepted(device.key.key) for r in json.loads(body)["readings"]]
     assert [r["value"] for r in readings if r["timestamp"] == "2026-01-01T00:00:00Z"] == list(range(250))
 
 
-async def test_planted_faults_are_what_arrives(clock: Clock, truth: Truth, wait_until: Callable[..., Any]) -> None:
+async def test_planted_faults_are_what_arrives(clock: Clock, truth: Truth) -> None:
     server = Server()
     planted = FaultSettings(start_after=0.5, spacing=0.1, crossing_seconds=1, crossing_messages=2)
 
     async with fleet(clock, truth, server, planted) as simulated:
-        await wait_until(lambda: len(truth) >= 16, 20)
+        await eventually(lambda: len(truth) >= 16, 20)
     kinds = Counter(line["kind"] for line in truth)
     assert kinds == {"crossing": 4, "malformed": 6, "duplicate": 3, "late": 2, "disconnect": 1}
     keys = {f"climasense:{key.device_id}": key.key for key in simulated.keys}
@@ -160,12 +159,10 @@ async def test_planted_faults_are_what_arrives(clock: Clock, truth: Truth, wait_
             assert line["detail"]["status"] == 200
 
 
-async def test_a_body_that_will_never_be_accepted_is_given_up(
-    clock: Clock, truth: Truth, wait_until: Callable[..., Any]
-) -> None:
+async def test_a_body_that_will_never_be_accepted_is_given_up(clock: Clock, truth: Truth) -> None:
     server = Server()
     server.answer = lambda key, number: web.Response(status=422) if number == 0 else None
     async with fleet(clock, truth, server, devices=1) as simulated:
         key = simulated.keys[0].key
-        await wait_until(lambda: server.accepted(key))
+        await eventually(lambda: server.accepted(key))
     assert server.bodies[key][0][1] not in server.accepted(key)

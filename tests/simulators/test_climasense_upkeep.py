@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -25,7 +24,8 @@ from simulators.climasense import ClimaSenseFleet, devices, write_keys
 from simulators.climasense.upkeep import Misbehaviour
 from simulators.faults import FaultSettings
 from simulators.settings import ClimaSenseSimulator, SimulatorSettings
-from tests.simulators.conftest import Clock, Truth
+from tests.simulators.clock import Clock, Truth
+from tests.support.waiting import eventually
 
 DEVICES = 6  # a hub, three devices, two sensors
 
@@ -73,22 +73,20 @@ def answers(truth: Truth, what: str) -> Counter[int]:
     return Counter(line["detail"]["status"] for line in truth if line["detail"].get("what") == what)
 
 
-async def test_devices_do_what_they_are_told(
-    kafka: str, tmp_path: Path, clock: Clock, truth: Truth, wait_until: Callable[..., Any]
-) -> None:
+async def test_devices_do_what_they_are_told(kafka: str, tmp_path: Path, clock: Clock, truth: Truth) -> None:
     image = os.urandom(1_000_000)
     async with simulated(kafka, tmp_path, clock, truth) as (fleet, store):
         hub, device, other = (key.device_id for key in fleet.keys[:3])
-        await wait_until(lambda: {d.hub for d in store.devices() if d.role == "sensor"} == {hub})
+        await eventually(lambda: {d.hub for d in store.devices() if d.role == "sensor"} == {hub})
         store.queue_command(device, "config_update", {"reporting_interval_seconds": 120}, now())
         store.queue_command(device, "config_update", {"reporting_interval_seconds": 1}, now())
         store.queue_command(device, "diagnostics", {}, now())
         store.queue_command(other, "factory_reset", {}, now(), confirmed=True)
         store.add_firmware("1.1.0", BytesIO(image), "", now())
         store.release("1.1.0", ["demo"], now())
-        await wait_until(lambda: all(c.status for c in store.commands()), 20)
-        await wait_until(lambda: [u.version for u in fleet.upkeep] == ["1.1.0"] * 4, 20)
-        await wait_until(lambda: sum(d.firmware_version == "1.1.0" for d in store.devices()) == 4)
+        await eventually(lambda: all(c.status for c in store.commands()), 20)
+        await eventually(lambda: [u.version for u in fleet.upkeep] == ["1.1.0"] * 4, 20)
+        await eventually(lambda: sum(d.firmware_version == "1.1.0" for d in store.devices()) == 4)
         outcomes = Counter((c.type, c.status) for c in store.commands())
         assert outcomes == {
             ("config_update", "acked"): 1,
@@ -97,29 +95,29 @@ async def test_devices_do_what_they_are_told(
             ("factory_reset", "acked"): 1,
         }
         assert store.device(device).settings == {"reporting_interval_seconds": 120}
-        await wait_until(lambda: fleet.upkeep[1].settings["reporting_interval_seconds"] == 120)
+        await eventually(lambda: fleet.upkeep[1].settings["reporting_interval_seconds"] == 120)
     assert truth == []
 
 
 async def test_a_device_that_is_cut_off_resumes_its_download(
-    kafka: str, tmp_path: Path, clock: Clock, truth: Truth, wait_until: Callable[..., Any]
+    kafka: str, tmp_path: Path, clock: Clock, truth: Truth
 ) -> None:
     async with simulated(kafka, tmp_path, clock, truth, "break_download") as (fleet, store):
         store.add_firmware("1.1.0", BytesIO(os.urandom(3_000_000)), "", now())
         store.release("1.1.0", ["*"], now())
-        await wait_until(lambda: [u.version for u in fleet.upkeep] == ["1.1.0"] * 4, 30)
+        await eventually(lambda: [u.version for u in fleet.upkeep] == ["1.1.0"] * 4, 30)
     assert answers(truth, "break_download") == {0: 4}
 
 
 async def test_an_image_that_does_not_match_its_checksum_is_not_applied(
-    kafka: str, tmp_path: Path, clock: Clock, truth: Truth, wait_until: Callable[..., Any]
+    kafka: str, tmp_path: Path, clock: Clock, truth: Truth
 ) -> None:
     async with simulated(kafka, tmp_path, clock, truth) as (fleet, store):
         store.add_firmware("1.1.0", BytesIO(b"good" * 1000), "", now())
         with store._write.begin() as tx:
             tx.exec_driver_sql("UPDATE firmware_chunks SET data = zeroblob(4000)")
         store.release("1.1.0", ["*"], now())
-        await wait_until(lambda: all(u._gave_up == {"1.1.0"} for u in fleet.upkeep), 20)
+        await eventually(lambda: all(u._gave_up == {"1.1.0"} for u in fleet.upkeep), 20)
         assert {u.version for u in fleet.upkeep} == {"1.0.0"}
 
 
@@ -128,14 +126,13 @@ async def test_misbehaving_devices_are_refused_and_go_on(
     tmp_path: Path,
     clock: Clock,
     truth: Truth,
-    wait_until: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(devices, "POST_INTERVAL", 0.05)
     kinds: tuple[Misbehaviour, ...] = ("bad_json", "wrong_key", "flood", "repeat_results")
     async with simulated(kafka, tmp_path, clock, truth, *kinds, commands_per_minute=30) as (fleet, store):
         store.queue_command(fleet.keys[0].device_id, "reboot", {}, now())
-        await wait_until(lambda: all(answers(truth, kind) for kind in kinds), 30)
+        await eventually(lambda: all(answers(truth, kind) for kind in kinds), 30)
         assert len(fleet.upkeep[0].done) == 1
     assert set(answers(truth, "bad_json")) <= {400, 429} and answers(truth, "bad_json")[400] > 0
     assert set(answers(truth, "wrong_key")) == {401} and answers(truth, "repeat_results") == {200: 1}

@@ -19,7 +19,7 @@ from simulators.faults import FaultSettings
 from simulators.karcher import KarcherCloud
 from simulators.net import serve
 from simulators.settings import KarcherSimulator, SimulatorSettings
-from tests.simulators.conftest import Clock, Truth
+from tests.simulators.clock import Clock, Truth
 
 NO_FAULTS = FaultSettings.none()
 

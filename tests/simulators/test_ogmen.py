@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,8 @@ from simulators.faults import FaultSettings
 from simulators.net import serve
 from simulators.ogmen import OgmenCloud
 from simulators.settings import OgmenSimulator, SimulatorSettings
-from tests.simulators.conftest import Clock, Truth
+from tests.simulators.clock import Clock, Truth
+from tests.support.waiting import eventually
 
 
 @asynccontextmanager
@@ -135,9 +136,7 @@ async def test_an_entry_of_a_log_changes_later(clock: Clock, truth: Truth) -> No
         assert after == before | {"resolved": True}
 
 
-async def test_alerts_are_posted_until_they_are_acknowledged(
-    clock: Clock, truth: Truth, wait_until: Callable[..., Any]
-) -> None:
+async def test_alerts_are_posted_until_they_are_acknowledged(clock: Clock, truth: Truth) -> None:
     seen: list[tuple[str, str | None, dict[str, Any]]] = []
 
     async def webhook(request: web.Request) -> web.Response:
@@ -154,7 +153,7 @@ async def test_alerts_are_posted_until_they_are_acknowledged(
             cloud(clock, truth, devices=1, alert_seconds=0.2, webhook_url=url) as (simulated, _, _),
             simulated.alerting(),
         ):
-            await wait_until(lambda: len(truth) >= 3)
+            await eventually(lambda: len(truth) >= 3)
     assert [body["uuid"] for _, _, body in seen[:3]] == [seen[0][2]["uuid"]] * 3
     assert {(device, secret) for device, secret, _ in seen} == {
         (simulated.robots[0].device_id, "ogmen-demo-secret"),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -15,9 +13,10 @@ from aiohttp import web
 from simulators.net import serve
 from simulators.runner import VENDORS, run_simulators
 from simulators.settings import ClimaSenseSimulator, OgmenSimulator, SimulatorSettings, WaysCloudSimulator
+from tests.support.waiting import eventually
 
 
-async def test_all_of_them_serve_until_they_are_stopped(tmp_path: Path, wait_until: Callable[..., Any]) -> None:
+async def test_all_of_them_serve_until_they_are_stopped(tmp_path: Path) -> None:
     posts: list[str] = []
 
     async def take(request: web.Request) -> web.Response:
@@ -36,7 +35,7 @@ async def test_all_of_them_serve_until_they_are_stopped(tmp_path: Path, wait_unt
             ogmen=OgmenSimulator(webhook_url=f"{server}/alerts/{{device_id}}", alert_seconds=0.5),
         )
         running = asyncio.create_task(run_simulators(VENDORS, settings, stop, endpoints.update, begin))
-        await wait_until(lambda: endpoints)
+        await eventually(lambda: endpoints)
         assert sorted(endpoints) == [
             *("karcher.rest_url", "karcher.token_url", "karcher.ws_url"),
             *("ogmen.rest_url", "ogmen.ws_url", "wayscloud.mqtt", "wayscloud.rest_url"),
@@ -44,7 +43,7 @@ async def test_all_of_them_serve_until_they_are_stopped(tmp_path: Path, wait_unt
         await asyncio.sleep(0.3)
         assert not posts  # clients wait until somebody listens
         begin.set()
-        await wait_until(lambda: "/v1/telemetry" in posts and any(path.startswith("/alerts/") for path in posts))
+        await eventually(lambda: "/v1/telemetry" in posts and any(path.startswith("/alerts/") for path in posts))
         stop.set()
         await asyncio.wait_for(running, 10)
     truth = [json.loads(line) for line in (tmp_path / "truth.jsonl").read_text().splitlines()]
@@ -54,11 +53,11 @@ async def test_all_of_them_serve_until_they_are_stopped(tmp_path: Path, wait_unt
             await session.get(endpoints["karcher.rest_url"])
 
 
-async def test_stopping_before_the_clients_began(wait_until: Callable[..., Any]) -> None:
+async def test_stopping_before_the_clients_began() -> None:
     stop, begin = asyncio.Event(), asyncio.Event()
     endpoints: dict[str, str] = {}
     running = asyncio.create_task(run_simulators(["karcher"], SimulatorSettings(), stop, endpoints.update, begin))
-    await wait_until(lambda: endpoints)
+    await eventually(lambda: endpoints)
     stop.set()
     await asyncio.wait_for(running, 5)
 

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,8 @@ from simulators.faults import FaultSettings
 from simulators.net import serve
 from simulators.settings import SimulatorSettings, WaysCloudSimulator
 from simulators.wayscloud import SensorFleet, WaysCloud, run_mqtt_broker
-from tests.simulators.conftest import Clock, Truth
+from tests.simulators.clock import Clock, Truth
+from tests.support.waiting import eventually
 
 
 @contextmanager
@@ -66,13 +67,13 @@ def settings(port: int = 1883, faults: FaultSettings | None = None, **wayscloud:
     return SimulatorSettings(faults=faults or FaultSettings.none(), wayscloud=WaysCloudSimulator(**given))
 
 
-async def test_sensors_publish_in_three_styles(clock: Clock, truth: Truth, wait_until: Callable[..., Any]) -> None:
+async def test_sensors_publish_in_three_styles(clock: Clock, truth: Truth) -> None:
     async with run_mqtt_broker() as port:
         fleet = SensorFleet(settings(port), clock, truth.append)
         with subscriber(port) as (messages, results):
-            await wait_until(lambda: "subscribed" in results)
+            await eventually(lambda: "subscribed" in results)
             async with fleet.publishing():
-                await wait_until(lambda: len(messages) > 100)
+                await eventually(lambda: len(messages) > 100)
     assert {message.qos for message in messages} == {1} and not any(message.retain for message in messages)
     payloads: dict[tuple[str, str], bytes] = {}
     for message in messages:
@@ -89,14 +90,14 @@ async def test_sensors_publish_in_three_styles(clock: Clock, truth: Truth, wait_
     }
 
 
-async def test_planted_faults_are_what_arrives(clock: Clock, truth: Truth, wait_until: Callable[..., Any]) -> None:
+async def test_planted_faults_are_what_arrives(clock: Clock, truth: Truth) -> None:
     planted = FaultSettings(start_after=0.3, spacing=0.1, crossing_seconds=1)
     async with run_mqtt_broker() as port:
         fleet = SensorFleet(settings(port, planted, devices=6, client_per_device=True), clock, truth.append)
         with subscriber(port) as (messages, results):
-            await wait_until(lambda: "subscribed" in results)
+            await eventually(lambda: "subscribed" in results)
             async with fleet.publishing():
-                await wait_until(lambda: len(truth) == 16)
+                await eventually(lambda: len(truth) == 16)
                 await asyncio.sleep(2.5)  # the sensor whose connection was cut comes back
     kinds = Counter(line["kind"] for line in truth)
     assert kinds == {"crossing": 4, "malformed": 6, "duplicate": 3, "late": 2, "disconnect": 1}
@@ -129,42 +130,40 @@ def shows_beyond(messages: list[mqtt.MQTTMessage]) -> set[str]:
     return beyond
 
 
-async def test_the_broker_keeps_messages_for_an_absent_client(
-    clock: Clock, truth: Truth, wait_until: Callable[..., Any]
-) -> None:
+async def test_the_broker_keeps_messages_for_an_absent_client(clock: Clock, truth: Truth) -> None:
     async with run_mqtt_broker() as port:
         with subscriber(port) as (_, results):
-            await wait_until(lambda: "subscribed" in results)
+            await eventually(lambda: "subscribed" in results)
         async with SensorFleet(settings(port), clock, truth.append).publishing():
             await asyncio.sleep(0.5)
         with subscriber(port) as (missed, _):
-            await wait_until(lambda: len(missed) > 5)
+            await eventually(lambda: len(missed) > 5)
             assert not any(message.retain for message in missed)
 
 
-async def test_the_broker_keeps_messages_until_they_are_acknowledged(wait_until: Callable[..., Any]) -> None:
+async def test_the_broker_keeps_messages_until_they_are_acknowledged() -> None:
     async with run_mqtt_broker() as port:
         with subscriber(port, manual_ack=True) as (held, results):
-            await wait_until(lambda: "subscribed" in results)
+            await eventually(lambda: "subscribed" in results)
             with publisher(port) as client:
                 for number in range(20):
                     client.publish("devices/a/sensors/count", str(number), qos=1)
-                await wait_until(lambda: len(held) == 20)
+                await eventually(lambda: len(held) == 20)
                 await asyncio.sleep(6)  # longer than stock amqtt waits for an acknowledgement
         with subscriber(port) as (again, _):
-            await wait_until(lambda: len(again) == 20)
+            await eventually(lambda: len(again) == 20)
         assert [message.payload for message in again] == [message.payload for message in held]
         assert all(message.dup and not message.retain for message in again)
         for _ in range(5):  # an acknowledgement may have been on its way when the connection ended
             with subscriber(port) as (rest, results):
-                await wait_until(lambda: "subscribed" in results)
+                await eventually(lambda: "subscribed" in results)
                 await asyncio.sleep(0.5)
             if not rest:
                 break
         assert not rest, "what was acknowledged comes again and again"
 
 
-async def test_sensors_wait_until_they_are_heard(clock: Clock, truth: Truth, wait_until: Callable[..., Any]) -> None:
+async def test_sensors_wait_until_they_are_heard(clock: Clock, truth: Truth) -> None:
     heard = asyncio.Event()
     at_once = FaultSettings.none().model_copy(update={"duplicates": 1, "start_after": 0})
     async with run_mqtt_broker(subscribed=heard) as port:
@@ -173,16 +172,16 @@ async def test_sensors_wait_until_they_are_heard(clock: Clock, truth: Truth, wai
             await asyncio.sleep(0.5)
             assert not truth and not heard.is_set()
             with subscriber(port) as (messages, _):
-                await wait_until(lambda: truth and messages)
+                await eventually(lambda: truth and messages)
 
 
-async def test_the_broker_wants_the_password_it_was_given(wait_until: Callable[..., Any]) -> None:
+async def test_the_broker_wants_the_password_it_was_given() -> None:
     async with run_mqtt_broker(username="sensors", password="secret") as port:
         with subscriber(port, ("sensors", "wrong")) as (_, results):
-            await wait_until(lambda: results)
+            await eventually(lambda: results)
         assert results[0] != "Success"
         with subscriber(port, ("sensors", "secret")) as (_, results):
-            await wait_until(lambda: results)
+            await eventually(lambda: results)
         assert results[0] == "Success"
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from sinks.settings import DeltaSettings
-from tests.sinks.harness import ROOT
+from tests.support.paths import ROOT
 
 SERVERS = {"s3": "FLEETLAKE_S3_SERVER", "azure": "FLEETLAKE_AZURE_SERVER", "gcs": "FLEETLAKE_GCS_SERVER"}
 """Environment variables that hold each server's command; `make stores-test` sets them."""

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from schemas import records, wire
 from sinks.delta.rows import dead_letters, sorted_rows, to_rows
 from sinks.delta.tables import ALARM_EVENTS, DEAD_LETTERS, DEVICES, EVENTS, READINGS, TABLES, Table
-from tests.sinks.harness import DEVICE, NOON, Record, alarm_event, dead_letter, device, event_set, observation
+from tests.support.records import DEVICE, record_of
+from tests.support.samples import NOON, alarm_event, dead_letter, device, event_set, observation
 
 NAIVE = NOON.replace(tzinfo=None)
 
@@ -37,7 +38,7 @@ observations = st.builds(
 
 
 def only(table: Table, value: Any) -> dict[str, Any]:
-    rows = to_rows(table, [Record(wire.encode(value))])
+    rows = to_rows(table, [record_of(wire.encode(value))])
     assert rows.poison == []
     [row] = rows.table.to_pylist()
     assert list(row) == table.schema.names
@@ -46,7 +47,7 @@ def only(table: Table, value: Any) -> dict[str, Any]:
 
 @given(st.lists(observations, max_size=5))
 def test_every_reading_becomes_one_row_with_its_exact_value(made: list[wire.Observation]) -> None:
-    rows = to_rows(READINGS, [Record(wire.encode(one), offset=i) for i, one in enumerate(made)])
+    rows = to_rows(READINGS, [record_of(wire.encode(one), offset=i) for i, one in enumerate(made)])
     wanted = [
         (
             r.metric,
@@ -71,13 +72,13 @@ def test_every_reading_becomes_one_row_with_its_exact_value(made: list[wire.Obse
 def test_records_written_by_the_documented_models_are_read_alike() -> None:
     hot = observation(7)
     documented = records.Observation.model_validate_json(wire.encode(hot))
-    same = Record(documented.model_dump_json(exclude_none=True).encode())
-    assert to_rows(READINGS, [same]).table.equals(to_rows(READINGS, [Record(wire.encode(hot))]).table)
+    same = record_of(documented.model_dump_json(exclude_none=True).encode())
+    assert to_rows(READINGS, [same]).table.equals(to_rows(READINGS, [record_of(wire.encode(hot))]).table)
 
 
 def test_rows_are_sorted_so_that_one_devices_metric_lies_together() -> None:
     made = [observation(n, device=f"ogmen:{n % 3}") for n in range(9)]
-    rows = to_rows(READINGS, [Record(wire.encode(one)) for one in made]).table.to_pylist()
+    rows = to_rows(READINGS, [record_of(wire.encode(one)) for one in made]).table.to_pylist()
     order = [(row["vendor"], row["device_id"], row["metric"], row["observed_at"]) for row in rows]
     assert order == sorted(order)
 
@@ -101,7 +102,7 @@ def test_a_devices_fields_and_its_tombstone() -> None:
     assert (row["name"], row["registered"], row["deleted"]) == ("Robot 5", True, False)
     assert json.loads(row["attributes"]) == {"site": "Winnenden"}
 
-    [gone] = to_rows(DEVICES, [Record(None)]).table.to_pylist()
+    [gone] = to_rows(DEVICES, [record_of(None)]).table.to_pylist()
     assert (gone["device_id"], gone["vendor"], gone["registered"], gone["deleted"]) == (DEVICE, "karcher", False, True)
 
 
@@ -129,8 +130,8 @@ def test_a_dead_letters_fields(with_origin: bool) -> None:
     ],
 )
 def test_a_record_that_cannot_be_read_costs_only_itself(bad: bytes | None) -> None:
-    good = [Record(wire.encode(observation(n)), offset=n) for n in range(10)]
-    poison = Record(bad, offset=10)
+    good = [record_of(wire.encode(observation(n)), offset=n) for n in range(10)]
+    poison = record_of(bad, offset=10)
     rows = to_rows(READINGS, [*good[:7], poison, *good[7:]])
     assert rows.table.num_rows == 20
     assert [record for record, _ in rows.poison] == [poison]

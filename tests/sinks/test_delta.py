@@ -27,24 +27,12 @@ from sinks.delta.sink import Lake, run_delta_sink
 from sinks.delta.tables import TABLES
 from sinks.delta.topic_ids import topic_ids
 from sinks.settings import DeltaSettings
-from tests.conftest import MakeTopics
-from tests.sinks.harness import (
-    DEVICE,
-    PARTITIONS,
-    Record,
-    Sinks,
-    alarm_event,
-    count,
-    dead_letter,
-    device,
-    event_set,
-    observation,
-    own_topics,
-    produce,
-    rows,
-    tables_of,
-    until,
-)
+from tests.support.kafka import MakeTopics
+from tests.support.lake import count, rows
+from tests.support.records import DEVICE, record_of
+from tests.support.samples import alarm_event, dead_letter, device, event_set, observation
+from tests.support.sinks import PARTITIONS, Sinks, own_topics, produce, tables_of
+from tests.support.waiting import eventually
 
 QUICK = DeltaSettings(flush_seconds=0.2)
 
@@ -133,7 +121,7 @@ async def test_kills_and_rebalances_lose_and_double_nothing(
                 victim.kill()
                 running.append(sinks.start())
         want = 2 * PARTITIONS * per_partition
-        await until(lambda: count(sinks.data, "readings") >= want, 40)
+        await eventually(lambda: count(sinks.data, "readings") >= want, 40)
         for process in running:
             process.send_signal(signal.SIGTERM)
         for process in running:
@@ -144,7 +132,7 @@ async def test_kills_and_rebalances_lose_and_double_nothing(
 
 async def _more_rows(data: Path) -> None:
     before = count(data, "readings")
-    await until(lambda: count(data, "readings") != before)
+    await eventually(lambda: count(data, "readings") != before)
 
 
 async def test_a_zombie_that_wakes_with_a_full_buffer_writes_nothing_twice(
@@ -154,19 +142,20 @@ async def test_a_zombie_that_wakes_with_a_full_buffer_writes_nothing_twice(
     with Sinks(kafka, topics, tmp_path / "data", {"flush_seconds": 2.5}) as sinks:
         zombie = sinks.start()
         await produce(kafka, topics[READINGS], numbered(0, 10, 0))
-        await until(lambda: count(sinks.data, "readings") == 20)  # it has its share now, and writes 2.5 s after it read
+        # it has its share now, and writes 2.5 s after it read
+        await eventually(lambda: count(sinks.data, "readings") == 20)
         for partition in range(PARTITIONS):
             await produce(kafka, topics[READINGS], numbered(10 if partition == 0 else 0, 100, partition), partition)
         await asyncio.sleep(1.5)
         zombie.send_signal(signal.SIGSTOP)
         assert count(sinks.data, "readings") == 20
         heir = sinks.start(flush_seconds=0.1)
-        await until(lambda: count(sinks.data, "readings") == 2 * PARTITIONS * 100)
+        await eventually(lambda: count(sinks.data, "readings") == 2 * PARTITIONS * 100)
         zombie.send_signal(signal.SIGCONT)
-        await until(lambda: "reading again from what is stored" in sinks.log(zombie))
+        await eventually(lambda: "reading again from what is stored" in sinks.log(zombie))
         for partition in range(PARTITIONS):
             await produce(kafka, topics[READINGS], numbered(100, 200, partition), partition)
-        await until(lambda: count(sinks.data, "readings") >= 2 * PARTITIONS * 200)
+        await eventually(lambda: count(sinks.data, "readings") >= 2 * PARTITIONS * 200)
         for process in (zombie, heir):
             process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(process.wait, 20) == 0, sinks.log(process)
@@ -215,7 +204,7 @@ async def test_a_stored_offset_past_the_logs_end_stops_the_sink(
     options = KafkaSettings(bootstrap_servers=kafka)
     ahead = Lake(tmp_path, QUICK, await topic_ids(options, [table.topic for table in tables]), tables)
     ahead.open()
-    ahead.write(topics[READINGS], [Slice(0, 10, 5000, [Record(wire.encode(observation(4999)), offset=4999)])])
+    ahead.write(topics[READINGS], [Slice(0, 10, 5000, [record_of(wire.encode(observation(4999)), offset=4999)])])
 
     with pytest.raises(SinkError, match="but offset 5000 is stored as the next to write"):
         await asyncio.wait_for(run_until(kafka, topics, tmp_path, lambda: False), 20)
@@ -250,13 +239,13 @@ async def test_records_that_expire_under_a_running_sink_are_told_and_passed(
     with Sinks(kafka, topics, tmp_path / "data", session_seconds=30) as sinks:
         process = sinks.start()
         await produce(kafka, topics[READINGS], numbered(0, 10, 0))
-        await until(lambda: count(sinks.data, "readings") == 20)
+        await eventually(lambda: count(sinks.data, "readings") == 20)
         process.send_signal(signal.SIGSTOP)
         await asyncio.sleep(0.5)  # its fetch that waits at the broker comes back empty
         await produce(kafka, topics[READINGS], numbered(11, 51, 0))
         await _expire(kafka, topics[READINGS], 31)
         process.send_signal(signal.SIGCONT)
-        await until(lambda: count(sinks.data, "readings") == 60)
+        await eventually(lambda: count(sinks.data, "readings") == 60)
         assert "records expired in Kafka" in sinks.log(process)
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 20) == 0, sinks.log(process)
@@ -287,7 +276,7 @@ def lake(data: Path) -> Lake:
 
 def batch(first: int, last: int, stored: int | None, poison: int | None = None) -> Slice:
     records = [
-        Record(b"?" if n == poison else wire.encode(observation(n)), offset=n, topic=READINGS)
+        record_of(b"?" if n == poison else wire.encode(observation(n)), offset=n, topic=READINGS)
         for n in range(first, last)
     ]
     return Slice(0, stored, last, list(records))
@@ -347,7 +336,7 @@ def test_partitions_of_one_topic_are_written_side_by_side(tmp_path: Path) -> Non
 
 def test_records_that_make_no_rows_move_the_offset_all_the_same(tmp_path: Path) -> None:
     writer = lake(tmp_path)
-    writer.write(READINGS, [Slice(0, None, 1, [Record(b"?", offset=0)])])
+    writer.write(READINGS, [Slice(0, None, 1, [record_of(b"?", offset=0)])])
     assert writer.stored(READINGS, [0]) == {0: 1}
 
 

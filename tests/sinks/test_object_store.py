@@ -23,8 +23,9 @@ from sinks.delta.sink import Lake
 from sinks.delta.tables import TABLES
 from sinks.duckdb.sink import Published
 from sinks.settings import DeltaSettings, DuckdbSettings
-from tests.sinks.harness import DEVICE, Record, observation
 from tests.sinks.stores import SERVERS, running
+from tests.support.records import DEVICE, record_of
+from tests.support.samples import observation
 
 pytestmark = pytest.mark.stores
 
@@ -45,7 +46,7 @@ def lake(settings: DeltaSettings) -> Lake:
 
 
 def batch(first: int, last: int, stored: int | None, partition: int = 0) -> Slice:
-    records = [Record(wire.encode(observation(n, partition)), offset=n) for n in range(first, last)]
+    records = [record_of(wire.encode(observation(n, partition)), offset=n) for n in range(first, last)]
     return Slice(partition, stored, last, list(records))
 
 

@@ -31,18 +31,11 @@ from sinks.duckdb.sink import Published, run_duckdb_sink
 from sinks.duckdb.sql import CREATE, PUBLISHED, UNKNOWN_COLUMN, VIEW_OF, apply
 from sinks.duckdb.views import MACROS, VIEWS
 from sinks.settings import DeltaSettings, DuckdbSettings
-from tests.sinks.harness import (
-    DEVICE,
-    NOON,
-    ROOT,
-    alarm_event,
-    dead_letter,
-    device,
-    event_set,
-    observation,
-    until,
-)
-from tests.sinks.writing import Writing, ask
+from tests.support.lake import Writing, ask
+from tests.support.paths import ROOT
+from tests.support.records import DEVICE
+from tests.support.samples import NOON, alarm_event, dead_letter, device, event_set, observation
+from tests.support.waiting import eventually
 
 Publish = Callable[[], None]
 
@@ -363,10 +356,10 @@ def _reader(data: Path) -> subprocess.Popen[bytes]:
 async def test_ten_readers_see_one_whole_state_after_another_while_it_is_published(data: Path) -> None:
     stop = asyncio.Event()
     task = asyncio.create_task(run_duckdb_sink(DuckdbSettings(publish_seconds=0.2), data, stop, Health("duckdb")))
-    await until((data / "fleet.duckdb").exists)
+    await eventually((data / "fleet.duckdb").exists)
     writing = await asyncio.to_thread(Writing, data)
     await asyncio.to_thread(writing.write, READINGS, observation(0))
-    await until(lambda: number_of(data, "readings") == 2)
+    await eventually(lambda: number_of(data, "readings") == 2)
     readers = [_reader(data) for _ in range(10)]
     n = 1
     while any(reader.poll() is None for reader in readers):
@@ -402,20 +395,20 @@ async def test_one_process_publishes_and_another_takes_over_when_it_ends(data: P
     first = _publisher(data)
     stop, health = asyncio.Event(), Health("duckdb")
     try:
-        await until((data / "fleet.duckdb").exists)
+        await eventually((data / "fleet.duckdb").exists)
         second = asyncio.create_task(run_duckdb_sink(DuckdbSettings(publish_seconds=0.2), data, stop, health))
         await asyncio.sleep(0.5)
         assert health.ready_problems()
         assert not second.done()
         writing = await asyncio.to_thread(Writing, data)
         await asyncio.to_thread(writing.write, READINGS, observation(1))
-        await until(lambda: number_of(data, "readings") == 2)
+        await eventually(lambda: number_of(data, "readings") == 2)
     finally:
         first.kill()
         first.wait()
-    await until(lambda: not health.ready_problems())
+    await eventually(lambda: not health.ready_problems())
     await asyncio.to_thread(writing.write, READINGS, observation(2))
-    await until(lambda: number_of(data, "readings") == 4)
+    await eventually(lambda: number_of(data, "readings") == 4)
     stop.set()
     await second
 

@@ -20,8 +20,8 @@ from sinks.duckdb import rollups
 from sinks.duckdb.rollups import ROLLUPS
 from sinks.duckdb.sink import Published
 from sinks.settings import DuckdbSettings
-from tests.sinks.harness import NOON, observation
-from tests.sinks.writing import Writing, ask
+from tests.support.lake import Writing, ask
+from tests.support.samples import NOON, observation
 
 START = datetime(2026, 11, 1)
 RECOUNT = """

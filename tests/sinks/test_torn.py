@@ -17,8 +17,8 @@ from sinks.delta.sink import Lake
 from sinks.delta.tables import TABLES
 from sinks.duckdb.sink import Published
 from sinks.settings import DeltaSettings, DuckdbSettings
-from tests.sinks.harness import observation, rows
-from tests.sinks.writing import Writing, ask
+from tests.support.lake import Writing, ask, rows
+from tests.support.samples import observation
 
 Tear = Callable[[Path], None]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from unittest import mock
 
@@ -22,23 +22,11 @@ from sinks.delta.maintenance import LOG_CLEANUP, clean_log, live_files, merge_fi
 from sinks.delta.sink import Lake
 from sinks.delta.tables import TABLES, raw_tables
 from sinks.settings import DeltaSettings
-from tests.sinks.harness import NOON, Record, count, observation, rows
+from tests.support.lake import count, filled, rows
+from tests.support.records import record_of
+from tests.support.samples import observation
 
-
-def filled(data: Path, commits: int = 20, devices: int = 7, days_ago: int = 0) -> LakeLocation:
-    """A lake of one row a device and reading in each of many small files, all of one day and vendor."""
-    lake = Lake(data, DeltaSettings(sync=False), {table.topic: "1" for table in TABLES})
-    lake.open()
-    for number in range(commits):
-        at = NOON + timedelta(seconds=number)
-        received = datetime.now(UTC) - timedelta(days=days_ago)
-        found = [
-            observation(number, device=f"karcher:{(number + index) % devices}", at=at, received=received)
-            for index in range(devices)
-        ]
-        records = [Record(wire.encode(one), offset=number * devices + i) for i, one in enumerate(found)]
-        lake.write(READINGS, [Slice(0, number * devices or None, (number + 1) * devices, list(records))])
-    return LakeLocation(str(data / "lake"))
+HEADERS = [("ce_id", b"m1"), ("ce_type", b"x")]
 
 
 def everything(data: Path) -> Counter[str]:
@@ -190,9 +178,8 @@ def test_raw_records_are_kept_byte_by_byte(tmp_path: Path) -> None:
     lake.open()
     for vendor in ("karcher", "ogmen"):
         topic = raw_topic(vendor)
-        record = Record(b"\x00\xff not text", key=f"{vendor}:1".encode(), topic=topic, offset=4)
-        object.__setattr__(record, "headers", [("ce_id", b"m1"), ("ce_type", b"x")])
-        lake.write(topic, [Slice(0, None, 5, [record])])  # type: ignore[list-item]
+        record = record_of(b"\x00\xff not text", key=f"{vendor}:1".encode(), topic=topic, offset=4, headers=HEADERS)
+        lake.write(topic, [Slice(0, None, 5, [record])])
         assert lake.stored(topic, [0]) == {0: 5}
     found = {row["vendor"]: row for row in rows(tmp_path, "raw")}
     assert found["karcher"]["value"] == b"\x00\xff not text"
@@ -210,7 +197,7 @@ def test_a_commit_is_on_the_disk_before_the_next(tmp_path: Path, sync: bool) -> 
         made = tmp_path / "lake" / "devices" / "_delta_log"
         assert set(synced) >= {made, made / f"{0:020}.json"} if sync else not synced
         synced.clear()
-        lake.write(READINGS, [Slice(0, None, 1, [Record(wire.encode(observation(1)))])])
+        lake.write(READINGS, [Slice(0, None, 1, [record_of(wire.encode(observation(1)))])])
     table = DeltaTable(tmp_path / "lake" / "readings")
     [file] = [Path(uri.removeprefix("file://")) for uri in table.file_uris()]
     log = tmp_path / "lake" / "readings" / "_delta_log"

@@ -17,21 +17,11 @@ from schemas.topics import ALARMS, DEAD_LETTER, DEVICES, EVENTS, READINGS
 from sinks.delta.audit import Problem
 from sinks.delta.location import LakeLocation
 from sinks.delta.verify import verify
-from tests.conftest import MakeTopics
-from tests.sinks.harness import (
-    PARTITIONS,
-    Sinks,
-    alarm_event,
-    count,
-    dead_letter,
-    device,
-    event_set,
-    observation,
-    own_topics,
-    produce,
-    tables_of,
-    until,
-)
+from tests.support.kafka import MakeTopics
+from tests.support.lake import count
+from tests.support.samples import alarm_event, dead_letter, device, event_set, observation
+from tests.support.sinks import PARTITIONS, Sinks, own_topics, produce, tables_of
+from tests.support.waiting import eventually
 
 
 async def found(kafka: str, topics: dict[str, str], data: Path) -> tuple[int, list[Problem]]:
@@ -56,7 +46,7 @@ async def test_every_kind_of_fault_is_named_and_none_where_there_is_none(
     with Sinks(kafka, topics, tmp_path / "data") as sinks:
         sinks.start()
         want = {"readings": 80, "events": 3, "alarm_events": 2, "devices": 2, "dead_letters": 4}
-        await until(lambda: {name: count(sinks.data, name) for name in want} == want)
+        await eventually(lambda: {name: count(sinks.data, name) for name in want} == want)
     data = tmp_path / "data"
     assert await found(kafka, topics, data) == (42 + 3 + 2 + 2 + 2, [])
 
@@ -96,11 +86,11 @@ async def test_what_was_erased_or_has_expired_is_not_missed(
     await produce(kafka, topics[READINGS], [wire.encode(observation(n, 1)) for n in range(10)], 1)
     with Sinks(kafka, topics, tmp_path / "data") as sinks:
         sinks.start()
-        await until(lambda: count(sinks.data, "readings") == 40)
+        await eventually(lambda: count(sinks.data, "readings") == 40)
         done = await asyncio.to_thread(erase_rows, LakeLocation(str(tmp_path / "data" / "lake")), "karcher:other")
         assert done.rows["readings"] == 20
         await produce(kafka, topics[READINGS], [wire.encode(observation(n, 1)) for n in range(10, 15)], 1)
-        await until(lambda: count(sinks.data, "readings") == 30)  # the sink went on over the change of the table
+        await eventually(lambda: count(sinks.data, "readings") == 30)  # the sink went on over the change of the table
     assert await found(kafka, topics, tmp_path / "data") == (25, [])
     table = DeltaTable(tmp_path / "data" / "lake" / "readings")
     table.delete("origin_partition = 1")
@@ -134,8 +124,8 @@ async def _killed(kafka: str, topics: dict[str, str], data: Path, kills: int, se
             victim.kill()
             victim.wait()
             running.append(sinks.start())
-        await until(lambda: count(data, "readings") >= 2 * PARTITIONS * produced, 60)
-        await until(lambda: count(data, "events") >= produced, 60)
+        await eventually(lambda: count(data, "readings") >= 2 * PARTITIONS * produced, 60)
+        await eventually(lambda: count(data, "events") >= produced, 60)
         for process in running:
             process.kill()
             process.wait()

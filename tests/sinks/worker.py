@@ -13,7 +13,7 @@ from runtime.kafka import KafkaSettings
 from runtime.process import run_stage
 from sinks.delta.sink import run_delta_sink
 from sinks.settings import DeltaSettings
-from tests.sinks.harness import tables_of
+from tests.support.sinks import tables_of
 
 
 def main() -> int:

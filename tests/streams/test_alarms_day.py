@@ -4,132 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid5
-from zlib import crc32
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from typer.testing import CliRunner
 
-from fleetlake.cli.main import app
-from fleetlake.local.broker import EmbeddedKafka
 from fleetlake.ops.replay import Replay
 from runtime.health import Health
-from runtime.kafka import KafkaSettings, declare_topics
+from runtime.kafka import KafkaSettings
 from schemas import wire
 from schemas.derived_ids import NAMESPACE
 from schemas.envelope import Envelope
 from schemas.timestamps import to_micros
-from schemas.topics import ALARM_ACTIONS, ALARMS, CAUSES, CLOCK, VENDORS, raw_topic, topic_specs
+from schemas.topics import ALARM_ACTIONS, ALARMS, CAUSES, CLOCK, VENDORS
 from sinks.delta.diff import Scope, diff
 from sinks.delta.location import LakeLocation
 from sinks.delta.sink import run_delta_sink
 from sinks.settings import DeltaSettings
 from streams.settings import StreamSettings
-from tests.sinks.harness import count, until
-from tests.streams.harness import ROOT, read_all
-from tests.streams.scripted_day import ALLOWANCE, ATTRIBUTES, GROUPS, RULES, Act, Day, Sent, Told, chunks, day_before
-
-RAW = raw_topic("wayscloud")
-PARTITIONS = 2
-SESSION = 3.0
-
-
-@dataclass
-class Fleet:
-    """A Kafka of its own, and stream workers on it as the product runs them."""
-
-    kafka: str
-    folder: Path
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    told_to: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PARTITIONS), -1))
-    started: int = 0
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Settings of the product's commands here."""
-        return {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "FLEETLAKE_KAFKA__BOOTSTRAP_SERVERS": self.kafka,
-            "FLEETLAKE_KAFKA__SESSION_TIMEOUT_SECONDS": str(SESSION),
-            "FLEETLAKE_PIPELINE__DATA": str(self.folder / f"data-{self.started}"),
-            "FLEETLAKE_PIPELINE__HEALTH_PORT": "0",
-            "FLEETLAKE_STREAM__RULES_FILE": str(self.folder / "rules.json"),
-            "FLEETLAKE_STREAM__TICK_SECONDS": "0",  # the script has its own
-            "FLEETLAKE_STREAM__LATE_ALLOWANCE_SECONDS": str(ALLOWANCE),
-            "FLEETLAKE_STREAM__GROUPS": json.dumps(GROUPS),
-            "FLEETLAKE_STREAM__ATTRIBUTES": json.dumps(ATTRIBUTES),
-        }
-
-    async def rules(self, *arguments: str) -> str:
-        """What `fleetlake rules` says."""
-        runner = CliRunner()
-        done = await asyncio.to_thread(runner.invoke, app, ["rules", *arguments], env=self.environment)
-        assert done.exit_code == 0, done.output
-        return done.output
-
-    def start(self, **settings: str) -> subprocess.Popen[bytes]:
-        """One more `fleetlake stream`."""
-        self.started += 1
-        with (self.folder / f"worker-{self.started}.log").open("wb") as log:
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "fleetlake", "stream"],
-                cwd=ROOT,
-                env={**self.environment, **settings},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        self.workers.append(worker)
-        return worker
-
-    def kill(self, worker: subprocess.Popen[bytes]) -> None:
-        worker.send_signal(signal.SIGCONT)
-        worker.kill()
-        worker.wait()
-        self.workers.remove(worker)
-
-    async def stop(self, worker: subprocess.Popen[bytes]) -> None:
-        worker.terminate()
-        await asyncio.to_thread(worker.wait, 30)
-        self.workers.remove(worker)
-
-    def mend(self, wanted: int) -> None:
-        """Start what has ended: a worker that was frozen for too long finds itself fenced, and ends."""
-        self.workers = [worker for worker in self.workers if worker.poll() is None]
-        while len(self.workers) < wanted:
-            self.start()
-
-
-@asynccontextmanager
-async def fleet_on(folder: Path) -> AsyncIterator[Fleet]:
-    folder.mkdir()
-    async with EmbeddedKafka(folder) as broker:
-        fleet = Fleet(broker.bootstrap, folder)
-        settings = KafkaSettings(bootstrap_servers=broker.bootstrap, partitions=PARTITIONS)
-        await declare_topics(settings, topic_specs())
-        (folder / "rules.json").write_text(json.dumps(RULES))
-        try:
-            yield fleet
-        finally:
-            for worker in list(fleet.workers):
-                fleet.kill(worker)
-
-
-def partition_of(device: str) -> int:
-    return crc32(device.encode()) % PARTITIONS
+from tests.streams.fleet import (
+    LIVE,
+    PARTITIONS,
+    RAW,
+    SESSION,
+    Fleet,
+    fleet_on,
+    partition_of,
+    told,
+    until_told,
+    write_sent,
+)
+from tests.streams.scripted_day import ALLOWANCE, ATTRIBUTES, GROUPS, Act, Day, Sent, Told, chunks, day_before
+from tests.support.kafka import read_all
+from tests.support.lake import count
+from tests.support.waiting import eventually
 
 
 async def write_acts(producer: AIOKafkaProducer, acts: list[Act]) -> None:
@@ -146,48 +61,12 @@ async def write_acts(producer: AIOKafkaProducer, acts: list[Act]) -> None:
     await producer.flush()
 
 
-async def write_sent(producer: AIOKafkaProducer, fleet: Fleet, sent: list[Sent]) -> None:
-    deliveries = [
-        await producer.send(
-            RAW,
-            each.envelope.data,
-            key=each.envelope.key,
-            partition=partition_of(each.envelope.device_id),
-            headers=each.envelope.headers(),
-        )
-        for each in sent
-    ]
-    for delivery in deliveries:
-        written = await delivery
-        fleet.told_to[written.partition] = max(written.offset, fleet.told_to[written.partition])
-
-
 async def write_ticks(producer: AIOKafkaProducer, fleet: Fleet, at: datetime) -> None:
     """Say that all received before `at` is in the raw topic; every message of the script gives readings."""
     for partition, offset in fleet.told_to.items():
         for vendor in VENDORS:  # the others have sent nothing
             tick = wire.ClockTick(vendor, at, offset if vendor == "wayscloud" else -1, -1)
             await producer.send_and_wait(CLOCK, wire.encode(tick), partition=partition)
-
-
-async def told(kafka: str) -> list[Told]:
-    found = await read_all(kafka, ALARMS, PARTITIONS)
-    events = [wire.decode_alarm_event(record.value or b"") for records in found.values() for record in records]
-    return sorted(
-        Told(
-            event.alarm.device_id,
-            event.alarm.rule_id,
-            event.alarm.alarm_id,
-            event.sequence,
-            event.event_type,
-            event.created_at,
-            event.alarm.status,
-            event.alarm.occurrence_count,
-            event.actor,
-            event.alarm.flapping,
-        )
-        for event in events
-    )
 
 
 async def until_all_is_told(kafka: str, producer: AIOKafkaProducer, fleet: Fleet, day: Day, seconds: float) -> None:
@@ -300,7 +179,7 @@ async def made_anew(fleet: Fleet) -> None:
     stop = asyncio.Event()
     sink = asyncio.create_task(run_delta_sink(DeltaSettings(flush_seconds=0.3), kafka, live, stop, Health("delta")))
     wanted = len(await told(fleet.kafka))
-    await until(lambda: sink.done() or count(live, "alarm_events") >= wanted, 60)
+    await eventually(lambda: sink.done() or count(live, "alarm_events") >= wanted, 60)
     stop.set()
     await sink
     location = LakeLocation(str(live / "lake"))
@@ -324,11 +203,6 @@ async def made_anew(fleet: Fleet) -> None:
     assert not (fleet.folder / "part" / "lake" / "alarm_events").exists()
 
 
-LIVE = {
-    "FLEETLAKE_STREAM__TICK_SECONDS": "0.3",
-    "FLEETLAKE_STREAM__CLOCK_ALLOWANCE_SECONDS": "0.5",
-    "FLEETLAKE_STREAM__LATE_ALLOWANCE_SECONDS": "0",
-}
 SILENT = {
     "id": "silent",
     "name": "Silent",
@@ -360,15 +234,6 @@ async def lives_on(fleet: Fleet) -> None:
     assert (resolved.alarm_id, resolved.actor) == (triggered.alarm_id, "rule_engine")
     listed = await fleet.rules("list")
     assert "device wayscloud:sensor-live" in listed and "Too hot" not in listed and "cli" in listed
-
-
-async def until_told(fleet: Fleet, device: str, event_type: str, seconds: float = 60) -> Told:
-    async with asyncio.timeout(seconds):
-        while True:
-            for each in await told(fleet.kafka):
-                if each.device == device and each.event_type == event_type:
-                    return each
-            await asyncio.sleep(0.2)
 
 
 @pytest.mark.alarms_day

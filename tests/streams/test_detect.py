@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,10 +16,9 @@ from schemas import records, wire
 from schemas.topics import EVENTS
 from streams.detect.operator import DetectOptions
 from streams.detect.schedules import Maintenance
-from tests.streams.detecting import (
+from tests.support.detecting import (
     DEVICE,
     T0,
-    Consumed,
     Detecting,
     action,
     alert,
@@ -30,6 +30,7 @@ from tests.streams.detecting import (
     tick,
     window,
 )
+from tests.support.records import ConsumedRecord
 
 OFFLINE = {"rule_type": "offline", "config": {"duration_seconds": 300}, "auto_resolve": True, "cooldown_seconds": 0}
 HOT = {
@@ -252,7 +253,7 @@ def test_what_is_no_action_is_left_out() -> None:
     fleet = Detecting(rule(0, -10, "hot", **HOT))
     good = action(0, 10, "acknowledge", "x")
     for bad in (b"rubbish", b"{}", (good.value or b"").replace(b"wayscloud:a", b"nobody:a")):
-        fleet.follow(good._replace(value=bad))
+        fleet.follow(replace(good, value=bad))
     assert fleet.feed(record(0, 0, {"t": 41})) == ["hot:triggered"]
 
 
@@ -283,7 +284,7 @@ def test_a_reading_meets_the_rules_of_its_time() -> None:
 
 def test_a_bad_rule_is_refused_and_stops_nothing() -> None:
     fleet = Detecting(rule(0, -10, "hot", **HOT), rule(1, -9, "bad", rule_type="threshold", config={}))
-    fleet.follow(Consumed("telemetry.rules.v1", 2, b"worse", b"rubbish", millis(-8)))
+    fleet.follow(ConsumedRecord("telemetry.rules.v1", 2, b"worse", b"rubbish", millis(-8)))
     assert [str(refused) for refused in fleet.step.refused] == [
         "rule bad: config: either metric or datapoint_id must be given"
     ]
@@ -293,10 +294,10 @@ def test_a_bad_rule_is_refused_and_stops_nothing() -> None:
 def test_a_rule_names_a_datapoint_of_the_account_by_its_id() -> None:
     """Its definition comes with the rule; the value is in the unit of the datapoint, unless it says another."""
 
-    def told(offset: int, name: str, unit: str, config: dict[str, Any]) -> Consumed:
+    def told(offset: int, name: str, unit: str, config: dict[str, Any]) -> ConsumedRecord:
         facts = {"dp-1": {"name": "temperature", "unit": unit, "type": "number"}}
         given = {**HOT, "config": {"datapoint_id": "dp-1", "operator": "gt", **config}}
-        return rule(offset, -10, name, **given)._replace(headers=[("ce_datapoints", json.dumps(facts).encode())])
+        return replace(rule(offset, -10, name, **given), headers=[("ce_datapoints", json.dumps(facts).encode())])
 
     fleet = Detecting(told(0, "celsius", "°C", {"value": 40}), told(1, "fahrenheit", "°F", {"value": 104}))
     fleet.follow(
@@ -428,7 +429,7 @@ def test_a_window_cancelled_before_it_began_or_of_another_scope_silences_nothing
     assert fleet.feed(record(0, 10, {"t": 41}), record(1, 11, {"t": 39})) == ["hot:triggered", "hot:resolved"]
     fleet.follow(device(1, DEVICE, model="B"))
     assert fleet.feed(record(2, 12, {"t": 41})) == []
-    fleet.follow(Consumed(other.topic, 1, b"w", None), Consumed(other.topic, 2, b"x", b"rubbish"))
+    fleet.follow(ConsumedRecord(other.topic, 1, b"w", None), ConsumedRecord(other.topic, 2, b"x", b"rubbish"))
     assert fleet.feed(record(3, 13, {"t": 41})) == ["hot:triggered"]
 
 
@@ -544,7 +545,7 @@ STEPS = st.lists(
 ALLOWANCE = st.sampled_from([0, 5_000_000])
 
 
-def day(steps: list[Any]) -> list[Consumed]:
+def day(steps: list[Any]) -> list[ConsumedRecord]:
     now, made = 0, []
     for offset, (pause, name, values, lateness) in enumerate(steps):
         now += pause
@@ -552,7 +553,7 @@ def day(steps: list[Any]) -> list[Consumed]:
     return made
 
 
-def seconds_of(found: Consumed) -> float:
+def seconds_of(found: ConsumedRecord) -> float:
     return (wire.decode_observation(found.value or b"").received_at - T0).total_seconds()
 
 

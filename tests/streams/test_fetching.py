@@ -7,8 +7,7 @@ import asyncio
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.engine.fetching import FetchedRecord, keep_prompt, take
-from tests.conftest import MakeTopics
-from tests.streams.harness import produce, producer
+from tests.support.kafka import MakeTopics, produce, producer
 
 
 async def test_a_partition_does_not_wait_for_a_fetch_that_leaves_it_out(kafka: str, make_topics: MakeTopics) -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.streams.detecting import DEVICE, Detecting, action, record, rule, tick
-from tests.streams.test_inhibition import GATEWAY_OFFLINE, fleet, heard, offline
+from tests.streams.partitions import GATEWAY_OFFLINE, fleet, heard, offline
+from tests.support.detecting import DEVICE, Detecting, action, record, rule, tick
 
 FLAPPING = {"count": 3, "seconds": 60, "suppress": True}
 

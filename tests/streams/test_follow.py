@@ -10,7 +10,7 @@ from faust.types import TP
 from schemas.consumed import Record
 from streams.engine.partition_pipeline import Pipeline, PipelineOptions
 from streams.engine.step import Output, SideInput, Step
-from tests.streams.detecting import Consumed
+from tests.support.records import ConsumedRecord
 
 
 class Listening(Step):
@@ -39,11 +39,11 @@ async def test_followed_records_wait_for_the_state_which_they_may_change() -> No
     step = Listening()
     no_kafka = cast(Any, None)
     pipeline = Pipeline(TP("in", 0), step, no_kafka, "group", PipelineOptions(), lambda batch: None, None)
-    pipeline.follow(Consumed("side", 0, None, b""))
+    pipeline.follow(ConsumedRecord("side", 0, None, b""))
     step.restore(b"k", b"v")
     pipeline.read_back("followed")
     assert not pipeline.restored.is_set()
     pipeline.read_back("state")
-    pipeline.follow(Consumed("side", 1, None, b""))
+    pipeline.follow(ConsumedRecord("side", 1, None, b""))
     assert step.given == ["state", "followed 0", "followed 1"]
     assert pipeline.restored.is_set()

@@ -14,129 +14,24 @@ from schemas import wire
 from schemas.inhibition import levels_of
 from schemas.records import AlarmRule
 from schemas.rules import RefusedRule, parse_rule, parse_rules, unknown_causes
-from schemas.topics import ALARM_STATE, ALARMS, CAUSES, READINGS, VENDORS
 from streams.detect.evaluation import MOST_UNJUDGED
 from streams.detect.inhibitors import Causes
-from streams.detect.operator import DetectOptions, DetectStep
 from streams.detect.schedules import NEVER
-from tests.streams.detecting import Consumed, action, at, device, millis, record, rule, tick
-
-WAIT = 5
-GATEWAY, SENSOR, OTHER = "wayscloud:gw", "wayscloud:s1", "wayscloud:s2"
-OPTIONS = DetectOptions(inhibition_wait=WAIT * 1_000_000)
-
-
-def offline(offset: int, name: str, seconds: float, **fields: Any) -> Consumed:
-    config = {"duration_seconds": seconds}
-    common = {"auto_resolve": True, "cooldown_seconds": 0}
-    return rule(offset, 0, name, rule_type="offline", config=config, **{**common, **fields})
-
-
-GATEWAY_OFFLINE = offline(0, "gateway-offline", 60, scope_type="model", scope_model="gateway")
-BY_DEVICE = [{"rule": "gateway-offline", "device": "gateway_id"}]
-SENSOR_OFFLINE = offline(1, "offline", 62, scope_type="model", scope_model="sensor", inhibited_by=BY_DEVICE)
-REGISTRY = (
-    device(0, GATEWAY, model="gateway", attributes={"site_id": 7}),
-    device(1, SENSOR, model="sensor", attributes={"gateway_id": "gw", "site_id": "7"}),
-    device(2, OTHER, model="sensor", attributes={"gateway_id": "other", "site_id": "8"}),
+from tests.streams.partitions import (
+    BY_DEVICE,
+    GATEWAY,
+    GATEWAY_OFFLINE,
+    OTHER,
+    REGISTRY,
+    SENSOR,
+    SENSOR_OFFLINE,
+    Partitions,
+    fleet,
+    heard,
+    offline,
 )
-
-
-class Partitions:
-    """Detect steps of several partitions, each with its device; what they tell of causes reaches all, when it does."""
-
-    def __init__(self, of: dict[str, int], *followed: Consumed) -> None:
-        self.of = of
-        self.followed = followed
-        self.numbers = sorted(set(of.values()))
-        self.states: dict[int, dict[bytes, bytes]] = {number: {} for number in self.numbers}
-        self.log: list[Consumed] = []
-        self.read: dict[int, int] = dict.fromkeys(self.numbers, 0)
-        self.acts: list[Consumed] = []
-        self.now = 0.0
-        self.seen: dict[int, int] = dict.fromkeys(self.numbers, -1)
-        self.events: list[wire.AlarmEvent] = []
-        self.steps = {number: self._new(number) for number in self.numbers}
-
-    def _new(self, number: int) -> DetectStep:
-        step = DetectStep(READINGS, number, OPTIONS)
-        step.assign_side_inputs({CAUSES: set(self.numbers)})
-        for key, value in self.states[number].items():
-            step.restore(key, value)
-        for each in (*self.followed, *(act for act in self.acts if self.of[act.key.decode()] == number)):
-            step.process_side_input(each)
-        return step
-
-    def restart(self, number: int) -> None:
-        """As after a kill: committed state, and the causes told so far from the beginning."""
-        self.steps[number] = self._new(number)
-        for each in self.log:
-            self.steps[number].process_side_input(each)
-        self.read[number] = len(self.log)
-
-    def feed(self, *records: Consumed) -> None:
-        for each in records:
-            number = self.of[(each.key or b"").decode()]
-            if each.topic == READINGS:
-                self.seen[number] = each.offset
-                self._run(number, each)
-            else:
-                self.acts.append(each)
-                self.steps[number].process_side_input(each)
-                self._run(number)
-
-    def tick(self, number: int, seconds: float) -> None:
-        for vendor in VENDORS:
-            self.steps[number].process_side_input(
-                tick(seconds, self.seen[number] if vendor == "wayscloud" else -1, vendor)
-            )
-        self._run(number)
-
-    def hear(self, number: int, count: int | None = None) -> None:
-        """Let a partition read what others told of causes."""
-        end = len(self.log) if count is None else min(len(self.log), self.read[number] + count)
-        for each in self.log[self.read[number] : end]:
-            self.steps[number].process_side_input(each)
-        self.read[number] = end
-        self._run(number)
-
-    def pass_to(self, seconds: float) -> None:
-        """Time passes for all, and everything is heard."""
-        for number in self.numbers:
-            self.tick(number, seconds)
-        while any(self.read[number] < len(self.log) for number in self.numbers):
-            for number in self.numbers:
-                self.hear(number)
-
-    def _run(self, number: int, *records: Consumed) -> None:
-        for output in self.steps[number].process(records, round(self.now * 1e6)):
-            assert output.key is not None
-            if output.topic == ALARM_STATE:
-                self.states[number][output.key] = output.value or b""
-            elif output.topic == CAUSES:
-                self.log.append(Consumed(CAUSES, len(self.log), output.key, output.value, 0, number))
-            elif output.topic == ALARMS:
-                self.events.append(wire.decode_alarm_event(output.value or b""))
-        self.states[number] = {key: value for key, value in self.states[number].items() if value}
-
-    @property
-    def told(self) -> list[tuple[str, str, str, float]]:
-        return [
-            (e.alarm.device_id, e.alarm.rule_id, e.event_type, (e.created_at - at(0)).total_seconds())
-            for e in self.events
-        ]
-
-    def of_device(self, name: str) -> list[tuple[str, float]]:
-        return [(kind, seconds) for device, _, kind, seconds in self.told if device == name]
-
-
-def fleet(*followed: Consumed) -> Partitions:
-    rules = followed or (GATEWAY_OFFLINE, SENSOR_OFFLINE)
-    return Partitions({GATEWAY: 0, SENSOR: 1, OTHER: 1}, *REGISTRY, *rules)
-
-
-def heard(offset: int, seconds: float, name: str, **values: Any) -> Consumed:
-    return record(offset, seconds, values or {"t": 1.0}, name)
+from tests.support.detecting import action, device, millis, rule
+from tests.support.records import ConsumedRecord
 
 
 def test_a_gateway_that_is_offline_hides_that_its_devices_are() -> None:
@@ -277,7 +172,7 @@ def test_a_rule_that_goes_takes_what_waits_with_it() -> None:
     found = fleet()
     found.feed(heard(0, 0, OTHER))
     found.tick(1, 63)
-    gone = Consumed(found.followed[-1].topic, 9, b"offline", None, millis(80))
+    gone = ConsumedRecord(found.followed[-1].topic, 9, b"offline", None, millis(80))
     found.followed = (*found.followed, gone)
     found.steps[1].process_side_input(gone)
     found.pass_to(100)
@@ -377,7 +272,7 @@ _STEPS = st.lists(
 )
 
 
-def _rules() -> Sequence[Consumed]:
+def _rules() -> Sequence[ConsumedRecord]:
     hot = {"rule_type": "threshold", "config": {"metric": "t", "operator": "gt", "value": 40}, "auto_resolve": True}
     quiet = {"auto_resolve": True, "cooldown_seconds": 30}
     return (

@@ -15,8 +15,8 @@ from fleetlake.cli.main import app
 from schemas import wire
 from schemas.envelope import Envelope
 from schemas.topics import DEVICES
+from tests.streams.fleet import LIVE, Fleet, fleet_on, partition_of, told, until_told, write_sent
 from tests.streams.scripted_day import Sent
-from tests.streams.test_alarms_day import LIVE, Fleet, fleet_on, partition_of, told, until_told, write_sent
 
 GATEWAY = "wayscloud:gw"
 ELSEWHERE = [name for name in (f"wayscloud:s{n}" for n in range(20)) if partition_of(name) != partition_of(GATEWAY)]

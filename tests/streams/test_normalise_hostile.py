@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from schemas import wire
 from schemas.envelope import Envelope
 from streams.normalise import Options, normalise
-from tests.streams.recordings import RECORDINGS, envelope_of
-from tests.streams.test_normalise_recordings import assert_contract
+from tests.support.recordings import RECORDINGS, assert_contract, envelope_of
 
 ORIGIN = wire.Origin("telemetry.raw.karcher.v1", 0, 0)
 KEYS = st.sampled_from(

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from schemas import records, wire
-from schemas.metrics import CATALOGUE
 from schemas.topics import VENDORS
-from streams.normalise import MODULES, Normalised, Options
-from tests.streams.recordings import FOLDER, RECORDINGS, as_json, golden_of, run
+from streams.normalise import MODULES, Options
+from tests.support.recordings import FOLDER, RECORDINGS, as_json, assert_contract, golden_of, run
 
 
 def name_of(path: Path) -> str:
@@ -29,27 +27,6 @@ def test_records_keep_the_contract(path: Path) -> None:
     assert_contract(result)
     if json.loads(path.read_text())["documented"]:
         assert result.dead_letter is None
-
-
-def assert_contract(result: Normalised) -> None:
-    if result.observation is not None:
-        records.Observation.model_validate_json(wire.encode(result.observation))
-        for reading in result.observation.readings:
-            assert_catalogued(reading)
-    if result.events is not None:
-        records.EventSet.model_validate_json(wire.encode(result.events))
-    if result.dead_letter is not None:
-        records.DeadLetter.model_validate_json(wire.encode(result.dead_letter))
-
-
-def assert_catalogued(reading: wire.Reading) -> None:
-    """A reading's kind and unit are those of its metric, or it bears its vendor's name."""
-    if reading.metric.partition(".")[0] in VENDORS:
-        assert (reading.unit == "1") is (reading.value_number is not None)
-        return
-    metric = CATALOGUE[reading.metric]
-    assert getattr(reading, f"value_{metric.kind}") is not None
-    assert reading.unit == metric.unit
 
 
 def test_every_vendor_has_a_normaliser_and_recordings_good_and_hostile() -> None:

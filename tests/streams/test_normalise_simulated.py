@@ -13,7 +13,7 @@ from simulators.karcher import payloads as karcher
 from simulators.ogmen import payloads as ogmen
 from simulators.wayscloud import payloads as wayscloud
 from streams.normalise import Normalised, Options, normalise
-from tests.streams.test_normalise_recordings import assert_contract
+from tests.support.recordings import assert_contract
 
 NOW = 1_773_645_666.0
 

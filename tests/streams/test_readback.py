@@ -16,7 +16,7 @@ from schemas.envelope import Envelope, ReadBack
 from schemas.timestamps import format_iso, to_micros
 from schemas.topics import READINGS, raw_topic
 from streams.normalise.operator import NormaliseStep
-from tests.streams.test_steps import normalise_step, of, raw
+from tests.support.normalising import normalise_step, of, raw
 
 TOPIC = raw_topic("wayscloud")
 T0 = datetime(2026, 3, 16, tzinfo=UTC)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,31 +26,13 @@ from schemas.topics import (
 from streams.detect.operator import DetectOptions, DetectStep
 from streams.detect.rules import DEFAULT_RULES, RuleSet, load_rules
 from streams.engine.step import MAX_RECORD_BYTES, Output, record_bytes
-from streams.normalise import Options
 from streams.normalise import operator as steps
-from streams.normalise.operator import NormaliseStep, SeenIds
+from streams.normalise.operator import SeenIds
+from tests.support.normalising import RAW, normalise_step, of, raw, restarted
+from tests.support.records import ConsumedRecord
 
 T0 = datetime(2026, 3, 16, tzinfo=UTC)
-RAW = raw_topic("karcher")
 DEVICE = "karcher:1.454-500.0/002005"
-
-
-@dataclass(frozen=True)
-class Consumed:
-    """A record as a consumer gives it."""
-
-    topic: str
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]] = ()
-    partition: int = 0
-    timestamp: int = 1773645667000
-    extra: dict[str, Any] = field(default_factory=dict)
-
-
-def raw(envelope: Envelope, offset: int, topic: str = RAW) -> Consumed:
-    return Consumed(topic, offset, envelope.key, envelope.data, envelope.headers())
 
 
 def location(seconds: float, x: int = 1000, received: float | None = None, **fields: Any) -> Envelope:
@@ -68,22 +49,6 @@ def mqtt(payload: bytes, seconds: float, dup: bool = False, name: str | None = N
     attributes = {"mqtttopic": "devices/s/sensors/door_open", "mqttdup": "1" if dup else "0"}
     unique = name or message_id([payload, str(seconds), str(dup)])
     return Envelope(unique, "wayscloud.publish", "t", "wayscloud:s", at, payload, attributes=attributes)
-
-
-def normalise_step(topic: str = RAW, **bounds: Any) -> NormaliseStep:
-    return NormaliseStep(topic, Options(), **bounds)
-
-
-def of(outputs: Sequence[Output], topic: str) -> list[Output]:
-    return [output for output in outputs if output.topic == topic]
-
-
-def restarted(step: NormaliseStep, outputs: Sequence[Output]) -> NormaliseStep:
-    """A new instance that knows what `outputs` wrote to the state topic."""
-    fresh = normalise_step(step._state_key.decode())
-    for output in of(outputs, NORMALISE_STATE):
-        fresh.restore(output.key, output.value)
-    return fresh
 
 
 # -- normalise
@@ -143,7 +108,7 @@ def test_windows_end_after_ten_minutes_and_a_day() -> None:
 def test_a_changed_entry_is_a_new_version_and_the_same_one_told_twice_is_not() -> None:
     step = normalise_step(raw_topic("ogmen"))
 
-    def entry(name: str, resolved: bool) -> Consumed:
+    def entry(name: str, resolved: bool) -> ConsumedRecord:
         body = json.dumps({"log_id": 1, "recorded_at": "2026-03-16T00:00:00Z", "resolved": resolved}).encode()
         return raw(Envelope(name, "ogmen.activity.log", "t", "ogmen:1", T0, body), 0, raw_topic("ogmen"))
 
@@ -198,7 +163,7 @@ def test_another_steps_state_is_not_ours() -> None:
 
 
 def test_an_unreadable_envelope_is_a_dead_letter() -> None:
-    record = Consumed(RAW, 3, b"k", b"x", [("ce_id", b"\xff")])
+    record = ConsumedRecord(RAW, 3, b"k", b"x", headers=[("ce_id", b"\xff")])
     (made,) = of(normalise_step().process([record], 0), DEAD_LETTER)
     letter = records.DeadLetter.model_validate_json(made.value or b"")
     assert (letter.problems[0].reason, letter.vendor, letter.origin and letter.origin.offset) == (
@@ -207,7 +172,7 @@ def test_an_unreadable_envelope_is_a_dead_letter() -> None:
         3,
     )
     for headers in ([], [("ce_id", None)], [("ce_id", b"1"), ("ce_type", b"t")]):
-        broken = Consumed(RAW, 3, None, None, headers)
+        broken = ConsumedRecord(RAW, 3, None, None, headers=headers)
         assert len(of(normalise_step().process([broken], 0), DEAD_LETTER)) == 1
 
 
@@ -284,11 +249,11 @@ def test_batching_changes_nothing(messages: list[tuple[int, bool]], data: st.Dat
 RULES, _ = load_rules(DEFAULT_RULES)
 
 
-def observed(seconds: float, value: float, offset: int, device: str = DEVICE, **fields: Any) -> Consumed:
+def observed(seconds: float, value: float, offset: int, device: str = DEVICE, **fields: Any) -> ConsumedRecord:
     at = T0 + timedelta(seconds=seconds)
     reading = wire.Reading("battery.level", at, value_number=value, unit="%", **fields)
     made = wire.Observation("id", device, device.partition(":")[0], at, wire.Origin(RAW, 0, offset), [reading])
-    return Consumed(READINGS, offset, device.encode(), wire.encode(made))
+    return ConsumedRecord(READINGS, offset, device.encode(), wire.encode(made))
 
 
 def detect_step(topic: str = READINGS, rules: RuleSet = RULES) -> DetectStep:
@@ -338,7 +303,7 @@ def test_open_alarms_are_known_after_a_restart_and_forgotten_with_their_state() 
 
 
 def test_without_rules_readings_are_not_even_read() -> None:
-    assert detect_step(rules=RuleSet([])).process([Consumed(READINGS, 0, b"k", b"rubbish")], 0) == []
+    assert detect_step(rules=RuleSet([])).process([ConsumedRecord(READINGS, 0, b"k", b"rubbish")], 0) == []
 
 
 @pytest.mark.parametrize(
@@ -353,7 +318,7 @@ def test_without_rules_readings_are_not_even_read() -> None:
     ],
 )
 def test_what_is_no_observation_is_a_dead_letter(value: bytes | None) -> None:
-    outputs = detect_step().process([Consumed(READINGS, 1, b"karcher:1", value), *DRAIN], 0)
+    outputs = detect_step().process([ConsumedRecord(READINGS, 1, b"karcher:1", value), *DRAIN], 0)
     assert len(of(outputs, ALARMS)) == 2
     (made,) = of(outputs, DEAD_LETTER)
     letter = records.DeadLetter.model_validate_json(made.value or b"")
@@ -361,12 +326,12 @@ def test_what_is_no_observation_is_a_dead_letter(value: bytes | None) -> None:
 
 
 def test_vendors_alerts_come_from_the_events() -> None:
-    def told(name: str, offset: int) -> Consumed:
+    def told(name: str, offset: int) -> ConsumedRecord:
         event = wire.Event(
             name, "alert", T0, '{"source":"nav","header":"Stuck","body":"b"}', severity="major", title="Stuck"
         )
         made = wire.EventSet("id", "ogmen:1", "ogmen", T0, wire.Origin(raw_topic("ogmen"), 0, offset), [event])
-        return Consumed(EVENTS, offset, b"ogmen:1", wire.encode(made))
+        return ConsumedRecord(EVENTS, offset, b"ogmen:1", wire.encode(made))
 
     outputs = detect_step(EVENTS).process([told("a", 0), told("b", 1), told("a", 2)], 0)
     assert [wire.decode_alarm_event(o.value or b"").event_type for o in of(outputs, ALARMS)] == [

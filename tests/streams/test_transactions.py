@@ -15,9 +15,9 @@ from aiokafka.errors import ProducerFenced
 from runtime.kafka import KafkaSettings
 from streams.engine.app import Streams, build_app, run_streams
 from streams.engine.transactions import TransactionalProducer
-from tests.conftest import MakeTopics
-from tests.streams.harness import produce, producer, read_all, until
 from tests.streams.worker import Counter
+from tests.support.kafka import MakeTopics, produce, producer, read_all
+from tests.support.waiting import eventually
 
 
 @asynccontextmanager
@@ -54,7 +54,7 @@ async def test_the_broker_refuses_no_records_of_pipelines_at_light_load(
             for _ in range(60):
                 await asyncio.gather(*(produce(client, source, number, [(b"key", b"x")]) for number in range(8)))
                 await asyncio.sleep(0.02)
-        await until(lambda: _processed(streams, 60), 30)
+        await eventually(lambda: _processed(streams, 60), 30)
         stop.set()
         await running
     assert [line for line in caplog.messages if "NotEnoughReplicas" in line] == []

@@ -22,19 +22,10 @@ from streams.engine.fetching import FetchedRecord, memory_bytes
 from streams.engine.partition_pipeline import BatchStats, Pipeline, PipelineOptions, StreamsFailed
 from streams.engine.step import MAX_RECORD_BYTES, Output, record_bytes
 from streams.engine.transport import RecordBatch, start_offset
-from tests.conftest import MakeTopics
-from tests.streams.harness import (
-    Pair,
-    Workers,
-    committed,
-    numbers,
-    produce,
-    producer,
-    read_all,
-    until,
-    until_processed,
-)
 from tests.streams.worker import Counter, Numbered
+from tests.support.kafka import MakeTopics, Pair, committed, numbers, produce, producer, read_all
+from tests.support.stream_workers import Workers, until_processed
+from tests.support.waiting import eventually
 
 
 @contextmanager
@@ -96,12 +87,12 @@ async def test_markers_aborted_and_deleted_records_in_the_input_are_gaps_not_sta
             await transaction(writer, count, end)
         with workers(kafka, tmp_path, "numbered", source, out) as group:
             first = group.start()
-            await until(lambda: _count_is(kafka, out, 16), 30, group.log)
+            await eventually(lambda: _count_is(kafka, out, 16), 30, group.log)
             assert await group.stop(first) == 0
             await transaction(writer, 5, "commit")
             await transaction(writer, 5, "abort")
             group.start()  # starts at a marker, and ends at one
-            await until(lambda: _count_is(kafka, out, 21), 30, group.log)
+            await eventually(lambda: _count_is(kafka, out, 21), 30, group.log)
             await produce(plain, source, 0, records(4))
             await until_processed(group, source, 1)
     expected = [[0, record.offset] for record in (await read_all(kafka, source, 1))[0]]
@@ -126,7 +117,7 @@ async def test_records_that_compaction_removed_are_gaps_not_stalls(
                 await produce(client, source, 0, records(30))
                 await asyncio.sleep(0.6)  # the next records begin a segment, and what is before it can be compacted
             await produce(client, source, 0, [(b"last", b"")])
-            await until(lambda: _count_is_at_most(kafka, source, 60), 60)
+            await eventually(lambda: _count_is_at_most(kafka, source, 60), 60)
             group.start()  # begins where no record is any more
             await until_processed(group, source, 1)
     left = [record.offset for record in (await read_all(kafka, source, 1))[0]]
@@ -197,7 +188,7 @@ async def test_a_partition_revoked_in_the_middle_of_its_batch_is_neither_lost_no
         first = group.start(LINGER_FILE=str(begun))
         async with producer(kafka) as client:
             await produce(client, source, 0, records(100))
-            await until(lambda: _is(begun.exists), 30, group.log)
+            await eventually(lambda: _is(begun.exists), 30, group.log)
             second = group.start()  # joins while the first is in its step, which takes two seconds
             await produce(client, source, 0, records(100))
             await until_processed(group, source, 1)
@@ -287,7 +278,7 @@ async def test_records_that_nobody_wants_are_passed_over_and_those_after_them_ar
             await produce(client, side, 0, [(b"wish", b"wake")])
             await writer.commit_transaction()
             await produce(client, source, 0, records(200))
-            await until(lambda: _count_is_at_least(kafka, out, 200), 30, group.log)
+            await eventually(lambda: _count_is_at_least(kafka, out, 200), 30, group.log)
             await until_processed(group, source, 1)
             woken = [offset for _, offset in numbers((await read_all(kafka, out, 1))[0])]
             written = [record.offset for record in (await read_all(kafka, source, 1))[0]]
@@ -376,7 +367,7 @@ async def test_it_runs_in_a_loop_that_is_there_and_tells_how_it_is(
     running = asyncio.create_task(run_streams(streams, stop))
     async with producer(kafka) as client:
         await produce(client, source, 1, records(30))
-    await until(lambda: _is(lambda: sum(stats.records_in for stats in observer.seen) == 30), 30)
+    await eventually(lambda: _is(lambda: sum(stats.records_in for stats in observer.seen) == 30), 30)
     assert streams.healthy() is None
     assert {(p.topic, p.partition): (p.position, p.lag) for p in streams.progress()}[source, 1] == (30, 0)
     assert observer.seen[-1].records_out == observer.seen[-1].records_in
@@ -385,8 +376,8 @@ async def test_it_runs_in_a_loop_that_is_there_and_tells_how_it_is(
         await writer.begin_transaction()
         await produce(writer, source, 1, records(5))
         await writer.commit_transaction()
-    await until(lambda: _is(lambda: sum(stats.records_in for stats in observer.seen) == 35), 30)
-    await until(lambda: _is(lambda: [p.lag for p in streams.progress()] == [0, 0]), 10)  # a marker is no lag
+    await eventually(lambda: _is(lambda: sum(stats.records_in for stats in observer.seen) == 35), 30)
+    await eventually(lambda: _is(lambda: [p.lag for p in streams.progress()] == [0, 0]), 10)  # a marker is no lag
     stop.set()
     began = time.monotonic()
     await running
@@ -412,7 +403,7 @@ async def test_the_step_of_a_large_transaction_lets_the_loop_go_now_and_then(
         await produce(client, source, 0, records(3500))
     streams = build_app(settings, {source: lambda topic, partition: Sized(out, "")}, tmp_path, observer=observer)
     running = asyncio.create_task(run_streams(streams, stop))
-    await until(lambda: _is(lambda: sum(stats.records_in for stats in observer.seen) == 3500), 30)
+    await eventually(lambda: _is(lambda: sum(stats.records_in for stats in observer.seen) == 3500), 30)
     stop.set()
     await running
     assert [stats.records_in for stats in observer.seen] == [3500], "one transaction"
@@ -427,7 +418,7 @@ async def test_a_dead_fetcher_ends_the_worker(
     source, out = await make_topics(["in", "out"])
     streams = embedded(kafka, tmp_path, source, out)
     running = asyncio.create_task(run_streams(streams, asyncio.Event()))
-    await until(lambda: _is(lambda: bool(streams.progress()) and streams.progress()[0].position is not None), 30)
+    await eventually(lambda: _is(lambda: bool(streams.progress()) and streams.progress()[0].position is not None), 30)
     thread = cast(Any, streams.app.consumer)._thread
     thread.thread_loop.call_soon_threadsafe(thread._consumer._fetcher._fetch_task.cancel)
     with pytest.raises(StreamsFailed, match="the Kafka fetcher has died"):

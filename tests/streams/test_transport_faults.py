@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import MakeTopics
-from tests.streams.harness import Workers, committed, numbers, produce, producer, read_all, until, until_processed
+from tests.support.kafka import MakeTopics, committed, numbers, produce, producer, read_all
+from tests.support.stream_workers import Workers, until_processed
+from tests.support.waiting import eventually
 
 PARTITIONS = 4
 KEYS = 50  # a partition
@@ -125,7 +126,7 @@ async def _progress(workers: Workers, topic: str) -> None:
         tps = [(topic, partition) for partition in range(PARTITIONS)]
         return all(now.get(tp, 0) >= before.get(tp, 0) + 500 for tp in tps)
 
-    await until(all_went_on, 60, workers.log)
+    await eventually(all_went_on, 60, workers.log)
 
 
 def _replace_dead(workers: Workers) -> None:

@@ -18,7 +18,7 @@ from streams.engine.step import Output
 from streams.normalise import Options, normalise
 from streams.normalise.message import Datapoint
 from streams.normalise.operator import NormaliseStep
-from tests.streams.test_steps import normalise_step, of, raw, restarted
+from tests.support.normalising import normalise_step, of, raw, restarted
 
 T0 = datetime(2026, 3, 16, tzinfo=UTC)
 TOPIC = raw_topic("wayscloud")

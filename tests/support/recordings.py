@@ -1,6 +1,6 @@
 """The recorded payloads of `tests/recordings` and the golden records beside them.
 
-`python -m tests.streams.recordings` writes the golden files anew; read the difference before you commit it.
+`python -m tests.support.recordings` writes the golden files anew; read the difference before you commit it.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from schemas import wire
+from schemas import records, wire
 from schemas.envelope import Envelope, message_id
+from schemas.metrics import CATALOGUE
 from schemas.timestamps import parse_iso
-from schemas.topics import raw_topic
+from schemas.topics import VENDORS, raw_topic
 from streams.normalise import Normalised, Options, normalise
 
 FOLDER = Path(__file__).parent.parent / "recordings"
@@ -53,6 +54,27 @@ def as_json(result: Normalised) -> dict[str, Any]:
 
 def golden_of(path: Path) -> Path:
     return path.with_suffix(".golden.json")
+
+
+def assert_contract(result: Normalised) -> None:
+    if result.observation is not None:
+        records.Observation.model_validate_json(wire.encode(result.observation))
+        for reading in result.observation.readings:
+            assert_catalogued(reading)
+    if result.events is not None:
+        records.EventSet.model_validate_json(wire.encode(result.events))
+    if result.dead_letter is not None:
+        records.DeadLetter.model_validate_json(wire.encode(result.dead_letter))
+
+
+def assert_catalogued(reading: wire.Reading) -> None:
+    """A reading's kind and unit are those of its metric, or it bears its vendor's name."""
+    if reading.metric.partition(".")[0] in VENDORS:
+        assert (reading.unit == "1") is (reading.value_number is not None)
+        return
+    metric = CATALOGUE[reading.metric]
+    assert getattr(reading, f"value_{metric.kind}") is not None
+    assert reading.unit == metric.unit
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the connectors' tests share: a publisher on the session's Kafka, and reading back what arrived."""
+"""Fixtures: a publisher on the session's Kafka, and the tails of topics, which show what arrives."""
 
 from __future__ import annotations
 
@@ -69,7 +69,13 @@ class Tail:
 
 
 class OpenTail(Protocol):
+    """Type of the fixture `tail`."""
+
     def __call__(self, topic: str) -> Awaitable[Tail]: ...
+
+
+RawTail = Callable[[str], Awaitable[Tail]]
+"""Type of the fixture `raw_tail`."""
 
 
 @pytest.fixture
@@ -98,7 +104,7 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
 
 
 @pytest.fixture
-async def raw_tail(tail: OpenTail) -> Callable[[str], Awaitable[Tail]]:
+async def raw_tail(tail: OpenTail) -> RawTail:
     """Opens the raw topic of a vendor at its end."""
 
     async def open_raw(vendor: str) -> Tail:

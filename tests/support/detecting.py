@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid5
 
 from schemas import wire
@@ -25,20 +25,11 @@ from schemas.topics import (
 )
 from streams.detect.operator import DetectOptions, DetectStep
 from streams.engine.step import Output
+from tests.support.records import ConsumedRecord
 
 T0 = datetime(2026, 3, 16, tzinfo=UTC)
 """A Monday."""
 DEVICE = "wayscloud:a"
-
-
-class Consumed(NamedTuple):
-    topic: str
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    timestamp: int = 0
-    partition: int = 0
-    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 def at(seconds: float) -> datetime:
@@ -56,7 +47,7 @@ def reading(metric: str, value: Any, observed: float) -> wire.Reading:
 
 def record(
     offset: int, received: float, values: dict[str, Any], device: str = DEVICE, observed: float | None = None
-) -> Consumed:
+) -> ConsumedRecord:
     """One record of the readings. Its raw record has the same offset."""
     vendor = device.partition(":")[0]
     seen = received if observed is None else observed
@@ -68,53 +59,55 @@ def record(
         wire.Origin(raw_topic(vendor), 0, offset),
         [reading(metric, value, seen) for metric, value in values.items()],
     )
-    return Consumed(READINGS, offset, device.encode(), wire.encode(made), millis(received))
+    return ConsumedRecord(READINGS, offset, device.encode(), wire.encode(made), millis(received))
 
 
-def alert(offset: int, received: float, header: str = "Stuck", device: str = "ogmen:1") -> Consumed:
+def alert(offset: int, received: float, header: str = "Stuck", device: str = "ogmen:1") -> ConsumedRecord:
     data = json.dumps({"source": "navigation", "header": header, "body": "Lift it"})
     event = wire.Event(str(uuid5(NAMESPACE, f"alert {offset}")), "alert", at(received), data, severity="major")
     origin = wire.Origin(raw_topic("ogmen"), 0, offset)
     made = wire.EventSet(f"m{offset}", device, "ogmen", at(received), origin, [event])
-    return Consumed(EVENTS, offset, device.encode(), wire.encode(made), millis(received))
+    return ConsumedRecord(EVENTS, offset, device.encode(), wire.encode(made), millis(received))
 
 
 def action(
     offset: int, seconds: float, kind: str, alarm_id: str, device: str = DEVICE, name: str | None = None, **more: Any
-) -> Consumed:
+) -> ConsumedRecord:
     action_id = str(uuid5(NAMESPACE, name or f"action {offset}"))
     made = wire.AlarmAction(action_id, alarm_id, device, kind, "ops@example.com", at(seconds), **more)
-    return Consumed(ALARM_ACTIONS, offset, device.encode(), wire.encode(made), millis(seconds))
+    return ConsumedRecord(ALARM_ACTIONS, offset, device.encode(), wire.encode(made), millis(seconds))
 
 
-def rule(offset: int, seconds: float, name: str, **fields: Any) -> Consumed:
+def rule(offset: int, seconds: float, name: str, **fields: Any) -> ConsumedRecord:
     value = json.dumps({"id": name, "name": name, **fields}).encode() if fields else None
-    return Consumed(RULES, offset, name.encode(), value, millis(seconds))
+    return ConsumedRecord(RULES, offset, name.encode(), value, millis(seconds))
 
 
-def window(offset: int, created: float, starts: float, ends: float, **fields: Any) -> Consumed:
+def window(offset: int, created: float, starts: float, ends: float, **fields: Any) -> ConsumedRecord:
     """A maintenance window with the id `w`."""
     times = {"starts_at": at(starts), "ends_at": at(ends), "created_at": at(created)}
     made = MaintenanceWindow(window_id="w", actor="ops@example.com", **times, **fields)
-    return Consumed(MAINTENANCE, offset, b"w", made.model_dump_json().encode(), millis(created))
+    return ConsumedRecord(MAINTENANCE, offset, b"w", made.model_dump_json().encode(), millis(created))
 
 
-def device(offset: int, name: str, **fields: Any) -> Consumed:
+def device(offset: int, name: str, **fields: Any) -> ConsumedRecord:
     made = wire.Device(name, name.partition(":")[0], T0, **fields)
-    return Consumed(DEVICES, offset, name.encode(), wire.encode(made), millis(0))
+    return ConsumedRecord(DEVICES, offset, name.encode(), wire.encode(made), millis(0))
 
 
-def tick(seconds: float, read_to: int, vendor: str = "wayscloud") -> Consumed:
-    return Consumed(CLOCK, 0, None, wire.encode(wire.ClockTick(vendor, at(seconds), read_to, read_to)), millis(seconds))
+def tick(seconds: float, read_to: int, vendor: str = "wayscloud") -> ConsumedRecord:
+    return ConsumedRecord(
+        CLOCK, 0, None, wire.encode(wire.ClockTick(vendor, at(seconds), read_to, read_to)), millis(seconds)
+    )
 
 
 class Detecting:
     """A detect step whose outputs are committed, and which can be restarted from what was committed."""
 
-    def __init__(self, *followed: Consumed, topic: str = READINGS, options: DetectOptions | None = None) -> None:
+    def __init__(self, *followed: ConsumedRecord, topic: str = READINGS, options: DetectOptions | None = None) -> None:
         self.topic = topic
         self.options = options or DetectOptions()
-        self.followed: list[Consumed] = []
+        self.followed: list[ConsumedRecord] = []
         self.state: dict[bytes, bytes] = {}
         self.events: list[wire.AlarmEvent] = []
         self.step = self._new()
@@ -126,14 +119,14 @@ class Detecting:
             step.restore(key, value)
         return step
 
-    def follow(self, *records: Consumed) -> list[str]:
+    def follow(self, *records: ConsumedRecord) -> list[str]:
         """Records of followed topics; what they cause at once."""
         for each in records:
             self.step.process_side_input(each)
         self.followed += [each for each in records if each.topic != CLOCK]
         return self.feed() if self.step.pending else []
 
-    def feed(self, *records: Consumed) -> list[str]:
+    def feed(self, *records: ConsumedRecord) -> list[str]:
         """Process and commit; the events as `rule:type`."""
         outputs = self.step.process(records, 0)
         assert not self.step.pending
