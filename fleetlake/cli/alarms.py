@@ -165,10 +165,10 @@ def snooze(
 @alarms.command("serve")
 def serve(config: ConfigOption = None, data: DataOption = None) -> None:
     """Serve alarms and rules over HTTP, by the API keys of `fleetlake alarms keys`."""
-    from fleetlake.local.stages import alarms_stage, run_and_leave
+    from fleetlake.local.stages import alarms_stage, run_and_exit
 
     settings = read_settings(config, data)
-    run_and_leave(settings, "alarms", alarms_stage(settings))
+    run_and_exit(settings, "alarms", alarms_stage(settings))
 
 
 @keys.command("create")
@@ -279,10 +279,10 @@ def _ask(folder: Path, statement: str, values: Sequence[str]) -> list[dict[str, 
 @contextmanager
 def _store(config: Path | None, data: Path | None) -> Iterator[Store]:
     from alarm_service.service import store_of
-    from fleetlake.cli.stores import using
+    from fleetlake.cli.stores import using_database
 
     settings = read_settings(config, data)
-    with using("the alarm service", lambda: store_of(settings.alarms, settings.pipeline.data)) as store:
+    with using_database("the alarm service", lambda: store_of(settings.alarms, settings.pipeline.data)) as store:
         yield store
 
 

@@ -221,11 +221,13 @@ def _store(config: Path | None, data: Path | None) -> Iterator[Store]:
     """The server's database; what cannot be done is a UserError."""
     from connectors.climasense.connector import store_of
     from connectors.climasense.store import StateError
-    from fleetlake.cli.stores import using
+    from fleetlake.cli.stores import using_database
 
     settings = read_settings(config, data)
     try:
-        with using("climasense", lambda: store_of(settings.climasense, settings.pipeline.data / "state")) as store:
+        with using_database(
+            "climasense", lambda: store_of(settings.climasense, settings.pipeline.data / "state")
+        ) as store:
             yield store
     except StateError as error:
         raise UserError(str(error)) from error

@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import typer
 
-from fleetlake.cli.options import ConfigOption, DataOption, read_settings
+from fleetlake.cli.kafka import kafka_client, run_on_kafka
+from fleetlake.cli.options import ConfigOption, DataOption, as_utc, read_settings
 from fleetlake.cli.output import print_table, time_text
-from fleetlake.cli.rules import kafka_client, run_on_kafka, utc
 from fleetlake.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def add_window(
     from streams.detect.rules_topic import write_window
 
     now = datetime.now(UTC)
-    starts = utc(start) or now
+    starts = as_utc(start) if start else now
     if (end is None) is (minutes is None):
         raise UserError("say when it is over: either --to or --minutes")
     fields: dict[str, Any] = {
@@ -52,7 +52,7 @@ def add_window(
         "scope_type": scope_type,
         "scope": scope,
         "starts_at": starts,
-        "ends_at": utc(end) or starts + timedelta(minutes=minutes or 0),
+        "ends_at": as_utc(end) if end else starts + timedelta(minutes=minutes or 0),
         "rules": rule or [],
         "note": note,
         "actor": actor or getpass.getuser(),

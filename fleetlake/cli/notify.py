@@ -75,9 +75,9 @@ def _history(
     settings: Settings, limit: int, offset: int, status: StatusName | None, channel: str | None
 ) -> tuple[list[DeliveryInfo], int]:
     from alarm_service.service import outbox_of, store_of
-    from fleetlake.cli.stores import using
+    from fleetlake.cli.stores import using_database
 
-    with using("the alarm service", lambda: store_of(settings.alarms, settings.pipeline.data)) as store:
+    with using_database("the alarm service", lambda: store_of(settings.alarms, settings.pipeline.data)) as store:
         return outbox_of(store, settings.notify).history(limit, offset, status=status, channel_id=channel)
 
 

@@ -1,11 +1,15 @@
-"""The options that many commands share, and the settings that they choose."""
+"""The options that many commands share, the settings that they choose, and times as options give them."""
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from fleetlake.errors import UserError
 
 if TYPE_CHECKING:
     from fleetlake.config import Settings
@@ -18,10 +22,28 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 
 
 def read_settings(config: Path | None, data: Path | None) -> Settings:
-    """The settings as configured, of the data folder that is named; from now on the log is as they say."""
+    """The configuration in force, with `data` as data folder if given. Configures the log as it says."""
     from fleetlake.config import load_settings
     from runtime.log import configure_logging
 
     settings = load_settings(config, **({"pipeline": {"data": data}} if data else {}))
     configure_logging(settings.pipeline.log_level)
     return settings
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """A time (UTC unless it names a zone), or a time ago: `90m`, `24h`, `7d`. UserError for anything else."""
+    if text is None:
+        return None
+    if ago := re.fullmatch(r"(\d+)([mhd])", text):
+        unit = {"m": "minutes", "h": "hours", "d": "days"}[ago[2]]
+        return datetime.now(UTC) - timedelta(**{unit: int(ago[1])})
+    try:
+        return as_utc(datetime.fromisoformat(text))
+    except ValueError as error:
+        raise UserError(f"{text!r} is not a time: write 2026-11-21T08:00Z, or 90m, 24h or 7d for a time ago") from error
+
+
+def as_utc(moment: datetime) -> datetime:
+    """The time, in UTC if it names no zone."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

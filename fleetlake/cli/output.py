@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from fleetlake.cli.queries import Answer
+    from fleetlake.session import Answer
 
 Row = tuple[Any, ...]
 

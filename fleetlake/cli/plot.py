@@ -11,8 +11,8 @@ from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
-from fleetlake.cli.queries import Answer
 from fleetlake.errors import UserError
+from fleetlake.session import Answer
 
 MOST_SERIES = 10
 POINTS = 2_000

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Container, Coroutine, Mapping, Sequence
+from collections.abc import Container, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleetlake.cli.options import ConfigOption, DataOption, read_settings
+from fleetlake.cli.kafka import kafka_client, run_on_kafka
+from fleetlake.cli.options import ConfigOption, DataOption, as_utc, read_settings
 from fleetlake.cli.output import print_table, time_text
 from fleetlake.errors import UserError
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from schemas import wire
     from schemas.records import AlarmRule
     from schemas.rules import RefusedRule
-
-T = TypeVar("T")
 
 rules = typer.Typer(
     help="Alarm rules: check them, try them out on recorded readings, put them in force.",
@@ -124,7 +122,7 @@ def test_rules(
 
     settings = read_settings(config, data)
     found, refused = _read(file, settings)
-    since, until = utc(start), utc(end)
+    since, until = start and as_utc(start), end and as_utc(end)
     devices: list[wire.Device] = []
     if recording is not None:
         observations = from_recording(recording, since, until)
@@ -252,26 +250,3 @@ def _described(rule: AlarmRule) -> tuple[str, str, str, str]:
     elif compiled.missed is not None:
         lasting = f" for {compiled.missed:g} intervals"
     return rule.id, rule.rule_type, f"{kind} {name}".strip(), f"{compiled.text}{lasting}"
-
-
-def kafka_client(settings: Settings) -> Mapping[str, Any]:
-    """Options of a client of the configured Kafka."""
-    from fleetlake.local.stages import resolve_kafka
-    from runtime.kafka import client_options
-
-    return client_options(resolve_kafka(settings))
-
-
-def run_on_kafka(coroutine: Coroutine[Any, Any, T]) -> T:
-    """What it answers; UserError where Kafka does not."""
-    from aiokafka.errors import KafkaError
-
-    try:
-        return asyncio.run(coroutine)
-    except (KafkaError, OSError) as error:
-        raise UserError(f"Kafka does not answer: {error or type(error).__name__}") from error
-
-
-def utc(moment: datetime | None) -> datetime | None:
-    """A time as the command line gives it: UTC where it names no zone."""
-    return None if moment is None else moment.replace(tzinfo=moment.tzinfo or UTC)

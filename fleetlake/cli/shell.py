@@ -19,8 +19,8 @@ from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer
 
 from fleetlake.cli.output import WRITERS
-from fleetlake.cli.queries import Session
 from fleetlake.errors import UserError
+from fleetlake.session import Session
 
 PROMPT = "fleetlake> "
 HELP = """\

@@ -73,7 +73,7 @@ def plot(
     The first time of the query against its numbers; a text column makes one line of each of its values.
     """
     from fleetlake.cli.plot import plot as draw
-    from fleetlake.cli.queries import Session
+    from fleetlake.session import Session
 
     with Session(_folder(config, data)) as session:
         draw(session.ask(_needed(statement, file)), title, output, width, height)
@@ -93,7 +93,7 @@ def export(
 
     The file appears when it is whole.
     """
-    from fleetlake.cli.queries import Session
+    from fleetlake.session import Session
 
     if table and (statement or file):
         raise UserError("either a query or --table, not both")
@@ -109,7 +109,7 @@ def export(
 
 def _answer(folder: Path, text: str, form: OutputFormat, output: Path | None, limit: int | None) -> None:
     from fleetlake.cli.output import DEFAULT_LIMIT, WRITERS
-    from fleetlake.cli.queries import Session
+    from fleetlake.session import Session
 
     with Session(folder) as session:
         if output and form.value not in DEFAULT_LIMIT:
@@ -140,8 +140,8 @@ def _to_stdout(write: Callable[[], None]) -> None:
 
 
 def _dot_command(folder: Path, text: str) -> None:
-    from fleetlake.cli.queries import Session
     from fleetlake.cli.shell import Shell
+    from fleetlake.session import Session
 
     with Session(folder) as session:
         Shell(session).run(text)

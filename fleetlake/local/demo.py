@@ -1,4 +1,4 @@
-"""`fleetlake demo`: the whole pipeline against simulated vendors, then three answers from the tables."""
+"""`fleetlake demo`: the whole pipeline against simulated vendors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from fleetlake.cli.queries import print_query
 from fleetlake.config import Settings, load_settings
 from fleetlake.local.up import run_pipeline
 from runtime.ports import free_port
@@ -15,42 +14,13 @@ from simulators.climasense import write_keys
 from simulators.ogmen.payloads import build_fleet
 from streams.detect.rules import DEFAULT_RULES
 
-QUESTIONS = (
-    (
-        "Rows per vendor",
-        "SELECT vendor, count(*) AS readings, count(DISTINCT device_id) AS devices, max(observed_at) AS latest "
-        "FROM readings GROUP BY vendor ORDER BY vendor",
-    ),
-    (
-        "Latest state of a few devices",
-        "SELECT device_id, metric, coalesce(value_number::VARCHAR, value_text, value_boolean::VARCHAR) AS value, unit, "
-        "observed_at FROM latest WHERE metric IN ('battery.level', 'environment.temperature') "
-        "QUALIFY row_number() OVER (PARTITION BY vendor ORDER BY device_id, metric) <= 2 ORDER BY device_id, metric",
-    ),
-    (
-        "Open alarms",
-        "SELECT device_id, rule_name, severity, status, triggered_at, occurrence_count FROM alarms "
-        "WHERE status <> 'resolved' ORDER BY triggered_at DESC LIMIT 10",
-    ),
-)
-
 
 def run_demo(seconds: int, devices: int, data: Path) -> int:
-    """Run for so many seconds (0: until Ctrl-C), stop cleanly, and print what the tables say."""
+    """Run for this many seconds (0: until Ctrl-C) and stop cleanly; the exit status."""
     data.mkdir(parents=True, exist_ok=True)
     settings = demo_settings(data, devices)
     title = f"fleetlake demo: {devices} devices of {len(VENDORS)} vendors, data in {data}"
-    code = asyncio.run(run_pipeline(settings, seconds, title, simulate=True))
-    print_answers(data)
-    return code
-
-
-def print_answers(data: Path) -> None:
-    """Three short questions, and how to ask more."""
-    for title, statement in QUESTIONS:
-        print_query(data, statement, title=title)
-    option = "" if data == Path("data") else f" --data {data}"
-    print(f'Ask more:  .venv/bin/fleetlake sql{option} "SELECT * FROM alarms"')
+    return asyncio.run(run_pipeline(settings, seconds, title, simulate=True))
 
 
 def demo_settings(data: Path, devices: int) -> Settings:

@@ -12,7 +12,6 @@ from typing import NoReturn
 
 from pydantic import BaseModel
 
-from fleetlake.cli.output import print_table
 from fleetlake.config import Settings, chosen_vendors
 from fleetlake.errors import UserError
 from fleetlake.local.broker import find_bootstrap
@@ -136,19 +135,9 @@ def simulate_stage(settings: Settings, vendor: str) -> Stage:
     return stage
 
 
-def run_and_leave(settings: Settings, name: str, stage: Stage) -> NoReturn:
+def run_and_exit(settings: Settings, name: str, stage: Stage) -> NoReturn:
     """Run a stage as this process, which then ends."""
     code = run_stage(name, stage, settings.pipeline.health_host, settings.pipeline.health_port)
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)  # client libraries leave threads that would keep a failed process alive
-
-
-async def print_topics(settings: Settings) -> None:
-    """Declare missing topics and print all of them as a table."""
-    kafka = resolve_kafka(settings)
-    states = await declare_topics(kafka, topic_specs())
-    print_table(
-        ("topic", "partitions", "", "what travels on it"),
-        [(s.spec.name, str(s.partitions), "created" if s.created else "", s.spec.purpose) for s in states],
-    )

@@ -16,9 +16,7 @@ from typing import Any
 import msgspec
 from aiokafka.errors import KafkaError
 
-from fleetlake.config import Settings
 from fleetlake.errors import UserError
-from fleetlake.local.stages import resolve_kafka
 from runtime.kafka import KafkaSettings
 from runtime.topic_reader import reading
 from schemas.envelope import Envelope, EnvelopeError, read_envelope
@@ -29,14 +27,13 @@ MOST_OF_A_TYPE = 12
 """Recordings of one message type, each of another shape."""
 
 
-async def capture(settings: Settings, vendor: str, seconds: float, out: Path) -> list[Path]:
+async def capture(kafka: KafkaSettings, vendor: str, seconds: float, out: Path) -> list[Path]:
     """Record what the vendor sends within `seconds` from now, one file for each shape of payload; the files written.
 
     UserError where the vendor is not known or Kafka does not answer. Files that are there are not overwritten.
     """
     if vendor not in VENDORS:
         raise UserError(f"unknown vendor {vendor!r}; known are {', '.join(VENDORS)}")
-    kafka = resolve_kafka(settings)
     recorder = Recorder(vendor)
     try:
         async with asyncio.timeout(seconds + 20):

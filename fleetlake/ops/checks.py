@@ -1,29 +1,33 @@
-"""`fleetlake check`: configuration and connections, each with a word why it does not work."""
+"""`fleetlake check`: configuration and connections, each with the reason why it does not work."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
-from rich.text import Text
 
-from fleetlake.cli.output import print_table
 from fleetlake.config import Settings
 from fleetlake.errors import UserError
-from fleetlake.local.stages import resolve_kafka
 from runtime.checks import CheckResult
-from runtime.kafka import client_options
+from runtime.kafka import KafkaSettings, client_options
 from schemas.topics import VENDORS, topic_specs
 
 _TIMEOUT = 20.0
 
 
-async def run_checks(settings: Settings, vendors: list[str], *, send: bool = False) -> bool:
-    """Check everything side by side, print a table, and say whether all is well. `send`: notify each channel, too."""
+FindKafka = Callable[[], KafkaSettings]
+"""Answers which Kafka to use; UserError where none is configured and none runs."""
+
+
+async def run_checks(
+    settings: Settings, vendors: list[str], find_kafka: FindKafka, *, send: bool = False
+) -> list[CheckResult]:
+    """Check everything concurrently. With `send`, each channel also gets a test notification."""
     names = vendors or list(settings.pipeline.vendors)
     unknown = [name for name in names if name not in VENDORS]
     if unknown:
@@ -31,20 +35,14 @@ async def run_checks(settings: Settings, vendors: list[str], *, send: bool = Fal
     groups = await asyncio.gather(
         _check_data(settings.pipeline.data),
         _check_rules(settings),
-        _check_kafka(settings),
-        _check_alarms(settings, send),
+        _check_kafka(find_kafka),
+        _check_alarms(settings, find_kafka, send),
         *(_check_vendor(name, settings) for name in names),
     )
     results = [result for group in groups for result in group]
     if not names:
         results.append(CheckResult("vendors", False, "none chosen: set vendors in [pipeline]"))
-    _print(results)
-    return all(result.ok for result in results)
-
-
-def _print(results: list[CheckResult]) -> None:
-    marks = {True: Text("ok", "green"), False: Text("FAILED", "red")}
-    print_table(("", "what", "detail"), [(marks[result.ok], result.name, result.detail) for result in results])
+    return results
 
 
 async def _check_data(data: Path) -> list[CheckResult]:
@@ -69,9 +67,9 @@ async def _check_rules(settings: Settings) -> list[CheckResult]:
     return [CheckResult("alarm rules", True, f"{path}: {len(rules)} rules")]
 
 
-async def _check_kafka(settings: Settings) -> list[CheckResult]:
+async def _check_kafka(find_kafka: FindKafka) -> list[CheckResult]:
     try:
-        kafka = resolve_kafka(settings)
+        kafka = find_kafka()
     except UserError as error:
         return [CheckResult("Kafka", False, str(error))]
     admin = AIOKafkaAdminClient(**client_options(kafka), request_timeout_ms=5000)
@@ -91,13 +89,13 @@ async def _check_kafka(settings: Settings) -> list[CheckResult]:
     return [CheckResult("Kafka", True, f"{kafka.bootstrap_servers} answers, all topics are there")]
 
 
-async def _check_alarms(settings: Settings, send: bool) -> list[CheckResult]:
+async def _check_alarms(settings: Settings, find_kafka: FindKafka, send: bool) -> list[CheckResult]:
     from alarm_service.check import Known, check
 
     named = any(policy.rule_ids for policy in settings.notify.policies.values())
     known = Known(
         rules=_rules_of_file(settings) if named else (),
-        rules_in_kafka=await _rules_of_kafka(settings) if named else (),
+        rules_in_kafka=await _rules_of_kafka(find_kafka) if named else (),
         groups=settings.stream.groups,
         profiles=settings.stream.profiles,
     )
@@ -114,11 +112,11 @@ def _rules_of_file(settings: Settings) -> list[str]:
         return []  # which the check of the rules says
 
 
-async def _rules_of_kafka(settings: Settings) -> list[str] | None:
+async def _rules_of_kafka(find_kafka: FindKafka) -> list[str] | None:
     from streams.detect.rules_topic import read_rules
 
     try:
-        rules, _ = await asyncio.wait_for(read_rules(client_options(resolve_kafka(settings))), _TIMEOUT)
+        rules, _ = await asyncio.wait_for(read_rules(client_options(find_kafka())), _TIMEOUT)
     except (KafkaError, OSError, TimeoutError, UserError):
         return None
     return list(rules)

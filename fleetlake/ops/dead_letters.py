@@ -76,7 +76,7 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LetterFilter:
     """Which letters."""
 
     vendor: str | None = None
@@ -86,7 +86,7 @@ class Wanted:
     message_ids: tuple[str, ...] = ()
 
 
-def letters(location: LakeLocation, wanted: Wanted) -> list[Letter]:
+def read_letters(location: LakeLocation, chosen: LetterFilter) -> list[Letter]:
     """The dead letters of the lake, oldest first. TableNotFoundError where there is no lake yet."""
     with duckdb.connect() as sql:
         sql.register("dead_letters", location.open("dead_letters").to_pyarrow_dataset())
@@ -97,7 +97,7 @@ def letters(location: LakeLocation, wanted: Wanted) -> list[Letter]:
             sql.register(f"{name}_lake", _of_letters(sql, location, name, ids))
         found = [_judged(letter, refused) for letter in _rows(sql, _LETTERS)]
         told = {row[0] for row in sql.execute(_TOLD).fetchall()}
-    return [letter for letter in _once(found, told) if _is_wanted(letter, wanted)]
+    return [letter for letter in _once(found, told) if _is_wanted(letter, chosen)]
 
 
 _BY_CONNECTOR = "(l.stage = 'connector' OR l.origin_topic IS NULL)"
@@ -202,13 +202,13 @@ def _letter(row: dict[str, Any]) -> Letter:
     return Letter(**known)
 
 
-def _is_wanted(letter: Letter, wanted: Wanted) -> bool:
+def _is_wanted(letter: Letter, chosen: LetterFilter) -> bool:
     return (
-        wanted.vendor in (None, letter.vendor)
-        and wanted.stage in (None, letter.stage)
-        and (wanted.reason is None or any(problem.get("reason") == wanted.reason for problem in letter.problems))
-        and (wanted.since is None or letter.received_at >= wanted.since)
-        and (not wanted.message_ids or letter.message_id in wanted.message_ids)
+        chosen.vendor in (None, letter.vendor)
+        and chosen.stage in (None, letter.stage)
+        and (chosen.reason is None or any(problem.get("reason") == chosen.reason for problem in letter.problems))
+        and (chosen.since is None or letter.received_at >= chosen.since)
+        and (not chosen.message_ids or letter.message_id in chosen.message_ids)
     )
 
 

@@ -26,8 +26,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 import fleetlake
+from fleetlake.cli.demo import QUESTIONS
 from fleetlake.local.broker import EmbeddedKafka
-from fleetlake.local.demo import QUESTIONS
 from schemas.envelope import Envelope, read_envelope
 from schemas.topics import VENDORS, raw_topic
 

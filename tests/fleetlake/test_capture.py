@@ -12,6 +12,7 @@ import pytest
 from connectors.common.publisher import Publisher
 from fleetlake.config import load_settings
 from fleetlake.errors import UserError
+from fleetlake.local.stages import resolve_kafka
 from fleetlake.ops.capture import capture, shape_of
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas.envelope import Envelope
@@ -35,7 +36,7 @@ async def test_a_file_for_each_shape_and_all_of_them_are_recordings(kafka: str, 
     await declare_topics(KafkaSettings(bootstrap_servers=kafka), topic_specs())
     async with Publisher(settings.kafka) as publisher:
         await publisher.publish(datapoint(0, "before", 1))
-        recording = asyncio.create_task(capture(settings, "karcher", 4, tmp_path))
+        recording = asyncio.create_task(capture(settings.kafka, "karcher", 4, tmp_path))
         await asyncio.sleep(1.5)
         for number in range(1, 30):
             await publisher.publish(datapoint(number, "robotStatus", "Idle"))
@@ -55,7 +56,7 @@ async def test_a_file_for_each_shape_and_all_of_them_are_recordings(kafka: str, 
         assert envelope_of(json.loads(path.read_text())).received_at == NOW
         result = run(path)
         assert (result.dead_letter is not None) is (path.name == "datapoints_3.json")
-    again = asyncio.create_task(capture(settings, "karcher", 2, tmp_path))
+    again = asyncio.create_task(capture(settings.kafka, "karcher", 2, tmp_path))
     await asyncio.sleep(1)
     async with Publisher(settings.kafka) as publisher:
         await publisher.publish(datapoint(300, "pose", {"x": 1, "y": 1, "yaw": 2}))
@@ -72,6 +73,6 @@ def test_a_shape_is_names_and_types() -> None:
 
 async def test_what_cannot_be_recorded_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown vendor"):
-        await capture(load_settings(None), "nobody", 1, tmp_path)
+        await capture(KafkaSettings(), "nobody", 1, tmp_path)
     with pytest.raises(UserError, match="no Kafka"):
-        await capture(load_settings(None, pipeline={"data": tmp_path}), "karcher", 1, tmp_path)
+        await capture(resolve_kafka(load_settings(None, pipeline={"data": tmp_path})), "karcher", 1, tmp_path)

@@ -23,9 +23,9 @@ from fleetlake.ops.dead_letters import (
     SAME,
     UNKNOWN_MACHINE,
     USED,
-    Wanted,
-    letters,
+    LetterFilter,
     put_back,
+    read_letters,
     summary,
 )
 from runtime.kafka import KafkaSettings
@@ -65,26 +65,26 @@ async def test_a_message_goes_back_once_and_is_normalised_again(
     with mock.patch.object(steps, "normalise", a_bug):
         await replay(kafka, tmp_path / "before", tmp_path, 0).run([vendor], print)
     before = LakeLocation(str(tmp_path / "before" / "lake"))
-    told = letters(before, Wanted())
+    told = read_letters(before, LetterFilter())
     assert {(one.message_id, one.kept_back) for one in told} == {
         (located(61, 6000).id, None),
         ("broken", None),
         ("half", USED),
     }
     assert {(row["reason"], row["letters"], row["can go back"]) for row in summary(told)} >= {("internal_error", 1, 1)}
-    chosen = letters(before, Wanted(reason="internal_error"))
+    chosen = read_letters(before, LetterFilter(reason="internal_error"))
     assert [(letter.message_id, why) for letter, why in await put_back(options, before, chosen, "1")] == [
         (located(61, 6000).id, None)
     ]
     await put_back(options, before, chosen, "1")  # the same attempt again is a repeat
-    await put_back(options, before, letters(before, Wanted(message_ids=("half", "broken"))), "1")
+    await put_back(options, before, read_letters(before, LetterFilter(message_ids=("half", "broken"))), "1")
 
     with mock.patch.object(steps, "normalise", _until_put_back):
         await replay(kafka, tmp_path / "after", tmp_path, 0).run([vendor], print)
     after = LakeLocation(str(tmp_path / "after" / "lake"))
     numbers = [row["value_number"] for row in rows(tmp_path / "after", "readings") if row["metric"] == "position.x"]
     assert sorted(numbers) == [0.0, 0.005, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]
-    found = [(one.message_id, one.kept_back) for one in letters(after, Wanted())]
+    found = [(one.message_id, one.kept_back) for one in read_letters(after, LetterFilter())]
     assert sorted(found, key=str) == sorted(
         [(located(61, 6000).id, DONE), ("half", USED), ("broken", DONE), ("broken", None)], key=str
     )
@@ -118,7 +118,7 @@ async def test_what_does_not_go_back_says_why(kafka: str, vendor: str, tmp_path:
     await admin.delete_records({TopicPartition(topic, 1): RecordsToDelete(3)})
     await admin.close()
     location = LakeLocation(str(tmp_path / "lake"))
-    told = await put_back(KafkaSettings(bootstrap_servers=kafka), location, letters(location, Wanted()), "1")
+    told = await put_back(KafkaSettings(bootstrap_servers=kafka), location, read_letters(location, LetterFilter()), "1")
     assert {one.message_id: why for one, why in told} == {"refused": PREFIX, "behind": BEHIND, "gone": GONE}
 
 
@@ -164,7 +164,7 @@ async def test_what_a_connector_refused_goes_back_once_it_would_be_taken(
     written(tmp_path, "1", DEVICES, machine)
     assert whys(location, found)[:3] == [None, SAME, UNKNOWN_MACHINE]
     for attempt in ("1", "2"):
-        told = await put_back(options, location, letters(location, Wanted()), attempt)
+        told = await put_back(options, location, read_letters(location, LetterFilter()), attempt)
         assert sum(why is None for _, why in told) == 2
 
     after = tmp_path / "after"
@@ -183,7 +183,7 @@ async def test_what_a_connector_refused_goes_back_once_it_would_be_taken(
 
 
 def whys(location: LakeLocation, found: list[wire.DeadLetter]) -> list[str | None]:
-    told = {letter.message_id: letter.kept_back for letter in letters(location, Wanted())}
+    told = {letter.message_id: letter.kept_back for letter in read_letters(location, LetterFilter())}
     return [told[letter.id] for letter in found]
 
 

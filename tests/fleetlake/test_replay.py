@@ -10,7 +10,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from fleetlake.cli.lake import moment
+from fleetlake.cli.options import parse_time
 from fleetlake.errors import UserError
 from schemas.topics import raw_topic
 from sinks.consumer import Slice
@@ -75,9 +75,9 @@ async def test_what_kafka_has_let_go_comes_from_the_raw_table(kafka: str, vendor
 
 
 def test_times_are_told_as_people_do() -> None:
-    assert moment("2026-11-21T08:00") == datetime(2026, 11, 21, 8, tzinfo=UTC)
-    ago = moment("90m")
+    assert parse_time("2026-11-21T08:00") == datetime(2026, 11, 21, 8, tzinfo=UTC)
+    ago = parse_time("90m")
     assert ago is not None and abs(datetime.now(UTC) - timedelta(minutes=90) - ago) < timedelta(seconds=5)
-    assert moment(None) is None
-    with pytest.raises(UserError, match="is no time"):
-        moment("yesterday")
+    assert parse_time(None) is None
+    with pytest.raises(UserError, match="is not a time"):
+        parse_time("yesterday")

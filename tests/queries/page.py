@@ -18,7 +18,7 @@ from typing import Any
 import polars
 
 from fleetlake.cli.output import write_markdown
-from fleetlake.cli.queries import Session
+from fleetlake.session import Session
 from tests.queries.fleet import build
 
 DOCS = Path(__file__).parents[2] / "docs"

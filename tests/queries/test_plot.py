@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetlake.cli.plot import Series, save, series_of, thinned, ticks_of
-from fleetlake.cli.queries import Answer
 from fleetlake.errors import UserError
+from fleetlake.session import Answer
 
 NOON = datetime(2026, 11, 21, 12)
 

@@ -15,8 +15,8 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from fleetlake.cli.queries import Session
 from fleetlake.cli.shell import Shell, Words, complete, run_shell
+from fleetlake.session import Session
 from schemas.topics import READINGS
 from sinks.duckdb.sink import Published
 from sinks.settings import DuckdbSettings
@@ -118,7 +118,7 @@ INTERRUPTED = """
 import os, signal, sys, threading
 from pathlib import Path
 from fleetlake.cli.shell import Shell
-from fleetlake.cli.queries import Session
+from fleetlake.session import Session
 with Session(Path(sys.argv[1])) as session:
     shell = Shell(session)
     threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()

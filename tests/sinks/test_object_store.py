@@ -12,8 +12,8 @@ import duckdb
 import pytest
 
 import fleetlake
-from fleetlake.cli.queries import Session
 from fleetlake.errors import UserError
+from fleetlake.session import Session
 from schemas import wire
 from schemas.topics import READINGS
 from sinks.consumer import Slice, StaleWriter

@@ -1,15 +1,14 @@
-"""Queries to the published tables for the command line: connecting, running, and errors that say what to do next."""
+"""A session on the published tables of a data folder: connect, run queries, and say what to do about errors."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fleetlake.errors import UserError
 
@@ -224,13 +223,3 @@ def _copy_options(target: Path) -> str:
                 raise UserError(f"cannot write {target}: there is no folder {target.parent}")
             return options
     raise UserError(f"cannot write {target}: its name has to end in {', '.join(FILE_FORMATS)}")
-
-
-def print_query(data: Path, statement: str, title: str | None = None, out: TextIO | None = None) -> None:
-    """Run a statement and print its rows as a table."""
-    from fleetlake.cli.output import write_table
-
-    with Session(data) as session:
-        answer = session.ask(statement)
-        if answer:
-            write_table(answer, out or sys.stdout, 1000, title)
