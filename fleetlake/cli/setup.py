@@ -39,8 +39,8 @@ def check(
 ) -> None:
     """Show what works and what does not, and why.
 
-    Checks each vendor, Kafka, its topics, the alarm rules, the data folder, the alarm service and its channels. Exits with
-    status 1 if anything does not work.
+    Checks each vendor, Kafka, its topics, the alarm rules, the data folder, the alarm service and its channels.
+    Status 1 if anything does not work.
     """
     from fleetlake.local.stages import resolve_kafka
     from fleetlake.ops.checks import run_checks
