@@ -17,7 +17,7 @@ from bench.job import READINGS_A_MESSAGE, Job, device_of, observation
 from bench.kafka import Kafka, Record, broker
 from bench.part import Bench, progress
 from bench.results import Samples
-from connectors.common.publisher import partition_of
+from connectors.common.publishing.partitioner import partition_of
 from schemas import wire
 from schemas.topics import READINGS
 

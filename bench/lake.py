@@ -30,7 +30,7 @@ from bench.latency import percentiles
 from bench.part import Bench, progress
 from bench.process import Process, until
 from bench.results import Samples
-from connectors.common.publisher import partition_of
+from connectors.common.publishing.partitioner import partition_of
 from schemas import wire
 from schemas.topics import READINGS
 

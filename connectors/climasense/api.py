@@ -25,10 +25,10 @@ from connectors.climasense.keys import KeyRing
 from connectors.climasense.protocol import VENDOR, Identity, InvalidRequest, bearer, parse
 from connectors.climasense.settings import ClimasenseSettings
 from connectors.climasense.store import CHUNK_BYTES, DeviceState, Firmware, StateError
+from connectors.common import STAGE
 from connectors.common.context import Context, utc_now
 from connectors.common.dead_letters import MessageSource, dead_letter
 from connectors.common.http_server import Body, read_body, seconds, settled
-from connectors.common.publisher import STAGE
 from connectors.common.rate_limits import RateWindow
 from runtime.metrics import LEFT_OUT, RECORDS_IN
 from schemas import climasense as contract

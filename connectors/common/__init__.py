@@ -1,1 +1,4 @@
 """What the connectors of all vendors share: publishing, ownership of devices, HTTP, WebSocket, OAuth2, limits."""
+
+STAGE = "connect"
+"""The name of the connectors' stage in metrics."""

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from prometheus_client import Counter
 
+from connectors.common import STAGE
 from connectors.common.decoded import Decoded
 from connectors.common.device_ownership import DeviceOwnership
-from connectors.common.publisher import STAGE, Publisher
+from connectors.common.publisher import Publisher
 from runtime.health import Health
 from runtime.metrics import LEFT_OUT, RECORDS_IN
 

@@ -28,7 +28,7 @@ from aiokafka.structs import OffsetAndMetadata
 from connectors.common.backoff import Backoff
 from connectors.common.device_ownership import DeviceOwnership
 from connectors.common.partition_assignment import assign_partitions
-from connectors.common.publisher import partition_of
+from connectors.common.publishing.partitioner import partition_of
 from runtime.kafka import KafkaSettings, client_options
 from schemas.timestamps import format_iso, parse_iso
 from schemas.topics import DEVICES

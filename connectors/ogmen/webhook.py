@@ -9,10 +9,10 @@ from typing import Any
 
 from aiohttp import web
 
+from connectors.common import STAGE
 from connectors.common.context import Context, utc_now
 from connectors.common.dead_letters import MessageSource
 from connectors.common.http_server import Body, read_body, seconds, settled
-from connectors.common.publisher import STAGE
 from connectors.common.rate_limits import RateWindow
 from connectors.ogmen.account import unusable
 from connectors.ogmen.protocol import ALERT, VENDOR, InvalidAlert, alert

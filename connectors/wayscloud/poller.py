@@ -14,6 +14,7 @@ from connectors.common.context import Context, utc_now
 from connectors.common.dead_letters import MessageSource, dead_letter
 from connectors.common.decoded import Decoded
 from connectors.common.http_client import VendorError
+from connectors.common.publishing.outgoing_record import VendorRule
 from connectors.common.state_file import StateFile
 from connectors.wayscloud import objects
 from connectors.wayscloud.cloud import Cloud
@@ -229,7 +230,7 @@ class Poller:
             return
         headers = [("content-type", JSON.encode()), ("ce_source", b"wayscloud/rest")]
         headers += [("ce_datapoints", encode(used))] if used else []
-        await self._context.publisher.publish_rule(VENDOR, name, rule, headers, utc_now())
+        await self._context.publisher.publish_rule(VendorRule(VENDOR, name, rule, headers, utc_now()))
         if rule is None:
             del self._told_rules[name]
         else:

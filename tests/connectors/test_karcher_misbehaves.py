@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from connectors.common import STAGE
 from connectors.common.context import Context
 from connectors.common.ownership_leases import OwnershipLeases
-from connectors.common.publisher import STAGE, Publisher
+from connectors.common.publisher import Publisher
 from connectors.karcher.connector import KarcherConnector
 from connectors.karcher.settings import KarcherSettings
 from runtime.kafka import KafkaSettings

@@ -12,7 +12,8 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
 from connectors.common.dead_letters import MessageSource, dead_letter
-from connectors.common.publisher import Publisher, partition_of
+from connectors.common.publisher import Publisher
+from connectors.common.publishing.partitioner import partition_of
 from fleetlake.local.broker import EmbeddedKafka
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas.envelope import Envelope, message_id
@@ -84,7 +85,7 @@ async def test_while_kafka_is_away_callers_wait_and_then_all_is_delivered(
     tmp_path: Path, tail: OpenTail, caplog: pytest.LogCaptureFixture, unused_port: Callable[[], int]
 ) -> None:
     """A broker stopped under load: nothing lost, order kept, one line down and one up."""
-    caplog.set_level(logging.INFO, logger="connectors.common.publisher")
+    caplog.set_level(logging.INFO, logger="connectors.common.publishing.kafka_availability")
     port = unused_port()
     settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}")
     publisher = Publisher(settings, max_buffered_bytes=200_000, stalled_after=6.0)
@@ -135,7 +136,7 @@ async def test_while_kafka_is_away_callers_wait_and_then_all_is_delivered(
     for name in {key for key, _ in first}:
         mine = [number for key, number in first if key == name]
         assert mine == sorted(mine)
-    lines = [r.getMessage()[:13] for r in caplog.records if r.name == "connectors.common.publisher"]
+    lines = [r.getMessage()[:13] for r in caplog.records if r.name == "connectors.common.publishing.kafka_availability"]
     assert lines == ["Kafka is away", "Kafka is back"] * 2
 
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
-from connectors.common.publisher import STAGE, Publisher
+from connectors.common import STAGE
+from connectors.common.publisher import Publisher
 from connectors.wayscloud import check
 from runtime.kafka import KafkaSettings
 from runtime.metrics import LEFT_OUT
