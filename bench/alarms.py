@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from bench.fleet import Meter, Site, consumed, flood, prime
 from bench.job import READINGS_A_MESSAGE, Job, device_of, observation
-from bench.kafka import Kafka, Record, broker
+from bench.kafka import Kafka, NewRecord, broker
 from bench.part import Bench, progress
 from bench.results import Samples
 from connectors.common.publishing.partitioner import partition_of
@@ -77,7 +77,7 @@ async def _run_once(kafka: Kafka, bench: Bench, case: Case, name: str) -> dict[s
         }
 
 
-def _records(job: Job) -> Iterator[Record]:
+def _records(job: Job) -> Iterator[NewRecord]:
     for number in range(job.messages):
         key = device_of(job, number).encode()
         made = observation(job, number, partition_of(key, PARTITIONS))

@@ -144,7 +144,7 @@ async def _quiet(kafka: Kafka, cloud: Cloud) -> None:
 async def _stamps(kafka: Kafka, cloud: Cloud, begin: int, end: int) -> dict[int, float]:
     """The broker's stamp of each message from `begin` to `end`. RuntimeError where one is there twice."""
     found: dict[int, float] = {}
-    async for record in read_all(kafka.bootstrap, raw_topic(cloud.vendor), PARTITIONS):
+    async for record in read_all(kafka.bootstrap, raw_topic(cloud.vendor)):
         told = msgspec.json.decode(record.value or b"{}")
         number = cloud.number(told) if isinstance(told, dict) else None
         if number is not None and begin <= number < end:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.job import Job, live_envelope
-from bench.kafka import Kafka, Record, batches, fill, producer, raw_record, send
+from bench.kafka import Kafka, NewRecord, batches, fill, producer, raw_record, send
 from bench.process import Process, until
 from bench.systems import Place, fleetlake_start
 from connectors.common.publisher import Publisher
@@ -113,7 +113,7 @@ async def detected(site: Site, process: Process) -> None:
         await asyncio.sleep(0.1)
 
 
-async def flood(site: Site, records: Iterable[Record], begins: Callable[[], None]) -> None:
+async def flood(site: Site, records: Iterable[NewRecord], begins: Callable[[], None]) -> None:
     """Write records as fast as the broker takes them: encoded before `begins` is called, sent after it."""
     async with producer(site.kafka) as client:
         ready = list(batches(client, records, site.partitions))

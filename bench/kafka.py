@@ -9,13 +9,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import GroupCoordinatorNotAvailableError, for_code
 
 from connectors.common.publishing.partitioner import partition_of
 from fleetlake.local.broker import EmbeddedKafka
 from runtime.kafka import KafkaSettings, declare_topics
+from runtime.topic_reader import read_topic
+from schemas.consumed import Record
 from schemas.envelope import Envelope
 from schemas.topics import MAX_MESSAGE_BYTES, raw_topic, topic_specs
 
@@ -105,11 +107,11 @@ async def broker(folder: Path) -> AsyncIterator[Kafka]:
         yield kafka
 
 
-Record = tuple[str, bytes, bytes, list[tuple[str, bytes]]]
+NewRecord = tuple[str, bytes, bytes, list[tuple[str, bytes]]]
 """Topic, key, value, headers."""
 
 
-def raw_record(envelope: Envelope) -> Record:
+def raw_record(envelope: Envelope) -> NewRecord:
     """An envelope as its connector writes it."""
     return raw_topic(envelope.device_id.partition(":")[0]), envelope.key, envelope.data, envelope.headers()
 
@@ -122,7 +124,7 @@ async def producer(kafka: Kafka, **options: Any) -> AsyncIterator[AIOKafkaProduc
         yield started
 
 
-async def fill(kafka: Kafka, records: Iterable[Record], partitions: int) -> None:
+async def fill(kafka: Kafka, records: Iterable[NewRecord], partitions: int) -> None:
     """Write records in large batches, as connectors do under load, and wait until the broker has them."""
     async with producer(kafka) as client:
         for batch in batches(client, records, partitions):
@@ -133,7 +135,7 @@ Batch = tuple[str, int, Any]
 """Topic, partition, aiokafka's batch."""
 
 
-def batches(client: AIOKafkaProducer, records: Iterable[Record], partitions: int) -> Iterator[Batch]:
+def batches(client: AIOKafkaProducer, records: Iterable[NewRecord], partitions: int) -> Iterator[Batch]:
     """Records as closed batches, partitioned by key as connectors do it."""
     filling: dict[tuple[str, int], Any] = {}
     for topic, key, value, headers in records:
@@ -156,21 +158,8 @@ async def send(client: AIOKafkaProducer, batch: Batch) -> Any:
     return await client.send_batch(built, topic, partition=partition)
 
 
-async def read_all(bootstrap: str, topic: str, partitions: int) -> AsyncIterator[ConsumerRecord[bytes, bytes]]:
+async def read_all(bootstrap: str, topic: str) -> AsyncIterator[Record]:
     """Every committed record of a topic, in order by partition, up to the log's end as it is now."""
-    tps = [TopicPartition(topic, number) for number in range(partitions)]
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
-        isolation_level="read_committed",
-        fetch_max_wait_ms=50,
-        max_partition_fetch_bytes=4 << 20,
-    )
-    async with consumer:
-        ends = await consumer.end_offsets(tps)
-        consumer.assign(tps)
-        await consumer.seek_to_beginning()
-        async with asyncio.timeout(300):
-            while any([await consumer.position(tp) < ends[tp] for tp in tps]):
-                for records in (await consumer.getmany(timeout_ms=100, max_records=10_000)).values():
-                    for record in records:
-                        yield record
+    async for batch in read_topic({"bootstrap_servers": bootstrap}, topic):
+        for record in batch.records:
+            yield record

@@ -25,7 +25,7 @@ from deltalake import DeltaTable
 import fleetlake
 from bench.fleet import Meter, Site, feed, flood, prime
 from bench.job import READINGS_A_MESSAGE, Job, device_of, envelopes, observation
-from bench.kafka import Record, broker, fill, raw_record
+from bench.kafka import NewRecord, broker, fill, raw_record
 from bench.latency import percentiles
 from bench.part import Bench, progress
 from bench.process import Process, until
@@ -139,7 +139,7 @@ class Published:
         return self._rows
 
 
-def _record(job: Job, number: int) -> Record:
+def _record(job: Job, number: int) -> NewRecord:
     key = device_of(job, number).encode()
     made = observation(job, number, partition_of(key, PARTITIONS))
     return READINGS, key, wire.encode(made), [("content-type", b"application/json"), ("ce_id", made.id.encode())]

@@ -145,7 +145,7 @@ async def _commits(kafka: Kafka, place: Place, job: Job) -> None:
 
 async def _outputs(system: System, place: Place) -> tuple[list[Output], list[int]]:
     found, stamps = [], []
-    async for record in read_all(place.bootstrap, place.output, PARTITIONS):
+    async for record in read_all(place.bootstrap, place.output):
         found.append(system.decode(record.key, record.value or b""))
         stamps.append(record.timestamp)
     return found, stamps

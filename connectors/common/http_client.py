@@ -11,9 +11,9 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 
-from connectors.common.backoff import Backoff
 from connectors.common.context import utc_now
 from connectors.common.rate_limits import SharedLimiter
+from runtime.backoff import Backoff
 
 _LARGEST_ANSWER = 64 * 1024 * 1024
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 import aiohttp
 from pydantic import SecretStr
 
-from connectors.common.backoff import Backoff
 from connectors.common.http_client import VendorError, retry_after_seconds
 from connectors.common.rate_limits import SharedLimiter
+from runtime.backoff import Backoff
 
 _MIN_RENEWAL_SECONDS = 60.0
 """A token refused sooner than this after it was issued is not renewed again: another one would be refused as well."""

@@ -8,13 +8,12 @@ group's assignment of partitions is used; no record is read. A device belongs to
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import logging
 import random
 import socket
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Set
-from contextlib import contextmanager, suppress
+from collections.abc import Coroutine, Iterable, Mapping, Set
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,12 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, Cons
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
-from connectors.common.backoff import Backoff
 from connectors.common.device_ownership import DeviceOwnership
 from connectors.common.partition_assignment import assign_partitions
 from connectors.common.publishing.partitioner import partition_of
+from runtime.backoff import Backoff
 from runtime.kafka import KafkaSettings, client_options
+from runtime.locks import lowest_free_number
 from schemas.timestamps import format_iso, parse_iso
 from schemas.topics import DEVICES
 
@@ -99,7 +99,8 @@ class OwnershipLeases(DeviceOwnership, ConsumerRebalanceListener):  # type: igno
 
     async def run(self) -> None:
         """Be a member of the group until cancelled; then leave it, so that others take over at once."""
-        with _own_name(self._state_dir, f"connect-{self._vendor}") as name:
+        with lowest_free_number(self._state_dir, f"connect-{self._vendor}") as number:
+            name = f"{socket.gethostname()}-{number}"  # after a crash, the crashed process's name
             backoff = Backoff(cap=10.0)
             complained = False
             while True:
@@ -215,22 +216,6 @@ class OwnershipLeases(DeviceOwnership, ConsumerRebalanceListener):  # type: igno
                 for partition, offset in (await self._consumer._coordinator.fetch_committed_offsets(wanted)).items():
                     marks[partition.partition] = parse_iso(offset.metadata)
         return marks
-
-
-@contextmanager
-def _own_name(state_dir: Path, purpose: str) -> Iterator[str]:
-    """The first of this host's member names that no other process has: after a crash, the crashed process's name."""
-    state_dir.mkdir(parents=True, exist_ok=True)
-    number = 0
-    while True:
-        with (state_dir / f"{purpose}-{number}.lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                number += 1
-                continue
-            yield f"{socket.gethostname()}-{number}"
-            return
 
 
 def _assignor(leases: OwnershipLeases) -> type[AbstractPartitionAssignor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import logging
 import time
@@ -11,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runtime.locks import FileLock
 from runtime.metrics import LEFT_OUT
 from schemas.device import quote_id, split_device_id
 
@@ -73,15 +73,9 @@ class SharedLimiter:
         return result
 
     def _update(self, change: Callable[[list[float]], list[float]]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a+", encoding="ascii") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            times = _times(file.read())
-            text = json.dumps([round(t, 3) for t in change(times)])
-            file.seek(0)
-            file.truncate()
-            file.write(text)
+        with FileLock(self._path) as lock:
+            times = change(_times(lock.read_text()))
+            lock.write_text(json.dumps([round(t, 3) for t in times]))
 
 
 def shared_limiter(state_dir: Path, name: str, limit: int, window: float) -> SharedLimiter:

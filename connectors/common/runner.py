@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from connectors.common.backoff import Backoff
 from connectors.common.context import Context
 from connectors.common.device_ownership import DeviceOwnership
 from connectors.common.ownership_leases import OwnershipLeases
 from connectors.common.publisher import Publisher
+from runtime.backoff import Backoff
 from runtime.errors import StageError
 from runtime.health import Health
 from runtime.kafka import KafkaSettings

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from connectors.common.backoff import Backoff
 from connectors.common.connection_state import ConnectionState, Gap
 from connectors.common.context import utc_now
 from connectors.common.rate_limits import FloodGuard
+from runtime.backoff import Backoff
 from schemas.topics import MAX_MESSAGE_BYTES
 
 # Kärcher's token travels in the URL, and the library logs requests and exceptions with it: nothing of its own log may

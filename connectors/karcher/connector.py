@@ -12,7 +12,6 @@ from functools import partial
 
 import aiohttp
 
-from connectors.common.backoff import Backoff
 from connectors.common.connection_state import ConnectionState, Gap
 from connectors.common.context import Context, count_in, utc_now
 from connectors.common.dead_letters import MessageSource, dead_letter
@@ -28,6 +27,7 @@ from connectors.karcher.commands import CommandReader
 from connectors.karcher.history import History
 from connectors.karcher.protocol import VENDOR, AnswerError, Machine, Page
 from connectors.karcher.settings import KarcherSettings
+from runtime.backoff import Backoff
 from schemas.timestamps import format_iso
 from schemas.wire import Problem, encode
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from connectors.common.backoff import Backoff
 from connectors.common.context import Context, utc_now
 from connectors.common.decoded import Decoded
 from connectors.common.http_client import VendorError
@@ -18,6 +17,7 @@ from connectors.wayscloud import objects
 from connectors.wayscloud.cloud import Cloud
 from connectors.wayscloud.objects import VENDOR
 from connectors.wayscloud.settings import WayscloudSettings
+from runtime.backoff import Backoff
 from schemas.device import device_id
 from schemas.envelope import ReadBack
 from schemas.timestamps import format_iso, parse_iso

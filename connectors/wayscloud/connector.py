@@ -24,7 +24,7 @@ from connectors.wayscloud.protocol import Inbox, Packet, subscriptions
 from connectors.wayscloud.settings import WayscloudSettings
 from runtime.checks import CheckResult
 from runtime.errors import StageError
-from runtime.locks import alone, numbered
+from runtime.locks import exclusive, lowest_free_number
 from schemas.device import device_id, quote_id, split_device_id
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,8 @@ class WayscloudConnector:
         async with contextlib.AsyncExitStack() as stack:
             client_id = settings.client_id
             if settings.share_group:
-                number = stack.enter_context(numbered(self._context.state_dir, f"wayscloud-client-{client_id}"))
+                purpose = f"wayscloud-client-{client_id}"
+                number = stack.enter_context(lowest_free_number(self._context.state_dir, purpose))
                 client_id = f"{client_id}-{number}"
             http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
@@ -92,7 +93,7 @@ class WayscloudConnector:
 
     async def _poll(self, cloud: Cloud) -> None:
         """REST is read by one of the processes that share the state folder; another takes over when that ends."""
-        async with alone(self._context.state_dir, "wayscloud-rest"):
+        async with exclusive(self._context.state_dir, "wayscloud-rest"):
             await Poller(self._settings, self._context, cloud, self._definitions, self._meet).run()
 
     def _listener(self, login: Login, device: str, memory: Memory, cloud: Cloud | None) -> Listener:

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from connectors.common.backoff import Backoff
 from connectors.common.connection_state import ConnectionState, Gap
 from connectors.common.context import utc_now
 from connectors.common.http_client import VendorError
@@ -20,6 +19,7 @@ from connectors.wayscloud.mqtt import Login, MqttError, MqttSession, MqttSilent
 from connectors.wayscloud.objects import VENDOR
 from connectors.wayscloud.protocol import Packet
 from connectors.wayscloud.settings import WayscloudSettings
+from runtime.backoff import Backoff
 from schemas.timestamps import format_iso, parse_iso
 
 V5, V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311

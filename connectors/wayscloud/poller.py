@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
-from connectors.common.backoff import Backoff
 from connectors.common.context import Context, utc_now
 from connectors.common.dead_letters import MessageSource, dead_letter
 from connectors.common.decoded import Decoded
@@ -20,6 +19,7 @@ from connectors.wayscloud import objects
 from connectors.wayscloud.cloud import Cloud
 from connectors.wayscloud.objects import VENDOR, Datapoint
 from connectors.wayscloud.settings import WayscloudSettings
+from runtime.backoff import Backoff
 from schemas.device import device_id
 from schemas.envelope import JSON, message_id
 from schemas.redact import redact

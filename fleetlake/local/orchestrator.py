@@ -6,7 +6,6 @@ Used by `fleetlake up` and `fleetlake demo`.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import logging
 import os
@@ -15,7 +14,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -26,6 +24,7 @@ from fleetlake.local.broker import find_bootstrap
 from fleetlake.local.status import StatusModel, plain_line, render
 from fleetlake.local.supervisor import ChildSpec, Supervisor
 from runtime.kafka import declare_topics
+from runtime.locks import FileLock, LockHeldError
 from runtime.ports import free_port
 from schemas.topics import topic_specs
 
@@ -39,20 +38,14 @@ _PLAIN_SECONDS = 5.0
 
 def lock_folder(data: Path, stack: ExitStack) -> None:
     """Hold the data folder for one pipeline; UserError where another has it."""
-    data.mkdir(parents=True, exist_ok=True)
-    handle: TextIO = stack.enter_context((data / ".lock").open("a+"))
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        handle.seek(0)
-        owner = handle.read().strip() or "another process"
+        lock = stack.enter_context(FileLock(data / ".lock", blocking=False))
+    except LockHeldError as error:
+        owner = error.content or "another process"
         raise UserError(
             f"data folder {data} is in use by {owner}; stop that pipeline or choose another folder with --data"
         ) from error
-    handle.seek(0)
-    handle.truncate()
-    handle.write(f"process {os.getpid()}")
-    handle.flush()
+    lock.write_text(f"process {os.getpid()}")
 
 
 class Pipeline:

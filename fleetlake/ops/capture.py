@@ -17,8 +17,8 @@ import msgspec
 from aiokafka.errors import KafkaError
 
 from fleetlake.errors import UserError
-from runtime.kafka import KafkaSettings
-from runtime.topic_reader import reading
+from runtime.kafka import KafkaSettings, client_options
+from runtime.topic_reader import topic_consumer
 from schemas.envelope import Envelope, EnvelopeError, read_envelope
 from schemas.timestamps import format_iso
 from schemas.topics import VENDORS, raw_topic
@@ -46,7 +46,7 @@ async def capture(kafka: KafkaSettings, vendor: str, seconds: float, out: Path) 
 
 async def _from_now_on(kafka: KafkaSettings, topic: str, seconds: float) -> AsyncIterator[Envelope]:
     """The envelopes that come to the topic within the time; a record that is none is left out."""
-    async with reading(kafka, topic) as (consumer, partitions):
+    async with topic_consumer(client_options(kafka), topic) as (consumer, partitions):
         for partition, end in (await consumer.end_offsets(partitions)).items():
             consumer.seek(partition, end)
         loop = asyncio.get_running_loop()

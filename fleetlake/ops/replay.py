@@ -27,8 +27,8 @@ from deltalake.exceptions import TableNotFoundError
 from fleetlake.errors import UserError
 from fleetlake.ops.replay_alarms import Detection, followed_topics, last_ticks, unknown
 from fleetlake.ops.replay_topics import FETCH_RECORDS, Kept, read_whole
-from runtime.kafka import KafkaSettings
-from runtime.topic_reader import read_stretches, reading
+from runtime.kafka import KafkaSettings, client_options
+from runtime.topic_reader import read_spans, spans_of, spans_since, topic_consumer
 from schemas import wire
 from schemas.consumed import Record
 from schemas.timestamps import to_micros
@@ -118,7 +118,7 @@ class Replay:
     async def _incomplete(self, vendor: str) -> str | None:
         """Where raw records are missing before those that Kafka has; alarms that were open then are not known."""
         topic = raw_topic(vendor)
-        async with reading(self._kafka, topic) as (consumer, partitions):
+        async with topic_consumer(client_options(self._kafka), topic) as (consumer, partitions):
             begin = await consumer.beginning_offsets(partitions)
         for p, offset in begin.items():
             if offset and self._held(topic, p.partition, offset) < offset:
@@ -202,16 +202,15 @@ class Replay:
 
     async def _records(self, topic: str, done: Replayed) -> AsyncIterator[list[Record]]:
         """The raw records from the warm-up on, in order in each partition: of the table first, then Kafka's."""
-        async with reading(self._kafka, topic) as (consumer, partitions):
-            begin, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-            for records in self._of_table(topic, {p.partition: begin[p] for p in partitions}):
+        async with topic_consumer(client_options(self._kafka), topic) as (consumer, partitions):
+            spans = await spans_of(consumer, partitions)
+            for records in self._of_table(topic, {tp.partition: span.start for tp, span in spans.items()}):
                 done.from_table += len(records)
                 yield records
-            found = await consumer.offsets_for_times(dict.fromkeys(partitions, self._start_ms))
-            starts = {p: found[p].offset if found[p] else end[p] for p in partitions}
-            stretches = {p: ((begin if self._detection else starts)[p], end[p]) for p in partitions}
-            async for _, records in read_stretches(consumer, stretches, FETCH_RECORDS):
-                yield records
+            if not self._detection:
+                spans = await spans_since(consumer, spans, self._start_ms)
+            async for batch in read_spans(consumer, spans):
+                yield batch.records
 
     @property
     def _start_ms(self) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from runtime.kafka import KafkaSettings
-from runtime.topic_reader import read_stretches, reading
+from runtime.kafka import KafkaSettings, client_options
+from runtime.topic_reader import Span, read_spans, spans_of, topic_consumer
 from schemas.consumed import Headers, Record
 
 FETCH_RECORDS = 20_000
@@ -40,22 +40,21 @@ class Whole:
 
 async def read_whole(kafka: KafkaSettings, topic: str) -> Whole:
     """Read all of a small topic."""
-    async with reading(kafka, topic) as (consumer, partitions):
-        begin, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-        found = Whole(
-            {p.partition: offset for p, offset in begin.items()},
-            {p.partition: offset for p, offset in end.items()},
-            {p.partition: [] for p in partitions},
+    async with topic_consumer(client_options(kafka), topic) as (consumer, partitions):
+        spans = await spans_of(consumer, partitions)
+        whole = Whole(
+            {tp.partition: span.start for tp, span in spans.items()},
+            {tp.partition: span.end for tp, span in spans.items()},
+            {tp.partition: [] for tp in partitions},
         )
-        stretches = {p: (begin[p], end[p]) for p in partitions}
-        async for p, records in read_stretches(consumer, stretches, FETCH_RECORDS):
-            found.records[p.partition] += records
-        return found
+        async for batch in read_spans(consumer, spans):
+            whole.records[batch.partition.partition] += batch.records
+        return whole
 
 
 async def read_tail(kafka: KafkaSettings, topic: str, records: int) -> list[Record]:
     """The last so many records of each partition, or some less."""
-    async with reading(kafka, topic) as (consumer, partitions):
-        begin, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-        stretches = {p: (max(begin[p], end[p] - records), end[p]) for p in partitions}
-        return [record async for _, found in read_stretches(consumer, stretches, FETCH_RECORDS) for record in found]
+    async with topic_consumer(client_options(kafka), topic) as (consumer, partitions):
+        spans = await spans_of(consumer, partitions)
+        tails = {tp: Span(max(span.start, span.end - records), span.end) for tp, span in spans.items()}
+        return [record async for batch in read_spans(consumer, tails) for record in batch.records]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 
+from runtime.files import sync_file, sync_folder
 from sinks.delta.log_repair import ADVICE, TornLog, torn
 from sinks.settings import DeltaSettings
 
@@ -89,29 +89,21 @@ def sync_commits(delta: DeltaTable, after: int) -> None:
             if added := json.loads(line).get("add"):
                 file = root / _unquoted(added["path"])
                 if file.exists():
-                    sync(file)
+                    sync_file(file)
                     folders.add(file.parent)
-        sync(entry)
+        sync_file(entry)
     for folder in folders:
-        sync(folder)
+        sync_folder(folder)
 
 
 def sync_checkpoint(delta: DeltaTable) -> None:
     """Likewise the checkpoint of the newest version."""
     if urlsplit(delta.table_uri).scheme in ("", "file"):
         log = _local_path(delta) / "_delta_log"
-        for file in (log / f"{delta.version():020}.checkpoint.parquet", log / "_last_checkpoint", log):
+        for file in (log / f"{delta.version():020}.checkpoint.parquet", log / "_last_checkpoint"):
             if file.exists():
-                sync(file)
-
-
-def sync(path: Path) -> None:
-    """Fsync of a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+                sync_file(file)
+        sync_folder(log)
 
 
 def _local_path(delta: DeltaTable) -> Path:

@@ -17,6 +17,8 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from runtime.files import sync_folder
+
 ASIDE = ".torn"
 HINT = "_last_checkpoint"
 LOST = "restore the folder from a backup, or make the tables anew with `fleetlake replay`"
@@ -61,13 +63,11 @@ def torn(table: Path) -> list[Torn]:
 
 def repair(table: Path) -> list[Torn]:
     """Move what is torn aside (`….torn`, beside it); what was. No sink may run meanwhile."""
-    from sinks.delta.location import sync
-
     found = torn(table)
     for one in found:
         one.file.rename(one.file.with_name(one.file.name + ASIDE))
     if found:
-        sync(table / "_delta_log")
+        sync_folder(table / "_delta_log")
     return found
 
 

@@ -18,8 +18,8 @@ from aiokafka import TopicPartition
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from runtime.kafka import KafkaSettings
-from runtime.topic_reader import read_stretches, reading
+from runtime.kafka import KafkaSettings, client_options
+from runtime.topic_reader import ReadLimits, Span, read_spans, spans_of, topic_consumer
 from schemas.consumed import Record
 from sinks.delta.audit import Problem, Recount, expected, identity_columns, identity_sql, runs
 from sinks.delta.location import LakeLocation
@@ -29,7 +29,7 @@ from sinks.delta.sink import app_id
 from sinks.delta.tables import TABLES, Table
 from sinks.delta.topic_ids import topic_ids
 
-FETCH_RECORDS = 50_000
+LIMITS = ReadLimits(batch_records=50_000)
 SLACK_SECONDS = 3600
 """A record may have come to its topic so long after it was received, which is what `expire_days` counts from."""
 
@@ -155,17 +155,17 @@ class _Comparison:
 
     async def with_kafka(self, kafka: KafkaSettings, topic_id: str) -> list[Recount]:
         """Read what the topic holds of what is stored."""
-        async with reading(kafka, self._table.topic) as (consumer, partitions):
-            begin, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        async with topic_consumer(client_options(kafka), self._table.topic) as (consumer, partitions):
+            spans = await spans_of(consumer, partitions)
             counted = {
-                p: Recount(self._table.name, p.topic, p.partition, begin[p], end[p], self._stored(p, topic_id))
-                for p in partitions
+                tp: Recount(self._table.name, tp.topic, tp.partition, span.start, span.end, self._stored(tp, topic_id))
+                for tp, span in spans.items()
             }
             for one in counted.values():
                 one.problems += _of_offsets(one)
-            stretches = {p: (one.begin, min(one.stored or 0, one.end)) for p, one in counted.items()}
-            async for partition, records in read_stretches(consumer, stretches, FETCH_RECORDS):
-                self._expect(records, counted[partition])
+            stored = {tp: Span(one.begin, min(one.stored or 0, one.end)) for tp, one in counted.items()}
+            async for batch in read_spans(consumer, stored, LIMITS):
+                self._expect(batch.records, counted[batch.partition])
             return list(counted.values())
 
     def _stored(self, partition: TopicPartition, topic_id: str) -> int | None:

@@ -9,10 +9,8 @@ tell the same versions of the lake.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +20,9 @@ from pathlib import Path
 
 import duckdb
 
+from runtime.files import sync_file, sync_folder
 from runtime.health import Health
+from runtime.locks import FileLock
 from runtime.metrics import BATCH_SECONDS, OPEN_ALARMS, PUBLISHED_AT, READINGS_OUT
 from sinks.delta.location import LakeLocation
 from sinks.delta.log_reader import Change, DataFile, LogGone, changes, entry_digest, newest_version, snapshot
@@ -73,28 +73,17 @@ class _Ownership:
     """The sink's lock file, held while the process lives; the kernel lets it go however that ends."""
 
     def __init__(self, path: Path, stop: asyncio.Event) -> None:
-        self._path = path
+        self._lock = FileLock(path)
         self._stop = stop
-        self._file: int | None = None
 
     async def __aenter__(self) -> bool:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        told = False
-        while not self._stop.is_set():
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-            except BlockingIOError:
-                if not told:
-                    log.info("%s: another process publishes from this data folder; waiting to take over", STAGE)
-                    told = True
-                await asyncio.sleep(POLL_SECONDS)
-        return False
+        if self._lock.try_acquire():
+            return not self._stop.is_set()
+        log.info("%s: another process publishes from this data folder; waiting to take over", STAGE)
+        return await self._lock.acquire_when_free(POLL_SECONDS, self._stop)
 
     async def __aexit__(self, *_: object) -> None:
-        if self._file is not None:
-            os.close(self._file)
+        self._lock.close()
 
 
 class Published:
@@ -152,10 +141,10 @@ class Published:
             leftover.unlink(missing_ok=True)
         self._fill(fresh)
         fresh.chmod(0o444)  # a reader that opens read-write would lock all others out
-        _sync(fresh)
+        sync_file(fresh)
         Path(f"{target}.wal").unlink(missing_ok=True)  # of a killed reader: it would be replayed into the new file
         fresh.rename(target)
-        _sync(target.parent)
+        sync_folder(target.parent)
         self._changed, self._published_at = False, time.monotonic()
         open_alarms = self._connection.execute("SELECT count(*) FROM alarms WHERE status <> 'resolved'").fetchone()
         OPEN_ALARMS.labels(STAGE).set(open_alarms[0] if open_alarms else 0)
@@ -320,11 +309,3 @@ def _portions(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
 
 def _listed(files: Sequence[DataFile]) -> list[tuple[str, tuple[str, ...]]]:
     return [(file.path, file.columns) for file in files]
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

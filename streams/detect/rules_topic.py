@@ -7,41 +7,27 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 
+from runtime.topic_reader import read_topic
 from schemas.records import AlarmRule, MaintenanceWindow
 from schemas.rules import RefusedRule, encode_rule, parse_rule
 from schemas.topics import MAINTENANCE, RULES
 
 log = logging.getLogger(__name__)
 
-_POLL_MS = 200
-
 
 async def read_compacted(client: Mapping[str, Any], topic: str) -> dict[str, bytes]:
     """The latest value by key of a compacted topic, all partitions, as of now; deleted keys are left out."""
-    found: dict[str, bytes] = {}
-    async with AIOKafkaConsumer(
-        **client, enable_auto_commit=False, isolation_level="read_committed", auto_offset_reset="earliest"
-    ) as consumer:
-        tps = [TopicPartition(topic, number) for number in await _partitions(client, topic)]
-        consumer.assign(tps)
-        ends = await consumer.end_offsets(tps)
-        await consumer.seek_to_beginning(*tps)
-        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-            for records in (await consumer.getmany(timeout_ms=_POLL_MS)).values():
-                for record in records:
-                    key = (record.key or b"").decode(errors="replace")
-                    if record.value is None:
-                        found.pop(key, None)
-                    else:
-                        found[key] = record.value
-    return found
-
-
-async def _partitions(client: Mapping[str, Any], topic: str) -> list[int]:
-    async with AIOKafkaProducer(**client) as producer:
-        return sorted(await producer.partitions_for(topic))
+    values: dict[str, bytes] = {}
+    async for batch in read_topic(client, topic):
+        for record in batch.records:
+            key = (record.key or b"").decode(errors="replace")
+            if record.value is None:
+                values.pop(key, None)
+            else:
+                values[key] = record.value
+    return values
 
 
 async def read_rules(client: Mapping[str, Any]) -> tuple[dict[str, AlarmRule], list[RefusedRule]]:

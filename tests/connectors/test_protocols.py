@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.climasense.protocol import Provisioned, bearer, is_newer, read_keys, telemetry, version_key
-from connectors.common.backoff import Backoff
 from connectors.common.connection_state import ConnectionState
 from connectors.common.rate_limits import RateWindow, reserve
 from connectors.karcher import protocol as karcher
@@ -20,6 +19,7 @@ from connectors.wayscloud import objects
 from connectors.wayscloud import protocol as wayscloud
 from connectors.wayscloud.protocol import Inbox, Packet
 from runtime.api_keys import hash_key
+from runtime.backoff import Backoff
 from schemas.climasense import SENSOR_TYPES
 from schemas.envelope import GAP
 from schemas.wire import Origin

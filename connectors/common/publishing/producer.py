@@ -11,10 +11,10 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from connectors.common.backoff import Backoff
 from connectors.common.publishing.kafka_availability import KafkaAvailability
 from connectors.common.publishing.outgoing_record import OutgoingRecord
 from connectors.common.publishing.send_queues import BATCH_BYTES, SendQueues, TopicPartition
+from runtime.backoff import Backoff
 from runtime.kafka import KafkaSettings, client_options
 from schemas.topics import MAX_MESSAGE_BYTES
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import errno
-import fcntl
 import os
 import signal
 import socket
@@ -20,13 +19,14 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from fleetlake.local.broker.jars import BrokerError, kafka_class_path
 from fleetlake.local.broker.settings import NODE_ID, log4j2_properties, server_properties, telling_lines
+from runtime.locks import FileLock
 from runtime.ports import free_port
 
 _HOST = "127.0.0.1"
@@ -63,7 +63,7 @@ class EmbeddedKafka:
         self._heap = heap
         self._cache = cache
         self._bootstrap: str | None = None
-        self._lock: IO[str] | None = None
+        self._lock: FileLock | None = None
         self._watchdog: subprocess.Popen[str] | None = None
         self._pid: int | None = None
         self._log_size_before = 0  # bytes; what earlier runs logged explains nothing about this one
@@ -267,9 +267,10 @@ def find_bootstrap(data_dir: Path) -> str | None:
     """Address (`host:port`) of the embedded broker that serves on `data_dir` right now, whichever process runs it."""
     folder = data_dir.absolute() / "kafka"
     try:
-        with (folder / "lock").open() as lock:
-            if _try_lock(lock, fcntl.LOCK_SH):
-                return None  # nobody runs: a `bootstrap` file is a killed broker's
+        lock = FileLock(folder / "lock", shared=True, create=False)
+        if lock.try_acquire():
+            lock.close()
+            return None  # nobody runs: a `bootstrap` file is a killed broker's
         return (folder / "bootstrap").read_text().strip()
     except FileNotFoundError:
         return None
@@ -304,16 +305,13 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in _FOREIGN_JAVA}
 
 
-def _lock_folder(folder: Path) -> IO[str]:
+def _lock_folder(folder: Path) -> FileLock:
     """Take the folder for this process; a broker whose parent has died is given time to end."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / "lock").open("a+")
+    lock = FileLock(folder / "lock")
     asked = time.monotonic()
-    while not _try_lock(lock, fcntl.LOCK_EX):
-        lock.seek(0)
-        owner = lock.read().strip()
+    while not lock.try_acquire():
+        owner = lock.read_text().strip()
         if time.monotonic() - asked > (_PASSING_WAIT if _is_alive(owner) else _ORPHAN_WAIT):
-            lock.close()
             served = find_bootstrap(folder.parent)
             where = f" and serves at {served}" if served else ""
             raise BrokerError(
@@ -321,20 +319,9 @@ def _lock_folder(folder: Path) -> IO[str]:
                 "use that one, stop it, or name another data folder."
             )
         time.sleep(_POLL)
-    lock.seek(0)
-    lock.truncate()
-    lock.write(str(os.getpid()))
-    lock.flush()
+    lock.write_text(str(os.getpid()))
     (folder / "bootstrap").unlink(missing_ok=True)
     return lock
-
-
-def _try_lock(file: IO[str], kind: int) -> bool:
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _is_alive(pid: str) -> bool:

@@ -10,7 +10,6 @@ when `KAFKA_VERSION` changes).
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -28,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from fleetlake.errors import UserError
+from runtime.locks import FileLock
 
 KAFKA_VERSION = "4.2.0"
 _SCALA_VERSION = "2.13"
@@ -111,9 +111,7 @@ def _missing(jars: list[Jar], folder: Path) -> list[Jar]:
 
 def _download_missing(jars: list[Jar], folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits here, then finds the jars of the first
+        with FileLock(folder / "lock"):  # a second process waits here, then uses the jars of the first
             missing = _missing(jars, folder)
             staging = folder / "staging"
             shutil.rmtree(staging, ignore_errors=True)  # a killed process may have left one
