@@ -24,7 +24,7 @@ from runtime.topic_reader import (
     spans_since,
     topic_consumer,
 )
-from tests.conftest import MakeTopics
+from tests.support.kafka import MakeTopics
 
 
 def client_of(kafka: str) -> dict[str, Any]:
