@@ -24,7 +24,7 @@ from runtime.checks import CheckResult
 from runtime.database import reason, version_of
 from runtime.errors import StageError
 from runtime.http_server import check_port
-from schemas.topics import VENDORS
+from schemas.vendors import vendor_names
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _channel_problems(policy: Policy, notify: NotifySettings) -> Iterator[str]:
 def _rule_problems(policy: Policy, known: Known) -> Iterator[str]:
     """Alarms of vendors have rule ids of their own, which begin with the vendor: those cannot be known beforehand."""
     for rule in policy.rule_ids or ():
-        if rule in known.rules or rule.partition(":")[0] in VENDORS:
+        if rule in known.rules or rule.partition(":")[0] in vendor_names():
             continue
         if known.rules_in_kafka is None:
             yield f"rule_ids: {rule!r} is not in the rules file, and Kafka, where it may be, does not answer"
@@ -142,8 +142,8 @@ def _scope_problems(policy: Policy, known: Known) -> Iterator[str]:
                 if scope not in there:
                     yield f"scope_ids: there is no {policy.scope_type} {scope!r} in [stream] {policy.scope_type}s"
             case "vendor":
-                if scope not in VENDORS:
-                    yield f"scope_ids: unknown vendor {scope!r}; known are {', '.join(VENDORS)}"
+                if scope not in vendor_names():
+                    yield f"scope_ids: unknown vendor {scope!r}; known are {', '.join(vendor_names())}"
             case "device":
                 if ":" not in scope:
                     yield f"scope_ids: {scope!r} is no device id; write vendor:native-id"

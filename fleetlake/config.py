@@ -12,24 +12,22 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, create_model
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from alarm_service.notify.settings import NotifySettings
 from alarm_service.settings import AlarmsSettings
-from connectors.climasense.settings import ClimasenseSettings
-from connectors.karcher.settings import KarcherSettings
-from connectors.ogmen.settings import OgmenSettings
-from connectors.wayscloud.settings import WayscloudSettings
 from fleetlake.errors import UserError
 from runtime.kafka import KafkaSettings
-from schemas.topics import VENDORS
-from simulators.settings import SimulatorSettings
+from schemas.vendors import RegistrationError, vendor_names, vendors
+from simulators.settings import SimulatorSettings, simulator_settings
 from sinks.settings import DeltaSettings, DuckdbSettings
 from streams.settings import StreamSettings
 
@@ -37,7 +35,15 @@ DEFAULT_FILE = Path("fleetlake.toml")
 ENV_PREFIX = "FLEETLAKE_"
 NESTED = "__"
 
-VendorName = Literal["karcher", "ogmen", "wayscloud", "climasense"]
+
+def _known_vendor(name: str) -> str:
+    if name not in vendor_names():
+        *others, last = map(repr, vendor_names())
+        raise PydanticCustomError("vendor", "Input should be {names}", {"names": f"{', '.join(others)} or {last}"})
+    return name
+
+
+VendorName = Annotated[str, AfterValidator(_known_vendor)]
 
 
 class PipelineSettings(BaseModel):
@@ -87,22 +93,23 @@ class SinkSettings(BaseModel):
 
 
 class Settings(BaseSettings):
-    """The whole configuration."""
+    """The whole configuration, but for the sections of vendors: `settings_class` adds them."""
 
     model_config = SettingsConfigDict(extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter=NESTED)
 
     pipeline: PipelineSettings = Field(default_factory=PipelineSettings)
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     broker: BrokerSettings = Field(default_factory=BrokerSettings)
-    karcher: KarcherSettings = Field(default_factory=KarcherSettings)
-    ogmen: OgmenSettings = Field(default_factory=OgmenSettings)
-    wayscloud: WayscloudSettings = Field(default_factory=WayscloudSettings)
-    climasense: ClimasenseSettings = Field(default_factory=ClimasenseSettings)
     stream: StreamSettings = Field(default_factory=StreamSettings)
     sink: SinkSettings = Field(default_factory=SinkSettings)
     alarms: AlarmsSettings = Field(default_factory=AlarmsSettings)
     notify: NotifySettings = Field(default_factory=NotifySettings)
     simulate: SimulatorSettings = Field(default_factory=SimulatorSettings)
+
+    def vendor(self, name: str) -> BaseModel:
+        """The section of a registered vendor."""
+        section: BaseModel = getattr(self, vendors()[name].name)
+        return section
 
     @classmethod
     def settings_customise_sources(
@@ -112,11 +119,23 @@ class Settings(BaseSettings):
         return (_Environment(settings_cls), init_settings)
 
 
+@cache
+def settings_class() -> type[Settings]:
+    """The configuration with a section for each registered vendor. UserError where a registration is wrong."""
+    try:
+        sections: dict[str, Any] = {name: spec.load("settings") for name, spec in vendors().items()}
+        sections["simulate"] = simulator_settings()
+    except RegistrationError as error:
+        raise UserError(str(error)) from error
+    fields = {name: (section, Field(default_factory=section)) for name, section in sections.items()}
+    return create_model("Settings", __base__=Settings, __doc__=Settings.__doc__, **cast(dict[str, Any], fields))
+
+
 class _Environment(EnvSettingsSource):
     """The environment, with secrets from files where `…_FILE` names one."""
 
     def __call__(self) -> dict[str, Any]:
-        return _with_secret_files(super().__call__(), Settings)
+        return _with_secret_files(super().__call__(), settings_class())
 
 
 def load_settings(path: Path | None, **overrides: dict[str, Any]) -> Settings:
@@ -130,7 +149,8 @@ def load_settings(path: Path | None, **overrides: dict[str, Any]) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{name}: not valid TOML: {error}") from error
     try:
-        return _override(Settings(**_with_secret_files(data, Settings)), overrides)
+        whole = settings_class()
+        return _override(whole(**_with_secret_files(data, whole)), overrides)
     except ValidationError as error:
         raise UserError("\n".join(_explain(error, name, text))) from error
 
@@ -261,18 +281,28 @@ def example_toml() -> str:
         "# In the environment, key `partitions` of [kafka] is FLEETLAKE_KAFKA__PARTITIONS.",
         '# Secrets may also be given as a file: client_secret_file = "/run/secrets/karcher".',
     ]
-    return "\n".join([*head, *_tables(Settings.model_construct(**_defaults()), [], masked=False, describe=True)])
+    return "\n".join([*head, *_tables(_defaults(), [], masked=False, describe=True)])
 
 
-def _defaults() -> dict[str, Any]:
-    return {name: field.get_default(call_default_factory=True) for name, field in Settings.model_fields.items()}
+def _defaults() -> Settings:
+    whole = settings_class()
+    values = {name: field.get_default(call_default_factory=True) for name, field in whole.model_fields.items()}
+    return whole.model_construct(None, **values)
+
+
+def _names(model: BaseModel) -> list[str]:
+    """The fields of a model in the order they are shown; vendors stand before the stages that use their data."""
+    names = list(type(model).model_fields)
+    if isinstance(model, Settings):
+        names.sort(key=lambda name: (name in vendors()) + 2 * (name not in ("pipeline", "kafka", "broker", *vendors())))
+    return names
 
 
 def _tables(model: BaseModel, path: list[str], *, masked: bool, describe: bool) -> Iterator[str]:
     inner: list[tuple[str, BaseModel]] = []
     lines: list[str] = []
-    for name, field in type(model).model_fields.items():
-        value = getattr(model, name)
+    for name in _names(model):
+        field, value = type(model).model_fields[name], getattr(model, name)
         if isinstance(value, BaseModel):
             inner.append((name, value))
             continue
@@ -314,11 +344,16 @@ def _toml_value(value: Any, *, masked: bool) -> str | None:
             return json.dumps(str(value), ensure_ascii=False)
 
 
+def require_vendors(names: Iterable[str]) -> None:
+    """UserError where a name is no registered vendor's."""
+    unknown = [name for name in names if name not in vendor_names()]
+    if unknown:
+        raise UserError(f"unknown vendor {unknown[0]!r}; known are {', '.join(vendor_names())}")
+
+
 def chosen_vendors(settings: Settings, names: list[str]) -> list[str]:
     """The vendors named on the command line, else those of `[pipeline] vendors`; UserError where there are none."""
-    unknown = [name for name in names if name not in VENDORS]
-    if unknown:
-        raise UserError(f"unknown vendor {unknown[0]!r}; known are {', '.join(VENDORS)}")
+    require_vendors(names)
     chosen = list(names) or list(settings.pipeline.vendors)
     if not chosen:
         raise UserError("no vendor to connect to: name one on the command line, or set vendors in [pipeline]")

@@ -23,10 +23,10 @@ from schemas.topics import (
     MAINTENANCE,
     READINGS,
     RULES,
-    VENDORS,
     raw_topic,
     topic_specs,
 )
+from schemas.vendors import BUILT_IN
 
 FOLDER = Path(__file__).parent / "contract"
 VERSION = "1.0.0"
@@ -78,11 +78,11 @@ def _json_schema(name: str) -> str:
 
 
 def _asyncapi() -> dict[str, Any]:
-    purposes = {spec.name: spec.purpose for spec in topic_specs()}
+    purposes = {spec.name: spec.purpose for spec in topic_specs(BUILT_IN)}
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
     messages: dict[str, Any] = {"envelope": _raw_message()}
-    for topic in [raw_topic(vendor) for vendor in VENDORS]:
+    for topic in [raw_topic(vendor) for vendor in BUILT_IN]:
         channels[_channel(topic)] = _channel_of(topic, purposes[topic], "envelope")
     for topic, record in PUBLIC.items():
         channels[_channel(topic)] = _channel_of(topic, purposes[topic], record)

@@ -9,28 +9,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
+
+from schemas.vendors import vendors
 
 REDACTED = "[redacted]"
 
 EXCERPT_CHARS = 512
 """Longest excerpt of what could not be parsed."""
 
-_SECRET_NAMES = frozenset(
+_COMMON_SECRET_NAMES = frozenset(
     {
         # PIN codes and keys
-        *("pin", "pincode", "lockcode", "password", "passwd", "passwordhash", "secret", "token", "authorization"),
-        *("apikey", "xapikey", "privatekey", "registrationkey", "secureenclaveid", "executionrequester"),
+        *("pin", "pincode", "password", "passwd", "passwordhash", "secret", "token", "authorization"),
+        *("apikey", "xapikey", "privatekey", "secureenclaveid"),
         # networks
-        *("ssid", "bssid", "networkname", "wifiname", "mac", "macaddress", "ieeeaddress", "ip", "ipaddress"),
-        *("ipv4address", "ipv6address", "ipv4", "ipv6", "defaultgateway", "gateway"),
+        *("ssid", "bssid", "wifiname", "mac", "macaddress", "ip", "ipaddress"),
+        *("ipv4address", "ipv6address", "ipv4", "ipv6", "gateway"),
         # people and homes
-        *("email", "emailaddress", "userid", "privacyenabledby", "privacymodeenabledby", "privacymodedisabledby"),
-        *("lastdevicesettingschangedby", "address", "houseno", "s3path"),
+        *("email", "emailaddress", "userid", "address"),
         # pictures
         *("picture", "photo", "image", "imagebase64", "photobase64"),
     }
@@ -63,13 +65,11 @@ _STRINGS = re.compile(rb'"[^"]*"')
 
 # A candidate sends the payload to the slow path; it may be wrong in that direction only. An `@` may be of an address,
 # three dots or colons of a network address.
-_is_suspicious = suspicion(
-    re.compile(
-        rb"(?i)pin|code|pass|secret|token|authoriz|key|enclave|requester|ssid|network|wifi|mac(?!h)|address|gateway|ip(?!t|e)"
-        rb"|mail|user|_by|changedby|enabledby|houseno|house_no|s3|picture|photo|image|@|eyj"
-        rb"|\d\.\d{1,3}\.\d{1,3}\.\d|(?:[0-9a-f]{2}[:-]){4}|::|[0-9a-z+/]{200}"
-    )
+_CANDIDATE_NAMES = (
+    r"pin|code|pass|secret|token|authoriz|key|enclave|requester|ssid|network|wifi|mac(?!h)|address|gateway|ip(?!t|e)"
+    r"|mail|user|_by|changedby|enabledby|houseno|house_no|s3|picture|photo|image"
 )
+_CANDIDATE_VALUES = r"|@|eyj|\d\.\d{1,3}\.\d{1,3}\.\d|(?:[0-9a-f]{2}[:-]){4}|::|[0-9a-z+/]{200}"
 
 _EMAIL = r"[\w.+-]+@[\w-]*[\w.-]*"
 _MAC = r"(?<![0-9A-Fa-f:])[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){5}(?![0-9A-Fa-f:])"
@@ -83,11 +83,34 @@ _IN_TEXT = re.compile("|".join((_EMAIL, _MAC, _IPV6, _JWT, _QUERY, _BLOB, _BEARE
 _ADDRESS_IN_TEXT = re.compile(_IPV4, re.ASCII)
 
 _NAME_CHAR = r"[\w.\- ]"
-_UNPARSED_FIELD = re.compile(  # a sensitive name, quoted or bare, and all that may belong to its value
-    rf"(?i)({_NAME_CHAR}{{0,40}}(?:pin|code|pass\w*|secret|token|auth\w*|key|enclave\w*|requester|ssid|network\w*|wifi\w*|mac"
-    rf"|address|gateway|ip|ipv[46]\w*|mail|user\w*|_by|by|house_?no|s3\w*|picture|photo|image){_NAME_CHAR}{{0,20}}"
-    r"[\\\"']*\s*[:=]\s*)(\{[^}]*\}?|\[[^\]]*\]?|[\\\"']+[^\"']*[\"']?|[^,}\]\s]+)"
+_UNPARSED_NAMES = (
+    r"pin|code|pass\w*|secret|token|auth\w*|key|enclave\w*|requester|ssid|network\w*|wifi\w*|mac"
+    r"|address|gateway|ip|ipv[46]\w*|mail|user\w*|_by|by|house_?no|s3\w*|picture|photo|image"
 )
+_UNPARSED_VALUE = r"[\\\"']*\s*[:=]\s*)(\{[^}]*\}?|\[[^\]]*\]?|[\\\"']+[^\"']*[\"']?|[^,}\]\s]+)"
+
+
+@dataclass(frozen=True)
+class _Secrets:
+    """What is hidden: the common names, and those that the registered vendors add."""
+
+    names: frozenset[str]
+    is_suspicious: Callable[[bytes], bool]
+    unparsed_field: re.Pattern[str]
+    """A sensitive name, quoted or bare, and all that may belong to its value."""
+
+
+@cache
+def _secrets() -> _Secrets:
+    added = {name for spec in vendors().values() for name in spec.secret_names}
+    candidate = re.compile(_CANDIDATE_NAMES)
+    more = "".join("|" + r"[\s_-]?".join(map(re.escape, name)) for name in sorted(added) if not candidate.search(name))
+    return _Secrets(
+        _COMMON_SECRET_NAMES | added,
+        suspicion(re.compile(f"(?i){_CANDIDATE_NAMES}{more}{_CANDIDATE_VALUES}".encode())),
+        re.compile(rf"(?i)({_NAME_CHAR}{{0,40}}(?:{_UNPARSED_NAMES}{more}){_NAME_CHAR}{{0,20}}{_UNPARSED_VALUE}"),
+    )
+
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -104,13 +127,13 @@ class NotJson(ValueError):
 def is_secret_name(name: str) -> bool:
     """Whether a field of this name is hidden, however spelt: `networkName`, `network_name`, `settings.lockcode`."""
     plain = re.sub(r"[\s_-]", "", name.rpartition(".")[2]).lower()
-    return plain in _SECRET_NAMES or plain.endswith(_SECRET_ENDINGS)
+    return plain in _secrets().names or plain.endswith(_SECRET_ENDINGS)
 
 
 def redact(payload: bytes) -> bytes:
     """The payload without its secrets; the very same bytes where it has none. NotJson where it cannot be parsed."""
     _check_json(payload)
-    if not _is_suspicious(payload):
+    if not _secrets().is_suspicious(payload):
         return payload
     try:
         parsed = _decode(payload)
@@ -159,7 +182,7 @@ def excerpt(payload: bytes, limit: int = EXCERPT_CHARS) -> str:
     text = payload[: limit * 4].decode(errors="replace")
     if len(text) > limit:  # a value cut in two would not be recognised: drop what the cut may have touched
         text = re.sub(r"[^\s,{}\[\]\"]*$", "", text[:limit])
-    return mask(_UNPARSED_FIELD.sub(rf"\g<1>{REDACTED}", text))
+    return mask(_secrets().unparsed_field.sub(rf"\g<1>{REDACTED}", text))
 
 
 def _check_json(payload: bytes) -> None:
@@ -195,7 +218,7 @@ def _redact_inner_json(text: str) -> str:
     try:
         parsed = _decode(text)
     except (msgspec.MsgspecError, RecursionError, ValueError):
-        return mask(_UNPARSED_FIELD.sub(rf"\g<1>{REDACTED}", text))
+        return mask(_secrets().unparsed_field.sub(rf"\g<1>{REDACTED}", text))
     clean = redact_value(parsed)
     return text if clean == parsed else _encode(clean).decode()
 

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from schemas.inhibition import levels_of
-from schemas.metrics import CATALOGUE
+from schemas.metrics import catalogue
 from schemas.records import RULE_TYPES, AlarmRule
 from schemas.severity import severity_of_word
 from schemas.units import converted, ucum_code
@@ -101,7 +101,7 @@ def _check_unit(condition: Condition) -> None:
         raise ValueError(f"unit: {condition.unit!r} is no unit that is known; write a UCUM code, such as `[degF]`")
     if condition.metric is None:
         return
-    if (known := CATALOGUE.get(condition.metric)) is None:
+    if (known := catalogue().get(condition.metric)) is None:
         raise ValueError(f"unit: that of {condition.metric} is not documented; leave it out")
     try:
         converted(condition.value, condition.unit or "", known.unit)

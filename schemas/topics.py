@@ -6,9 +6,10 @@ number on each of them: a step writes to the partition number it reads from and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-VENDORS = ("karcher", "ogmen", "wayscloud", "climasense")
+from schemas.vendors import vendor_names
 
 READINGS = "telemetry.readings.v1"
 EVENTS = "telemetry.events.v1"
@@ -69,12 +70,12 @@ def _compacted() -> dict[str, str]:
     return {"cleanup.policy": "compact", "max.message.bytes": str(MAX_MESSAGE_BYTES)}
 
 
-def topic_specs(vendors: tuple[str, ...] = VENDORS) -> list[TopicSpec]:
-    """All topics of a pipeline, in the order data flows through them."""
+def topic_specs(vendors: Sequence[str] | None = None) -> list[TopicSpec]:
+    """All topics of a pipeline, in the order of the data flow; the raw topics of all vendors unless some are named."""
     return [
         *(
             TopicSpec(raw_topic(v), f"{v}: vendor messages as received (CloudEvents, redacted)", _retained(7))
-            for v in vendors
+            for v in (vendor_names() if vendors is None else vendors)
         ),
         TopicSpec(READINGS, "normalised observations: all readings of one vendor message", _retained(7)),
         TopicSpec(EVENTS, "normalised discrete facts: reports, alerts, gaps, command results", _retained(7)),

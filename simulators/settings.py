@@ -1,10 +1,12 @@
 """Settings of the simulators. Defaults make a demo: 44 devices of four vendors, about 200 messages a second."""
 
+from functools import cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, SecretStr, model_validator
+from pydantic import BaseModel, Field, SecretStr, create_model, model_validator
 
+from schemas.vendors import vendors
 from simulators.faults import FaultSettings
 
 
@@ -114,7 +116,11 @@ class ClimaSenseSimulator(BaseModel):
 
 
 class SimulatorSettings(BaseModel):
-    """Everything the simulators need to know."""
+    """Everything the simulators need to know.
+
+    The sections of the built-in vendors are fields here, so that their simulators' code is typed. `simulator_settings`
+    adds those of other vendors.
+    """
 
     seed: int = Field(default=1, description="the same seed shows the same fleet, keys and faults")
     host: str = Field(default="127.0.0.1", description="address the simulated clouds listen on")
@@ -126,3 +132,22 @@ class SimulatorSettings(BaseModel):
     ogmen: OgmenSimulator = OgmenSimulator()
     wayscloud: WaysCloudSimulator = WaysCloudSimulator()
     climasense: ClimaSenseSimulator = ClimaSenseSimulator()
+
+    def vendor(self, name: str) -> BaseModel:
+        """The section of a vendor; KeyError where it has none."""
+        section = getattr(self, name, None)
+        if not isinstance(section, BaseModel):
+            raise KeyError(name)
+        return section
+
+
+@cache
+def simulator_settings() -> type[SimulatorSettings]:
+    """The settings with a section for each registered vendor that has a simulator."""
+    sections: dict[str, Any] = {
+        name: (section, Field(default_factory=section))
+        for name, spec in vendors().items()
+        if spec.simulator_settings and name not in SimulatorSettings.model_fields
+        for section in [spec.load("simulator_settings")]
+    }
+    return create_model("SimulatorSettings", __base__=SimulatorSettings, __doc__=SimulatorSettings.__doc__, **sections)

@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.metrics import CATALOGUE
+from schemas.metrics import catalogue
 from schemas.records import Silence
 from schemas.timestamps import to_micros
 from schemas.units import UNITS, ucum_code
@@ -33,7 +33,7 @@ class DatapointSettings(BaseModel):
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         code = None if self.unit is None else ucum_code(self.unit)
-        known = CATALOGUE.get(self.metric)
+        known = catalogue().get(self.metric)
         if known is None:
             return self
         if self.unit is not None and known.kind == "number":

@@ -10,12 +10,14 @@ from pathlib import Path
 from runtime.health import Health
 from runtime.kafka import KafkaSettings, client_options
 from runtime.metrics import BATCH_SECONDS, LAG
-from schemas.topics import EVENTS, READINGS, VENDORS, raw_topic
+from schemas.topics import EVENTS, READINGS, raw_topic
+from schemas.vendors import vendor_names
 from streams.detect.operator import DetectStep
 from streams.detect.rules_file_sync import sync_rules_file
 from streams.engine.app import Streams, build_app, run_streams
 from streams.engine.partition_pipeline import BatchStats, PipelineOptions
 from streams.engine.step import StepFactory
+from streams.normalise import handlers
 from streams.normalise.operator import NormaliseStep
 from streams.normalise.watermark_source import WatermarkOptions, run_watermark_source
 from streams.settings import StreamSettings
@@ -37,6 +39,7 @@ async def run_worker(
     Raises StreamsFailed when anything fails: the process has to end, whoever owns the partitions next goes on where
     the last transaction ended. ValueError or OSError where the rules file cannot be read.
     """
+    handlers()  # a vendor whose normaliser cannot be loaded ends the worker here, not at its first message
     _spare_the_collector()
     await sync_rules_file(settings.rules_file, kafka)
     work = data_dir / "work"
@@ -73,7 +76,7 @@ def step_factories(settings: StreamSettings) -> dict[str, StepFactory]:
         return DetectStep(topic, partition, detect_options)
 
     return {
-        **{raw_topic(vendor): normalising for vendor in VENDORS},
+        **{raw_topic(vendor): normalising for vendor in vendor_names()},
         READINGS: detecting,
         EVENTS: detecting,
     }

@@ -1,47 +1,59 @@
-"""Messages that a connector refused, taken again: with today's program, and what the registry knows by now. Pure."""
+"""Messages that a connector refused, read again: with today's program, and what the registry knows by now (pure)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Protocol
 
-from connectors.climasense import protocol as climasense
-from connectors.common.dead_letters import MessageSource, dead_letter
 from connectors.common.decoded import Decoded
-from connectors.karcher import protocol as karcher
-from schemas.wire import Problem
+from schemas.vendors import vendors
 
-_NAMES_MACHINE = {
-    karcher.STATUS: karcher.status,
-    karcher.NOTIFICATION: karcher.notification,
-    karcher.REPORT: karcher.cleaning_report,
-}
+Devices = Mapping[str, Mapping[str, Any]]
+"""The attributes of a vendor's registered devices by device id, the latest entry of the registry last."""
 
 
-def taken_again(
-    message_type: str, payload: bytes, device: str | None, received_at: datetime, machines: Mapping[str, str]
-) -> Decoded | None:
-    """What the connector would make of the whole payload of a dead letter; None where it takes more than the payload
-    to know (an MQTT topic, a robot's privacy mode, the state of a command).
+@dataclass(frozen=True, slots=True)
+class RefusedMessage:
+    """A whole message as its dead letter holds it."""
 
-    `machines` joins Kärcher's `machineId` to device id. The envelopes have the ids that the messages would have had,
-    so that a message which the vendor tells again meanwhile is the same one.
+    message_type: str
+    payload: bytes
+    device_id: str | None
+    received_at: datetime
+
+
+class Reprocessor(Protocol):
+    """Reads one vendor's refused messages.
+
+    The answer is what the connector would make of the message; None where it takes more than the payload to know (an
+    MQTT topic, a robot's privacy mode, the state of a command). The envelopes have the ids that the messages would have
+    had, so that a message which the vendor sends again meanwhile is the same one.
     """
-    if take := _NAMES_MACHINE.get(message_type):
-        return take(payload, machines, received_at)
-    if message_type == karcher.DATAPOINTS and device:
-        return karcher.socket_message(payload, device, received_at, 0)
-    if message_type == karcher.COMMAND and device:
-        return karcher.execution(payload, device, received_at).decoded
-    if message_type == climasense.TELEMETRY and device:
-        return _telemetry(payload, device, received_at)
-    return None
+
+    def __call__(self, refused: RefusedMessage) -> Decoded | None:
+        """Read one message; a message that is still refused is a dead letter of the answer."""
 
 
-def _telemetry(payload: bytes, device: str, received_at: datetime) -> Decoded:
-    try:
-        return Decoded([climasense.telemetry(payload, device, received_at, 0).envelope])
-    except climasense.InvalidRequest as wrong:
-        source = MessageSource(climasense.VENDOR, climasense.TELEMETRY, received_at, device)
-        problem = Problem(path=wrong.path, reason=wrong.reason, detail=str(wrong))
-        return Decoded(dead_letters=[dead_letter(payload, source, problem)])
+class Reprocessing:
+    """Hands each refused message to its vendor's `Reprocessor`; `registry` holds the devices of each vendor."""
+
+    def __init__(self, registry: Mapping[str, Devices]) -> None:
+        self._registry = registry
+        self._by_vendor: dict[str, Reprocessor | None] = {}
+
+    def __call__(self, refused: RefusedMessage) -> Decoded | None:
+        """As `Reprocessor`; None also for a vendor that is not registered or registers no reprocessor."""
+        vendor = refused.message_type.partition(".")[0]
+        if vendor not in self._by_vendor:
+            self._by_vendor[vendor] = self._reprocessor(vendor)
+        reprocessor = self._by_vendor[vendor]
+        return None if reprocessor is None else reprocessor(refused)
+
+    def _reprocessor(self, vendor: str) -> Reprocessor | None:
+        spec = vendors().get(vendor)
+        if spec is None or not spec.reprocessor:
+            return None
+        made: Reprocessor = spec.load("reprocessor")(self._registry.get(vendor, {}))
+        return made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 import random
 import time
@@ -24,21 +23,9 @@ from runtime.errors import StageError
 from runtime.health import Health
 from runtime.kafka import KafkaSettings
 from schemas.redact import mask
+from schemas.vendors import RegistrationError, vendors
 
 _log = logging.getLogger(__name__)
-
-CONNECTORS: Mapping[str, str] = {
-    "karcher": "connectors.karcher.connector:KarcherConnector",
-    "ogmen": "connectors.ogmen.connector:OgmenConnector",
-    "wayscloud": "connectors.wayscloud.connector:WayscloudConnector",
-    "climasense": "connectors.climasense.connector:ClimasenseConnector",
-}
-"""Where each vendor's connector is: a class made of the vendor's settings and a `Context`, with `run()`."""
-
-DIVIDED = ("karcher", "ogmen")
-"""Vendors whose devices several processes divide among themselves; of the others the vendor's own protocol does it
-(MQTT's shared subscriptions), or whoever balances the load of a server.
-"""
 
 _STABLE_SECONDS = 60.0
 
@@ -51,9 +38,8 @@ class Connector(Protocol):
 
 
 def make_connector(vendor: str, settings: BaseModel, context: Context) -> Connector:
-    """The connector of a vendor; KeyError for an unknown one."""
-    module, _, name = CONNECTORS[vendor].partition(":")
-    connector: Connector = getattr(importlib.import_module(module), name)(settings, context)
+    """The connector of a vendor; KeyError for an unknown one, RegistrationError where it cannot be loaded."""
+    connector: Connector = vendors()[vendor].load("connector")(settings, context)
     return connector
 
 
@@ -77,7 +63,7 @@ async def run_connectors(
     tasks, leases = [], []
     for vendor, settings in vendor_settings.items():
         ownership = DeviceOwnership()
-        if vendor in DIVIDED:
+        if vendors()[vendor].owned_devices:
             ownership = OwnershipLeases(vendor, kafka, data_dir / "state")
             leases.append(asyncio.create_task(ownership.run(), name=f"{vendor} ownership"))
         context = Context(publisher, data_dir / "state", Health(vendor), ownership)
@@ -138,6 +124,6 @@ def _explain(error: BaseException) -> str:
     known = error
     while isinstance(known, BaseExceptionGroup) and len(known.exceptions) == 1:
         known = known.exceptions[0]
-    if isinstance(known, StageError):
+    if isinstance(known, StageError | RegistrationError):
         return str(known)
     return mask("".join(traceback.format_exception(error)))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 
 import aiohttp
 
@@ -201,7 +202,7 @@ def rest_client(settings: OgmenSettings, http: aiohttp.ClientSession) -> RestCli
     return RestClient(http, settings.api_url.rstrip("/"), authorization, refused=lambda _: None)
 
 
-async def check(settings: OgmenSettings) -> list[CheckResult]:
+async def check(settings: OgmenSettings, _: Path) -> list[CheckResult]:
     """Devices, REST, webhook. The WebSocket is not opened: what one client sends, others of the device would get."""
     known = len(settings.devices), len(settings.accounts)
     results = [

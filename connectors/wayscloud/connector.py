@@ -169,7 +169,7 @@ def logins(settings: WayscloudSettings, client_id: str) -> list[tuple[Login, str
     return found
 
 
-async def check(settings: WayscloudSettings) -> list[CheckResult]:
+async def check(settings: WayscloudSettings, _: Path) -> list[CheckResult]:
     """REST, if there is a key, and the broker, with client ids of its own so that no running session is taken."""
     results: list[CheckResult] = []
     timeout = aiohttp.ClientTimeout(total=settings.request_timeout_seconds)

@@ -220,14 +220,15 @@ def list_firmware(config: ConfigOption = None, data: DataOption = None) -> None:
 def _store(config: Path | None, data: Path | None) -> Iterator[Store]:
     """The server's database; what cannot be done is a UserError."""
     from connectors.climasense.connector import store_of
+    from connectors.climasense.settings import ClimasenseSettings
     from connectors.climasense.store import StateError
     from fleetlake.cli.stores import using_database
 
     settings = read_settings(config, data)
+    section = settings.vendor("climasense")
+    assert isinstance(section, ClimasenseSettings)
     try:
-        with using_database(
-            "climasense", lambda: store_of(settings.climasense, settings.pipeline.data / "state")
-        ) as store:
+        with using_database("climasense", lambda: store_of(section, settings.pipeline.data / "state")) as store:
             yield store
     except StateError as error:
         raise UserError(str(error)) from error

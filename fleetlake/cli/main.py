@@ -22,6 +22,7 @@ from fleetlake.cli.rules import rules
 from fleetlake.cli.setup import capture, check, config, topics
 from fleetlake.cli.sql import export, plot, sql
 from fleetlake.errors import UserError
+from schemas.vendors import RegistrationError
 
 app = typer.Typer(
     name="fleetlake",
@@ -58,7 +59,7 @@ def main() -> None:
     """Entry point: user errors as one line and status 1, never a traceback."""
     try:
         app(standalone_mode=True)
-    except UserError as error:
+    except (UserError, RegistrationError) as error:
         print(f"fleetlake: {error}", file=sys.stderr)
         sys.exit(1)
 

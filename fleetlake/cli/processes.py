@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fleetlake.cli.options import ConfigOption, DataOption, read_settings
+from schemas.vendors import BUILT_IN
 
 
 class SinkName(StrEnum):
@@ -87,7 +88,7 @@ def broker(
 
 
 def simulate(
-    vendor: Annotated[str, typer.Argument(help="karcher, ogmen, wayscloud, climasense or all.")],
+    vendor: Annotated[str, typer.Argument(help=f"{', '.join(BUILT_IN)}, another registered vendor, or all.")],
     config: ConfigOption = None,
 ) -> None:
     """Run a vendor's simulated cloud and devices."""

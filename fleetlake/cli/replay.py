@@ -40,19 +40,19 @@ def replay(
     """
     from aiokafka.errors import KafkaError
 
+    from fleetlake.config import require_vendors
     from fleetlake.local.stages import resolve_kafka
     from fleetlake.ops.replay import Replay
-    from schemas.topics import VENDORS
+    from schemas.vendors import vendor_names
 
     settings, location = open_lake(config, data)
-    unknown = [vendor for vendor in vendors or [] if vendor not in VENDORS]
-    if unknown:
-        raise UserError(f"unknown vendor {unknown[0]!r}; known are {', '.join(VENDORS)}")
+    require_vendors(vendors or [])
     begin = parse_time(since)
     assert begin is not None
     rebuilding = Replay(resolve_kafka(settings), settings.stream, location, into, begin)
     try:
-        done = asyncio.run(rebuilding.run(vendors or list(VENDORS), lambda line: print(line, file=sys.stderr), alarms))
+        chosen = vendors or list(vendor_names())
+        done = asyncio.run(rebuilding.run(chosen, lambda line: print(line, file=sys.stderr), alarms))
     except (KafkaError, OSError) as error:
         raise UserError(f"the replay stopped: {error or type(error).__name__}") from error
     print_records([asdict(one) for one in done])

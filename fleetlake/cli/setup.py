@@ -10,6 +10,7 @@ import typer
 
 from fleetlake.cli.options import ConfigOption, DataOption, read_settings
 from fleetlake.cli.output import print_table
+from schemas.vendors import BUILT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +73,7 @@ def topics(config: ConfigOption = None, data: DataOption = None) -> None:
 
 
 def capture(
-    vendor: Annotated[str, typer.Argument(help="karcher, ogmen, wayscloud or climasense.")],
+    vendor: Annotated[str, typer.Argument(help=f"{', '.join(BUILT_IN)}, or another registered vendor.")],
     seconds: Annotated[int, typer.Option(min=1, help="How long to listen.")] = 60,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder in which the vendor's folder of recordings is made.")

@@ -9,7 +9,7 @@ from typing import Any
 from fleetlake.config import Settings, load_settings
 from fleetlake.local.up import run_pipeline
 from runtime.ports import free_port
-from schemas.topics import VENDORS
+from schemas.vendors import BUILT_IN
 from simulators.climasense import write_keys
 from simulators.ogmen.payloads import build_fleet
 from streams.detect.rules import DEFAULT_RULES
@@ -19,7 +19,7 @@ def run_demo(seconds: int, devices: int, data: Path) -> int:
     """Run for this many seconds (0: until Ctrl-C) and stop cleanly; the exit status."""
     data.mkdir(parents=True, exist_ok=True)
     settings = demo_settings(data, devices)
-    title = f"fleetlake demo: {devices} devices of {len(VENDORS)} vendors, data in {data}"
+    title = f"fleetlake demo: {devices} devices of {len(BUILT_IN)} vendors, data in {data}"
     return asyncio.run(run_pipeline(settings, seconds, title, simulate=True))
 
 
@@ -37,7 +37,7 @@ def demo_settings(data: Path, devices: int) -> Settings:
     base = f"127.0.0.1:{ports['karcher']}"
     return load_settings(
         None,
-        pipeline={"data": data, "vendors": list(VENDORS)},
+        pipeline={"data": data, "vendors": list(BUILT_IN)},
         kafka={"partitions": 2},  # two cores serve a demo; more partitions would only cost start-up time
         simulate=_simulators(data, counts, ports),
         karcher={
@@ -73,8 +73,8 @@ def demo_settings(data: Path, devices: int) -> Settings:
 
 def _share(devices: int) -> dict[str, int]:
     """The devices of each vendor: as even as it gets, the first vendors taking what is left over."""
-    each, rest = divmod(devices, len(VENDORS))
-    return {vendor: each + (index < rest) for index, vendor in enumerate(VENDORS)}
+    each, rest = divmod(devices, len(BUILT_IN))
+    return {vendor: each + (index < rest) for index, vendor in enumerate(BUILT_IN)}
 
 
 def _simulators(data: Path, counts: dict[str, int], ports: dict[str, int]) -> dict[str, Any]:

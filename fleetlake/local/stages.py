@@ -18,7 +18,7 @@ from fleetlake.local.broker import find_bootstrap
 from runtime.health import Health
 from runtime.kafka import KafkaSettings, client_options, declare_topics, wait_for_kafka
 from runtime.process import Stage, run_stage
-from schemas.topics import VENDORS, topic_specs
+from schemas.topics import topic_specs
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def connect_stage(settings: Settings, names: list[str]) -> Stage:
     from connectors.common.runner import run_connectors
 
     vendors = chosen_vendors(settings, names)
-    sections: Mapping[str, BaseModel] = {name: getattr(settings, name) for name in vendors}
+    sections: Mapping[str, BaseModel] = {name: settings.vendor(name) for name in vendors}
     kafka = resolve_kafka(settings)
 
     async def stage(stop: asyncio.Event, health: Health) -> None:
@@ -119,11 +119,12 @@ def alarms_stage(settings: Settings) -> Stage:
 
 def simulate_stage(settings: Settings, vendor: str) -> Stage:
     """The simulated clouds of one vendor or of all."""
-    from simulators.runner import run_simulators
+    from simulators.runner import run_simulators, simulated_vendors
 
-    if vendor != "all" and vendor not in VENDORS:
-        raise UserError(f"unknown vendor {vendor!r}; known are {', '.join(VENDORS)} and all")
-    vendors = list(VENDORS) if vendor == "all" else [vendor]
+    known = simulated_vendors()
+    if vendor != "all" and vendor not in known:
+        raise UserError(f"unknown vendor {vendor!r}; known are {', '.join(known)} and all")
+    vendors = known if vendor == "all" else [vendor]
 
     def ready(endpoints: dict[str, str]) -> None:
         for name, url in endpoints.items():

@@ -18,7 +18,7 @@ EFFECTIVE = "effective.toml"
 
 def run_up(settings: Settings, seconds: int) -> int:
     """Run until Ctrl-C, or for so many seconds; 0 after a clean stop."""
-    settings.pipeline.vendors = [*chosen_vendors(settings, [])]  # type: ignore[list-item]
+    settings.pipeline.vendors = [*chosen_vendors(settings, [])]
     return asyncio.run(run_pipeline(settings, seconds, "fleetlake", simulate=False))
 
 

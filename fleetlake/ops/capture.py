@@ -16,12 +16,13 @@ from typing import Any
 import msgspec
 from aiokafka.errors import KafkaError
 
+from fleetlake.config import require_vendors
 from fleetlake.errors import UserError
 from runtime.kafka import KafkaSettings, client_options
 from runtime.topic_reader import topic_consumer
 from schemas.envelope import Envelope, EnvelopeError, read_envelope
 from schemas.timestamps import format_iso
-from schemas.topics import VENDORS, raw_topic
+from schemas.topics import raw_topic
 
 MOST_OF_A_TYPE = 12
 """Recordings of one message type, each of another shape."""
@@ -32,8 +33,7 @@ async def capture(kafka: KafkaSettings, vendor: str, seconds: float, out: Path) 
 
     UserError where the vendor is not known or Kafka does not answer. Files that are there are not overwritten.
     """
-    if vendor not in VENDORS:
-        raise UserError(f"unknown vendor {vendor!r}; known are {', '.join(VENDORS)}")
+    require_vendors([vendor])
     recorder = Recorder(vendor)
     try:
         async with asyncio.timeout(seconds + 20):

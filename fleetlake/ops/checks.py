@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from pydantic import BaseModel
 
-from fleetlake.config import Settings
+from fleetlake.config import Settings, require_vendors
 from fleetlake.errors import UserError
 from runtime.checks import CheckResult
 from runtime.kafka import KafkaSettings, client_options
-from schemas.topics import VENDORS, topic_specs
+from schemas.topics import topic_specs
+from schemas.vendors import vendors
 
 _TIMEOUT = 20.0
+
+VendorCheck = Callable[[BaseModel, Path], Awaitable[list[CheckResult]]]
 
 
 FindKafka = Callable[[], KafkaSettings]
@@ -25,13 +28,11 @@ FindKafka = Callable[[], KafkaSettings]
 
 
 async def run_checks(
-    settings: Settings, vendors: list[str], find_kafka: FindKafka, *, send: bool = False
+    settings: Settings, chosen: list[str], find_kafka: FindKafka, *, send: bool = False
 ) -> list[CheckResult]:
     """Check everything concurrently. With `send`, each channel also gets a test notification."""
-    names = vendors or list(settings.pipeline.vendors)
-    unknown = [name for name in names if name not in VENDORS]
-    if unknown:
-        raise UserError(f"unknown vendor {unknown[0]!r}; known are {', '.join(VENDORS)}")
+    names = chosen or list(settings.pipeline.vendors)
+    require_vendors(names)
     groups = await asyncio.gather(
         _check_data(settings.pipeline.data),
         _check_rules(settings),
@@ -123,12 +124,9 @@ async def _rules_of_kafka(find_kafka: FindKafka) -> list[str] | None:
 
 
 async def _check_vendor(name: str, settings: Settings) -> list[CheckResult]:
-    module = importlib.import_module(f"connectors.{name}")
-    # Kärcher's limits hold for a whole host: what we ask for counts with what the connector of this folder asked for.
-    # ClimaSense's keys are in the folder.
-    more = {"state_dir": settings.pipeline.data / "state"} if name in ("karcher", "climasense") else {}
+    """The vendor's own check. Limits and keys are in the state folder that the connector uses."""
+    check: VendorCheck = vendors()[name].load("check")
     try:
-        results: list[CheckResult] = await asyncio.wait_for(module.check(getattr(settings, name), **more), _TIMEOUT)
+        return await asyncio.wait_for(check(settings.vendor(name), settings.pipeline.data / "state"), _TIMEOUT)
     except TimeoutError:
         return [CheckResult(name, False, f"no answer within {_TIMEOUT:.0f} s")]
-    return results

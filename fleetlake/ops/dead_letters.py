@@ -24,7 +24,7 @@ import pyarrow.dataset as ds
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from deltalake.exceptions import TableNotFoundError
 
-from connectors.common.reprocessing import taken_again
+from connectors.common.reprocessing import RefusedMessage, Reprocessing
 from runtime.kafka import KafkaSettings, client_options
 from schemas.envelope import Envelope
 from schemas.topics import MAX_MESSAGE_BYTES, raw_topic
@@ -91,7 +91,7 @@ def read_letters(location: LakeLocation, chosen: LetterFilter) -> list[Letter]:
     with duckdb.connect() as sql:
         sql.register("dead_letters", location.open("dead_letters").to_pyarrow_dataset())
         sql.execute("CREATE TABLE letters AS FROM dead_letters")
-        refused = _refused(sql, _machines(location))
+        refused = _refused(sql, Reprocessing(_registry(location)))
         ids = sorted({envelope.id for letter in refused.values() for envelope in letter.envelopes})
         for name in ("readings", "events"):
             sql.register(f"{name}_lake", _of_letters(sql, location, name, ids))
@@ -127,17 +127,17 @@ def _rows(sql: duckdb.DuckDBPyConnection, query: str) -> list[Letter]:
     return [_letter(dict(zip(names, row, strict=True))) for row in rows.fetchall()]
 
 
-def _refused(sql: duckdb.DuckDBPyConnection, machines: Mapping[str, str]) -> dict[str, Letter]:
+def _refused(sql: duckdb.DuckDBPyConnection, reprocessing: Reprocessing) -> dict[str, Letter]:
     """The letters of connectors by id, each with what would become of it now."""
     query = f"SELECT l.* EXCLUDE (received_date), NULL AS kept_back FROM letters l WHERE {_BY_CONNECTOR}"
-    return {letter.message_id: _read_again(letter, machines) for letter in _rows(sql, query)}
+    return {letter.message_id: _read_again(letter, reprocessing) for letter in _rows(sql, query)}
 
 
-def _read_again(letter: Letter, machines: Mapping[str, str]) -> Letter:
+def _read_again(letter: Letter, reprocessing: Reprocessing) -> Letter:
     data = letter.payload.encode()
     if hashlib.sha256(data).hexdigest() != letter.payload_sha256:
         return replace(letter, kept_back=PREFIX)
-    taken = taken_again(letter.message_type or "", data, letter.device_id, letter.received_at, machines)
+    taken = reprocessing(RefusedMessage(letter.message_type or "", data, letter.device_id, letter.received_at))
     if taken is None:
         return replace(letter, kept_back=FACTS)
     if taken.envelopes:
@@ -147,23 +147,26 @@ def _read_again(letter: Letter, machines: Mapping[str, str]) -> Letter:
     return replace(letter, kept_back=UNKNOWN_MACHINE if unknown else f"{REFUSED}: {', '.join(reasons)}")
 
 
-def _machines(location: LakeLocation) -> dict[str, str]:
-    """Kärcher's `machineId` to device id, as the registry told it last."""
+def _registry(location: LakeLocation) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """By vendor, the attributes of each registered device, as its latest entry has them."""
     try:
         table = location.open("devices").to_pyarrow_dataset()
     except TableNotFoundError:
         return {}
+    registry: dict[str, dict[str, Mapping[str, Any]]] = {}
     with duckdb.connect() as sql:
         sql.register("devices", table)
-        return dict(sql.execute(_MACHINES).fetchall())
+        for vendor, device, attributes in sql.execute(_REGISTERED).fetchall():
+            registry.setdefault(vendor, {})[device] = json.loads(attributes or "{}")
+    return registry
 
 
-_MACHINES = """
-SELECT attributes->>'machineId' AS machine, max_by(device_id, (received_at, origin_offset)) FROM (
+_REGISTERED = """
+SELECT vendor, device_id, attributes FROM (
   SELECT unnest(max_by({attributes: attributes, deleted: deleted, registered: registered, received_at: received_at,
-    origin_offset: origin_offset}, (received_at, origin_offset))), device_id
-  FROM devices WHERE vendor = 'karcher' GROUP BY device_id
-) WHERE registered AND NOT deleted AND machine IS NOT NULL GROUP BY machine"""
+    origin_offset: origin_offset}, (received_at, origin_offset))), vendor, device_id
+  FROM devices GROUP BY vendor, device_id
+) WHERE registered AND NOT deleted ORDER BY received_at, origin_offset"""
 
 
 def _judged(letter: Letter, refused: Mapping[str, Letter]) -> Letter:

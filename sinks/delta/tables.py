@@ -7,12 +7,14 @@ them as they are, and a filter on them can use the files' statistics.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 import pyarrow as pa
 
 from schemas import topics, wire
+from schemas.vendors import vendor_names
 
 TIMESTAMP = pa.timestamp("us")
 PARTITION_DATE = "received_date"
@@ -250,9 +252,11 @@ RAW = Table(
 """Optional; each vendor's raw topic feeds it (`raw_tables`)."""
 
 
-def raw_tables(vendors: tuple[str, ...] = topics.VENDORS) -> tuple[Table, ...]:
+def raw_tables(vendors: Sequence[str] | None = None) -> tuple[Table, ...]:
     """The table `raw` as each vendor's topic feeds it."""
-    return tuple(replace(RAW, topic=topics.raw_topic(vendor)) for vendor in vendors)
+    return tuple(
+        replace(RAW, topic=topics.raw_topic(vendor)) for vendor in (vendor_names() if vendors is None else vendors)
+    )
 
 
 TABLES: tuple[Table, ...] = (READINGS, EVENTS, ALARM_EVENTS, DEVICES, DEAD_LETTERS)

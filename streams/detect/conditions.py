@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.metrics import CATALOGUE
+from schemas.metrics import catalogue
 from schemas.rules import Condition
 from schemas.units import converted, ucum_code
 from streams.normalise.message import Datapoint
@@ -166,7 +166,7 @@ def _in_unit_of_readings(condition: Condition, point: Datapoint) -> tuple[Value 
     unit = condition.unit or own
     if unit is None or not _is_number(value):
         return value, ""
-    known = CATALOGUE.get(point.metric)
+    known = catalogue().get(point.metric)
     target = known.unit if known is not None else own
     if condition.unit is None and target is None:
         return value, ""

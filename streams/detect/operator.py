@@ -38,8 +38,8 @@ from schemas.topics import (
     MAINTENANCE,
     READINGS,
     RULES,
-    VENDORS,
 )
+from schemas.vendors import vendor_names
 from streams.detect.device_alarms import Machine
 from streams.detect.evaluation import MOST_UNJUDGED, Profile, Terms
 from streams.detect.inhibitors import Causes
@@ -136,7 +136,7 @@ class DetectStep(Step):
         self._touched: dict[str, AnyMachine] = {}
         self._due: dict[str, list[tuple[int, str]]] = {}
         self._scheduled: dict[str, int] = {}
-        self._ticks: dict[str, _Ticks] = {vendor: _Ticks() for vendor in VENDORS}
+        self._ticks: dict[str, _Ticks] = {vendor: _Ticks() for vendor in vendor_names()}
         self._seen_changed = False
         self._rules_changed = bool(rules)
         self._windows_changed = False
@@ -237,7 +237,7 @@ class DetectStep(Step):
             return
         action = wire.decode_alarm_action(record.value)
         to_micros(action.requested_at)
-        if split_device_id(action.device_id)[0] not in VENDORS:
+        if split_device_id(action.device_id)[0] not in vendor_names():
             raise ValueError(f"device {action.device_id!r} is of no known vendor")
         machine = self._machine(action.device_id)
         if hold(machine.state, action, record.partition, record.offset, record.timestamp):
@@ -631,7 +631,7 @@ def _attributes(device: wire.Device) -> dict[str, Any]:
 
 
 def _label(vendor: str) -> str:
-    return vendor if vendor in VENDORS else "unknown"
+    return vendor if vendor in vendor_names() else "unknown"
 
 
 def _vendor_label(key: bytes | None) -> str:

@@ -8,32 +8,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from schemas import wire
 from schemas.envelope import Envelope
-from streams.normalise import climasense, common, karcher, ogmen, wayscloud
+from schemas.vendors import RegistrationError, vendors
+from streams.normalise import common
 from streams.normalise.message import Datapoint, Message, Normalised, Options, dead_letter, payload_extract
 from streams.normalise.values import FieldError
 
 __all__ = [
-    "MODULES",
     "Datapoint",
     "Normalised",
     "Options",
     "dead_letter",
+    "handlers",
     "normalise",
     "normalise_batch",
     "payload_extract",
 ]
 
-MODULES = {"karcher": karcher, "ogmen": ogmen, "wayscloud": wayscloud, "climasense": climasense}
-"""The module of each vendor; its `HANDLERS` take message types; `<vendor>.*` is for its other types."""
+Handler = Callable[[Message], None]
 
-_HANDLERS: Mapping[str, Callable[[Message], None]] = {
-    **common.HANDLERS,
-    **{kind: handler for module in MODULES.values() for kind, handler in module.HANDLERS.items()},
-}
 _DEVICE_ID = re.compile(r"([a-z][a-z0-9-]*):.+")
 
 
@@ -44,9 +40,26 @@ def vendor_of(device_id: str) -> str | None:
     return match[1] if match else None
 
 
+@cache
+def handlers() -> Mapping[str, Handler]:
+    """The handler of each message type, of all vendors; `<vendor>.*` is for a vendor's other types.
+
+    RegistrationError names the vendor whose normaliser cannot be loaded, or takes a type of another vendor.
+    """
+    known: dict[str, Handler] = dict(common.HANDLERS)
+    for spec in vendors().values():
+        own: Mapping[str, Handler] = spec.load("normaliser")
+        if foreign := sorted(kind for kind in own if not kind.startswith(f"{spec.name}.")):
+            place = f"vendor {spec.name} (package {spec.package}): normaliser {spec.normaliser!r}"
+            raise RegistrationError(f"{place}: message types must begin with {spec.name}., not {', '.join(foreign)}")
+        known |= own
+    return known
+
+
 @lru_cache(maxsize=1024)
-def _handler(message_type: str) -> Callable[[Message], None] | None:
-    return _HANDLERS.get(message_type) or _HANDLERS.get(f"{message_type.partition('.')[0]}.*")
+def _handler(message_type: str) -> Handler | None:
+    known = handlers()
+    return known.get(message_type) or known.get(f"{message_type.partition('.')[0]}.*")
 
 
 def normalise(envelope: Envelope, origin: wire.Origin, options: Options) -> Normalised:

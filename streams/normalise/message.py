@@ -17,7 +17,7 @@ import msgspec
 from schemas import wire
 from schemas.derived_ids import derived_id
 from schemas.envelope import Envelope
-from schemas.metrics import CATALOGUE, UNKNOWN_UNIT, Kind, vendor_metric
+from schemas.metrics import UNKNOWN_UNIT, Kind, catalogue, vendor_metric
 from schemas.redact import excerpt
 from streams.normalise.values import FieldError, boolean, dump_json, finite, json_text, moment, number, text
 
@@ -75,7 +75,7 @@ _PARSERS: Mapping[Kind, Callable[[Any], Any]] = {"number": number, "boolean": bo
 
 def into(metric: str, parse: Callable[[Any], Any] | None = None) -> Field:
     """A field that is read into a metric of the catalogue, by the parser of the metric's kind unless one is given."""
-    found = CATALOGUE[metric]
+    found = catalogue()[metric]
     return Field(metric, parse or _PARSERS[found.kind], found.kind, found.unit)
 
 

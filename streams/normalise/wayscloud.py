@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from schemas.envelope import ReadBack
-from schemas.metrics import CATALOGUE, UNKNOWN_UNIT, Kind, vendor_metric
+from schemas.metrics import UNKNOWN_UNIT, Kind, catalogue, vendor_metric
 from schemas.severity import severity_of_word
 from schemas.timestamps import to_micros
 from schemas.units import UNITS, ucum_code
@@ -141,7 +141,7 @@ def _defined_by_account(name: str, unit: str, data_type: str) -> Datapoint | Non
     """The metric of the catalogue where type and unit agree with it, else one of the vendor's name."""
     kind, code = _KINDS.get(data_type), ucum_code(unit) if unit.strip() else None
     known = DATAPOINTS.get(name)
-    metric = CATALOGUE[known.metric] if known else None
+    metric = catalogue()[known.metric] if known else None
     if metric is not None and kind in (None, metric.kind) and _is_kind_of(code, unit, metric.unit):
         return Datapoint(metric.name, code)
     if kind is None and code is None:
@@ -163,7 +163,7 @@ def _annotation(unit: str) -> str | None:
 
 
 def _kind(definition: Datapoint) -> Kind | None:
-    known = CATALOGUE.get(definition.metric)
+    known = catalogue().get(definition.metric)
     return known.kind if known else definition.data_type
 
 
@@ -202,7 +202,7 @@ def _read(
 def _defined(message: Message, definition: Datapoint, kind: Kind, value: Any, stamp: Stamp, unit: str | None) -> None:
     metric = definition.metric
     if kind == "number":
-        known = CATALOGUE.get(metric)
+        known = catalogue().get(metric)
         source = (ucum_code(unit) or unit) if unit else None
         target = (known.unit if known else source) or UNKNOWN_UNIT
         message.add(metric, "number", _converted(decimal(value), source, target), target, stamp)

@@ -14,8 +14,7 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
-from connectors.climasense import check
-from connectors.climasense.connector import ClimasenseConnector
+from connectors.climasense.connector import ClimasenseConnector, check
 from connectors.climasense.protocol import Provisioned
 from connectors.climasense.settings import ClimasenseSettings
 from connectors.climasense.store import open_store

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from connectors.common.http_client import RestClient
 from connectors.common.publisher import Publisher
-from connectors.ogmen import check
+from connectors.ogmen.connector import check
 from connectors.ogmen.endpoints import ENDPOINTS
 from connectors.ogmen.settings import OgmenSettings
 from runtime.kafka import KafkaSettings
@@ -146,8 +146,8 @@ async def test_no_alert_is_acknowledged_while_kafka_is_away(tmp_path: Path) -> N
     await nowhere.stop(0.1)
 
 
-async def test_check(unused_port: Callable[[], int]) -> None:
-    results = await check(OgmenSettings(webhook_port=unused_port()))
+async def test_check(unused_port: Callable[[], int], tmp_path: Path) -> None:
+    results = await check(OgmenSettings(webhook_port=unused_port()), tmp_path)
     assert {r.name: r.ok for r in results} == {
         "ogmen: devices": False,
         "ogmen: WebSocket": False,

@@ -13,7 +13,7 @@ import pytest
 
 from connectors.common import STAGE
 from connectors.common.publisher import Publisher
-from connectors.wayscloud import check
+from connectors.wayscloud.connector import check
 from runtime.kafka import KafkaSettings
 from runtime.metrics import LEFT_OUT
 from simulators.wayscloud import run_mqtt_broker
@@ -139,12 +139,12 @@ async def test_a_broker_that_is_not_there_is_retried_and_reported(
     caplog.set_level("INFO")
     port = unused_port()
     settings = settings_for(port, mqtt_version="3.1.1")
-    results = await check(settings)
+    results = await check(settings, tmp_path)
     assert not results[-1].ok and "refused" in results[-1].detail
     async with running(settings, publisher, tmp_path):
         await asyncio.sleep(0.5)
         async with run_mqtt_broker(port=port), sensors(port) as send:
             await subscribed(send, raw)
-            assert all(r.ok for r in await check(settings))
+            assert all(r.ok for r in await check(settings, tmp_path))
     lines = [r.getMessage() for r in caplog.records if r.name == "connectors.common.connection_state"]
     assert [line.split(": ")[1][:13] for line in lines[:2]] == ["no connection", "connected aga"]

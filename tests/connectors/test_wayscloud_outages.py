@@ -20,7 +20,7 @@ import pytest
 import trustme
 
 from connectors.common.publisher import Publisher
-from connectors.wayscloud import check
+from connectors.wayscloud.connector import check
 from connectors.wayscloud.settings import DeviceCredentials, WayscloudSettings
 from schemas import wire
 from schemas.envelope import GAP, Envelope
@@ -324,12 +324,12 @@ async def test_devices_with_credentials_of_their_own(
             found = await tail.envelopes(lambda found: any(e.data == b"2" for e in found))
         owners = {(e.device_id, e.attributes["mqttpacket"].split("/")[0]) for e in found}
         assert owners == {(f"wayscloud:{name}", f"fleetlake-each-{name}") for name in ("sensor-1", "sensor-2")}
-        results = {result.name: result.ok for result in await check(settings)}
+        results = {result.name: result.ok for result in await check(settings, tmp_path)}
         assert results == {"wayscloud: MQTT sensor-1": True, "wayscloud: MQTT sensor-2": True}
         wrong = settings.model_copy(
             update={"device_credentials": [each[0].model_copy(update={"username": "sensor-2"})]}
         )
-        (refused,) = await check(wrong)
+        (refused,) = await check(wrong, tmp_path)
         assert not refused.ok and re.search("(?i)authori|password", refused.detail)
 
 
@@ -358,10 +358,10 @@ async def test_over_tls_with_the_broker_that_rest_names(
         )
         async with running(settings, publisher, tmp_path), sensors(plain) as send:
             await subscribed(send, tail)
-        results = await check(settings)
+        results = await check(settings, tmp_path)
         assert all(result.ok for result in results), results
         assert results[-1].detail == f"127.0.0.1:{secure} lets us in"
-        untrusted = await check(settings.model_copy(update={"mqtt_ca_file": None}))
+        untrusted = await check(settings.model_copy(update={"mqtt_ca_file": None}), tmp_path)
         assert not untrusted[-1].ok and "certificate verify failed" in untrusted[-1].detail
 
 
@@ -379,7 +379,7 @@ async def test_mqtt_over_websocket(
     async with made:
         await eventually(lambda: listening(web))
         settings = settings_for(web, "fleetlake-web", mqtt_transport="websockets")
-        (result,) = await check(settings)
+        (result,) = await check(settings, tmp_path)
         assert result.ok, result.detail
         if broker == "mosquitto":
             async with running(settings, publisher, tmp_path), sensors(plain) as send:

@@ -29,7 +29,8 @@ import fleetlake
 from fleetlake.cli.demo import QUESTIONS
 from fleetlake.local.broker import EmbeddedKafka
 from schemas.envelope import Envelope, read_envelope
-from schemas.topics import VENDORS, raw_topic
+from schemas.topics import raw_topic
+from schemas.vendors import BUILT_IN
 
 SECONDS = {"calm": 45, "chaos": 90}
 VICTIMS = (
@@ -142,7 +143,7 @@ def test_no_secret_is_in_a_log_or_in_the_tables(run: Run) -> None:
 def test_every_vendor_has_readings_in_both_tables(run: Run) -> None:
     published = dict(run.rows("SELECT vendor, count(*) FROM readings GROUP BY vendor"))
     lake = fleetlake.scan("readings", run.data).group_by("vendor").len().collect()
-    assert set(published) == set(VENDORS)
+    assert set(published) == set(BUILT_IN)
     assert published == dict(lake.iter_rows())
     latest = dict(run.rows("SELECT vendor, count(DISTINCT device_id) FROM latest GROUP BY vendor"))
     assert sum(latest.values()) >= DEVICES * 0.9
@@ -247,11 +248,14 @@ async def _raw_records(data: Path) -> dict[Origin, Envelope]:
     found: dict[Origin, Envelope] = {}
     async with EmbeddedKafka(data) as broker:
         consumer = AIOKafkaConsumer(
-            *map(raw_topic, VENDORS), bootstrap_servers=broker.bootstrap, auto_offset_reset="earliest", group_id=None
+            *map(raw_topic, BUILT_IN),
+            bootstrap_servers=broker.bootstrap,
+            auto_offset_reset="earliest",
+            group_id=None,
         )
         async with consumer:
             ends = await consumer.end_offsets(consumer.assignment())
-            assert len(ends) >= len(VENDORS)
+            assert len(ends) >= len(BUILT_IN)
             while any([await consumer.position(tp) < end for tp, end in ends.items()]):
                 for tp, records in (await consumer.getmany(timeout_ms=1000)).items():
                     for record in records:

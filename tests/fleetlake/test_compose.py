@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from fleetlake.cli.main import app
 from fleetlake.config import load_settings
-from schemas.topics import VENDORS
+from schemas.vendors import BUILT_IN
 from streams.detect.rules import DEFAULT_RULES
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def test_every_variable_is_a_key_of_the_configuration(
     settings = load_settings(None)  # raises for a key that does not exist
     assert settings.kafka.bootstrap_servers == "kafka:9092"
     if name == "connect":
-        assert set(settings.pipeline.vendors) == set(VENDORS)
+        assert set(settings.pipeline.vendors) == set(BUILT_IN)
         assert settings.ogmen.socket_url.endswith("/ws/{device_id}")
 
 

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from schemas.contract import FOLDER, PUBLIC, documents
-from schemas.topics import VENDORS, raw_topic
+from schemas.topics import raw_topic
+from schemas.vendors import BUILT_IN
 
 
 @pytest.mark.parametrize("name", sorted(documents()))
@@ -26,7 +27,7 @@ def test_asyncapi_names_every_public_topic_and_every_reference_resolves() -> Non
     document = yaml.safe_load((FOLDER / "asyncapi.yaml").read_text(encoding="utf-8"))
     assert document["asyncapi"].startswith("3.")
     addresses = {channel["address"] for channel in document["channels"].values()}
-    assert addresses == {*PUBLIC, *(raw_topic(vendor) for vendor in VENDORS)}
+    assert addresses == {*PUBLIC, *(raw_topic(vendor) for vendor in BUILT_IN)}
     for reference in _references(document):
         _resolve(reference, document)
 

@@ -10,8 +10,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from schemas.vendors import vendor_names
 from simulators.net import serve
-from simulators.runner import VENDORS, run_simulators
+from simulators.runner import run_simulators
 from simulators.settings import ClimaSenseSimulator, OgmenSimulator, SimulatorSettings, WaysCloudSimulator
 from tests.support.waiting import eventually
 
@@ -34,7 +35,7 @@ async def test_all_of_them_serve_until_they_are_stopped(tmp_path: Path) -> None:
             climasense=ClimaSenseSimulator(url=server),
             ogmen=OgmenSimulator(webhook_url=f"{server}/alerts/{{device_id}}", alert_seconds=0.5),
         )
-        running = asyncio.create_task(run_simulators(VENDORS, settings, stop, endpoints.update, begin))
+        running = asyncio.create_task(run_simulators(vendor_names(), settings, stop, endpoints.update, begin))
         await eventually(lambda: endpoints)
         assert sorted(endpoints) == [
             *("karcher.rest_url", "karcher.token_url", "karcher.ws_url"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from schemas import wire
-from schemas.topics import ALARM_STATE, ALARMS, CAUSES, READINGS, VENDORS
+from schemas.topics import ALARM_STATE, ALARMS, CAUSES, READINGS
+from schemas.vendors import vendor_names
 from streams.detect.operator import DetectOptions, DetectStep
 from tests.support.detecting import at, device, record, rule, tick
 from tests.support.records import ConsumedRecord
@@ -75,7 +76,7 @@ class Partitions:
                 self._run(number)
 
     def tick(self, number: int, seconds: float) -> None:
-        for vendor in VENDORS:
+        for vendor in vendor_names():
             self.steps[number].process_side_input(
                 tick(seconds, self.seen[number] if vendor == "wayscloud" else -1, vendor)
             )

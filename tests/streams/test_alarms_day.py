@@ -23,7 +23,8 @@ from schemas import wire
 from schemas.derived_ids import NAMESPACE
 from schemas.envelope import Envelope
 from schemas.timestamps import to_micros
-from schemas.topics import ALARM_ACTIONS, ALARMS, CAUSES, CLOCK, VENDORS
+from schemas.topics import ALARM_ACTIONS, ALARMS, CAUSES, CLOCK
+from schemas.vendors import vendor_names
 from sinks.delta.diff import Scope, diff
 from sinks.delta.location import LakeLocation
 from sinks.delta.sink import run_delta_sink
@@ -64,7 +65,7 @@ async def write_acts(producer: AIOKafkaProducer, acts: list[Act]) -> None:
 async def write_ticks(producer: AIOKafkaProducer, fleet: Fleet, at: datetime) -> None:
     """Say that all received before `at` is in the raw topic; every message of the script gives readings."""
     for partition, offset in fleet.told_to.items():
-        for vendor in VENDORS:  # the others have sent nothing
+        for vendor in vendor_names():  # the others have sent nothing
             tick = wire.ClockTick(vendor, at, offset if vendor == "wayscloud" else -1, -1)
             await producer.send_and_wait(CLOCK, wire.encode(tick), partition=partition)
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from schemas import records, wire
 from schemas.envelope import Envelope, message_id
-from schemas.metrics import CATALOGUE
+from schemas.metrics import COMMON
 from schemas.timestamps import parse_iso
-from schemas.topics import VENDORS, raw_topic
+from schemas.topics import raw_topic
+from schemas.vendors import vendor_names
 from streams.normalise import Normalised, Options, normalise
 
 FOLDER = Path(__file__).parent.parent / "recordings"
@@ -69,10 +70,10 @@ def assert_contract(result: Normalised) -> None:
 
 def assert_catalogued(reading: wire.Reading) -> None:
     """A reading's kind and unit are those of its metric, or it bears its vendor's name."""
-    if reading.metric.partition(".")[0] in VENDORS:
+    if reading.metric.partition(".")[0] in vendor_names():
         assert (reading.unit == "1") is (reading.value_number is not None)
         return
-    metric = CATALOGUE[reading.metric]
+    metric = COMMON[reading.metric]
     assert getattr(reading, f"value_{metric.kind}") is not None
     assert reading.unit == metric.unit
 

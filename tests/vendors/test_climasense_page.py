@@ -15,7 +15,7 @@ from connectors.climasense.api import record_of
 from connectors.climasense.store import DeviceState
 from schemas.climasense import ENDPOINTS, SENSOR_TYPES, SensorPaired, openapi
 from schemas.envelope import Envelope
-from schemas.metrics import CATALOGUE
+from schemas.metrics import COMMON
 from schemas.wire import Origin
 from streams.normalise import Normalised, Options, normalise
 from streams.normalise import climasense as normaliser
@@ -98,7 +98,7 @@ def test_sensor_types_are_those_of_the_code_and_lead_to_their_metric() -> None:
         found = protocol.telemetry(body, "climasense:d", NOW, 1)
         result = normalise(found.envelope, Origin("t", 0, 0), Options())
         assert found.accepted == 1 and list(metrics(result)) == [names(row[1])[0]]
-        unit = CATALOGUE[names(row[1])[0]].unit
+        unit = COMMON[names(row[1])[0]].unit
         assert (unit is None and "boolean" in row[2]) or row[2] == f"`{unit}`"
     body = json.dumps({"readings": [{"sensor_type": "radon", "value": 3}]}).encode()
     result = normalise(protocol.telemetry(body, "climasense:d", NOW, 1).envelope, Origin("t", 0, 0), Options())

@@ -1,0 +1,55 @@
+"""The field of Ogmen that each metric is read from (pure)."""
+
+from __future__ import annotations
+
+from schemas.metrics import MetricTable
+
+METRICS = MetricTable(
+    {
+        "battery.level": "battery_level",
+        "battery.charging_status": "charging_status",
+        "battery.charging_source": "charging_source",
+        "battery.health": "battery_health",
+        "battery.voltage": "voltage",
+        "battery.temperature": "battery_status temperature",
+        "battery.last_charged": "last_charging_time",
+        "power.state": "power_state",
+        "device.last_restart": "last_restart_time",
+        "software.version": "os_version",
+        "robot.movement": "movement_status",
+        "position.x": "odom pose.pose.position.x, location log position_x",
+        "position.y": "odom pose.pose.position.y, location log position_y",
+        "position.z": "odom pose.pose.position.z",
+        "orientation.yaw": "odom pose.pose.orientation (quaternion), location log orientation_angle",
+        "velocity.linear_x": "odom twist.twist.linear.x",
+        "velocity.linear_y": "odom twist.twist.linear.y",
+        "velocity.angular_z": "odom twist.twist.angular.z",
+        "location.room": "room_name",
+        "location.floor": "floor_level",
+        "transform.dynamic": "tf transforms",
+        "transform.static": "tf_static transforms",
+        "treat_bin.level": "treat_bin_level",
+        "network.signal_strength": "signal_strength",
+        "network.connection_status": "connection_status",
+        "network.type": "network_type",
+        "network.security": "security_protocol",
+        "network.connected": "is_connected",
+        "cpu.usage": "cpu_usage_percent",
+        "npu.usage": "npu_usage_percent",
+        "gpu.usage": "gpu_usage_percent",
+        "cpu.load": "system_load_avg",
+        "cpu.temperature": "cpu_temperature",
+        "memory.used": "memory_usage_mb",
+        "storage.capacity": "total_storage_gb, storage_capacity_gb",
+        "storage.available": "available_storage_gb",
+        "storage.used": "used_storage_gb",
+        "audio.volume": "volume",
+        "display.brightness": "display_brightness",
+        "light.brightness": "status_light_brightness",
+        "privacy.enabled": "privacy_status, privacy_mode_enabled",
+        "privacy.until_disabled": "privacy_keep_until_disabled",
+        "camera.status": "cam_head status",
+        "camera.angle": "cam_head_position",
+        "camera.shutter": "shutter_status",
+    }
+)

@@ -1,0 +1,21 @@
+"""The registration of Ogmen."""
+
+from __future__ import annotations
+
+from schemas.vendors import VendorSpec
+
+SPEC = VendorSpec(
+    name="ogmen",
+    settings="connectors.ogmen.settings:OgmenSettings",
+    connector="connectors.ogmen.connector:OgmenConnector",
+    check="connectors.ogmen.connector:check",
+    normaliser="streams.normalise.ogmen:HANDLERS",
+    metrics="connectors.ogmen.metrics:METRICS",
+    simulator="simulators.ogmen.start:start",
+    simulator_settings="simulators.settings:OgmenSimulator",
+    secret_names=(
+        *("registrationkey", "privacyenabledby", "privacymodeenabledby", "privacymodedisabledby"),
+        *("lastdevicesettingschangedby", "houseno", "s3path"),
+    ),
+    owned_devices=True,
+)
