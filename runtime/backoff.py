@@ -24,13 +24,14 @@ class Backoff:
 
     base: float = 0.5
     cap: float = 60.0
-    attempts: int = field(default=0, init=False)
+    failures: int = field(default=0, init=False)
+    """How many failures in a row there were."""
 
     def next(self, random: float) -> float:
         """Count a failure; the seconds to wait after it. `random` is in [0, 1)."""
-        self.attempts += 1
-        return backoff_seconds(self.attempts, self.base, self.cap, random)
+        self.failures += 1
+        return backoff_seconds(self.failures, self.base, self.cap, random)
 
     def reset(self) -> None:
         """Start over, after a success."""
-        self.attempts = 0
+        self.failures = 0

@@ -28,6 +28,7 @@ from connectors.karcher.history import History
 from connectors.karcher.protocol import VENDOR, AnswerError, Machine, Page
 from connectors.karcher.settings import KarcherSettings
 from runtime.backoff import Backoff
+from runtime.periodic import PeriodicJob
 from schemas.timestamps import format_iso
 from schemas.wire import Problem, encode
 
@@ -89,30 +90,28 @@ class KarcherConnector:
         return None if self._registry_read.is_set() else "karcher: the registry has not been read yet"
 
     async def _repeat(self, what: str, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        """Do the work again and again, and (but for the registry) when the ownership changes; a failure is tried again
-        sooner, but what is forbidden (403) later. One log line when it begins to fail and one when it works again.
+        """Read repeatedly, and (but for the registry) at once when the ownership changes.
+
+        A failure is logged once and retried with back-off; what is forbidden (403) is retried later.
         """
-        backoff = Backoff(base=2.0, cap=max(60.0, min(seconds, 300.0)))
-        complained = False
-        while True:
+        version = self._ownership.version
+
+        def backoff() -> Backoff:
+            return Backoff(base=2.0, cap=max(60.0, min(seconds, 300.0)))
+
+        def least_pause(error: Exception) -> float:
+            forbidden = isinstance(error, VendorError) and error.status == 403
+            return self._settings.registry_seconds if forbidden else 0.0
+
+        async def wait(pause: float) -> None:
+            nonlocal version
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._ownership.changed(version)
             version = self._ownership.version
-            try:
-                await work()
-            except (VendorError, AnswerError) as error:
-                if not complained:
-                    _log.warning("karcher: cannot read the %s (%s); trying again", what, error)
-                complained = True
-                pause = backoff.next(random.random())
-                forbidden = isinstance(error, VendorError) and error.status == 403
-                await asyncio.sleep(max(pause, self._settings.registry_seconds) if forbidden else pause)
-            else:
-                if complained:
-                    _log.info("karcher: reading the %s again", what)
-                complained = False
-                backoff.reset()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(seconds):
-                        await (self._ownership.changed(version) if what != "registry" else asyncio.sleep(seconds))
+
+        job = PeriodicJob(f"karcher: reading the {what}", seconds, (VendorError, AnswerError), backoff, least_pause)
+        await job.run(work, asyncio.sleep if what == "registry" else wait)
 
     # The registry, and the sockets of the machines in it that are ours.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
@@ -20,6 +19,7 @@ from connectors.wayscloud.cloud import Cloud
 from connectors.wayscloud.objects import VENDOR, Datapoint
 from connectors.wayscloud.settings import WayscloudSettings
 from runtime.backoff import Backoff
+from runtime.periodic import PeriodicJob
 from schemas.device import device_id
 from schemas.envelope import JSON, message_id
 from schemas.redact import redact
@@ -241,23 +241,12 @@ class Poller:
 
 
 async def repeat(what: str, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-    """Do the work again and again, until cancelled; a failure is tried again with back-off, and logged once."""
-    backoff = Backoff(base=2.0, cap=max(30.0, min(seconds, 300.0)))
-    complained = False
-    while True:
-        try:
-            await work()
-        except (VendorError, ValueError) as error:
-            if not complained:
-                _log.warning("wayscloud: cannot read the %s (%s); trying again", what, error)
-            complained = True
-            await asyncio.sleep(backoff.next(random.random()))
-        else:
-            if complained:
-                _log.info("wayscloud: reading the %s again", what)
-            complained = False
-            backoff.reset()
-            await asyncio.sleep(seconds * (0.95 + random.random() / 10))
+    """Read repeatedly until cancelled. A failure is logged once and retried with back-off."""
+
+    def backoff() -> Backoff:
+        return Backoff(base=2.0, cap=max(30.0, min(seconds, 300.0)))
+
+    await PeriodicJob(f"wayscloud: reading the {what}", seconds, (VendorError, ValueError), backoff).run(work)
 
 
 def _refused(message_type: str, payload: bytes, detail: str, now: datetime) -> Any:
