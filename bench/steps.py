@@ -14,10 +14,11 @@ from aiokafka.record.memory_records import MemoryRecords
 from bench.job import Job, envelopes
 from bench.part import Bench, progress
 from bench.results import Samples
+from runtime.aiokafka_internals.fetch_buffers import FetchedRecord
 from schemas import wire
 from schemas.envelope import read_envelope
 from schemas.topics import raw_topic
-from streams.engine.fetching import FetchedRecord, memory_bytes
+from streams.engine.record_batch import memory_bytes
 from streams.engine.step import Output
 from streams.normalise import normalise
 from streams.normalise.message import Options

@@ -19,7 +19,7 @@ from bench import decoders
 from bench.job import Output
 from bench.results import OURS, OURS_TWICE
 from schemas.topics import READINGS
-from streams.engine.partition_pipeline import PipelineOptions
+from streams.engine.options import PipelineOptions
 
 COMPRESSION = PipelineOptions().compression or "none"
 """Of the output topic: fleetlake's default, the same for all."""

@@ -11,7 +11,7 @@ _LIBRARIES = ("aiokafka", "amqtt", "faust", "kafka", "mode", "paho", "transition
 _SILENT = ("aiokafka.consumer.group_coordinator", "aiohttp.access", "websockets.client", "websockets.server")
 """Say of rebalances and refused handshakes what our own modules say, too."""
 
-_FAUST_SERVICES = ("streams.engine.app", "streams.engine.transport")
+_FAUST_SERVICES = ("streams.engine.app", "streams.engine.consumer_thread", "streams.engine.transport")
 """Faust logs the life of its services under the names of the modules they are defined in."""
 
 _AGAIN_SECONDS = 60.0

@@ -14,6 +14,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from runtime.aiokafka_internals.consumers import load_metadata
 from schemas.consumed import Record
 from schemas.topics import MAX_MESSAGE_BYTES
 
@@ -101,8 +102,7 @@ async def topic_consumer(
     Raises KafkaError when no broker answers, or the topic does not exist.
     """
     async with committed_consumer(client) as consumer:
-        await consumer._client._wait_on_metadata(topic)
-        partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
+        partitions = [TopicPartition(topic, number) for number in sorted(await load_metadata(consumer, topic))]
         consumer.assign(partitions)
         yield consumer, partitions
 

@@ -15,7 +15,7 @@ from schemas.vendors import vendor_names
 from streams.detect.operator import DetectStep
 from streams.detect.rules_file_sync import sync_rules_file
 from streams.engine.app import Streams, build_app, run_streams
-from streams.engine.partition_pipeline import BatchStats, PipelineOptions
+from streams.engine.options import BatchStats, PipelineOptions, WorkerOptions
 from streams.engine.step import StepFactory
 from streams.normalise import handlers
 from streams.normalise.operator import NormaliseStep
@@ -48,9 +48,11 @@ async def run_worker(
         kafka,
         step_factories(settings),
         work,
-        observer=_Observer(),
-        options=PipelineOptions(min_intervals=dict.fromkeys((READINGS, EVENTS), _DETECT_INTERVAL)),
-        group_instance_id=settings.instance_id,
+        WorkerOptions(
+            group_instance_id=settings.instance_id,
+            pipelines=PipelineOptions(min_intervals=dict.fromkeys((READINGS, EVENTS), _DETECT_INTERVAL)),
+            observer=_Observer(),
+        ),
     )
     health.live.append(streams.healthy)
     health.ready.append(lambda: None if streams.ready.is_set() else "stream: waiting for Kafka")
@@ -97,7 +99,7 @@ class _Observer:
     """Counts what was committed."""
 
     def batch_committed(self, stats: BatchStats) -> None:
-        """See `streams.engine.partition_pipeline.Observer`."""
+        """See `streams.engine.options.Observer`."""
         BATCH_SECONDS.labels(_stage(stats.topic)).observe(stats.total_seconds)
 
 

@@ -27,6 +27,7 @@ from aiokafka.structs import OffsetAndMetadata
 from connectors.common.device_ownership import DeviceOwnership
 from connectors.common.partition_assignment import assign_partitions
 from connectors.common.publishing.partitioner import partition_of
+from runtime.aiokafka_internals.consumers import committed_with_metadata, leave_group_at_stop
 from runtime.backoff import Backoff
 from runtime.kafka import KafkaSettings, client_options
 from runtime.locks import lowest_free_number
@@ -135,7 +136,7 @@ class OwnershipLeases(DeviceOwnership, ConsumerRebalanceListener):  # type: igno
         except asyncio.CancelledError:
             with suppress(KafkaError):
                 await self._commit_marks()
-            consumer._coordinator._group_instance_id = None  # with it, aiokafka would leave the group only by time-out
+            leave_group_at_stop(consumer)
             raise
         finally:
             marking.cancel()
@@ -212,8 +213,7 @@ class OwnershipLeases(DeviceOwnership, ConsumerRebalanceListener):  # type: igno
         marks: dict[int, datetime] = {}
         with suppress(KafkaError, TimeoutError):
             async with asyncio.timeout(_MARK_SECONDS):
-                # `committed` of the public interface drops the metadata
-                for partition, offset in (await self._consumer._coordinator.fetch_committed_offsets(wanted)).items():
+                for partition, offset in (await committed_with_metadata(self._consumer, wanted)).items():
                     marks[partition.partition] = parse_iso(offset.metadata)
         return marks
 

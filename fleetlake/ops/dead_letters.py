@@ -25,6 +25,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from deltalake.exceptions import TableNotFoundError
 
 from connectors.common.reprocessing import RefusedMessage, Reprocessing
+from runtime.aiokafka_internals.consumers import load_metadata
 from runtime.kafka import KafkaSettings, client_options
 from schemas.envelope import Envelope
 from schemas.topics import MAX_MESSAGE_BYTES, raw_topic
@@ -270,7 +271,7 @@ async def _raw_records(
     await consumer.start()
     try:
         for topic, number, offset in places:
-            await consumer._client._wait_on_metadata(topic)
+            await load_metadata(consumer, topic)
             partition = TopicPartition(topic, number)
             consumer.assign([partition])
             begin = (await consumer.beginning_offsets([partition]))[partition]

@@ -8,27 +8,27 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import faust
 from faust.app.base import BootStrategy
 from faust.tables.manager import TableManager
+from faust.types import TP
 
+from runtime.aiokafka_internals.consumers import FetchPosition
 from runtime.kafka import KafkaSettings, client_options, wait_for_kafka
-from streams.engine.partition_pipeline import (
-    Observer,
-    PartitionProgress,
-    PipelineOptions,
-    Pipelines,
-    StreamsFailed,
-    describe,
-)
+from streams.engine.buffer_budget import BufferBudget
+from streams.engine.consumer_thread import ConsumerOptions
+from streams.engine.options import PartitionProgress, PipelineOptions, StreamsFailed, WorkerOptions, describe
+from streams.engine.partition_pipeline import PipelineContext
+from streams.engine.pipelines import Pipelines
 from streams.engine.step import StepFactory
 from streams.engine.transport import SCHEME, RecordBatchConsumer, RecordBatchSchema, TransportOptions
 
 log = logging.getLogger(__name__)
 
 _STOP_TIMEOUT = 10.0
+_HEARTBEAT_SECONDS = 1.0
 
 
 class _ConsumerOnly(BootStrategy):  # type: ignore[misc]  # Faust is untyped here
@@ -73,7 +73,12 @@ class Streams:
 
     def progress(self) -> list[PartitionProgress]:
         """Position and lag of every partition this worker has."""
-        return self.pipelines.progress()
+        fetched: dict[TP, FetchPosition] = {}
+        if (consumer := self._consumer()) is not None:
+            for pipeline in self.pipelines.running:
+                if (position := consumer.fetch_position(pipeline.tp)) is not None:
+                    fetched[pipeline.tp] = position
+        return self.pipelines.progress(fetched)
 
     def healthy(self) -> str | None:
         """None if all is well, else why the process should be restarted: for `/livez`."""
@@ -93,30 +98,18 @@ class Streams:
 
 
 def build_app(
-    kafka: KafkaSettings,
-    steps: Mapping[str, StepFactory],
-    datadir: Path,
-    *,
-    application_id: str | None = None,
-    observer: Observer | None = None,
-    options: PipelineOptions | None = None,
-    group_instance_id: str | None = None,
-    buffer_bytes: int = 128 << 20,
-    heartbeat_seconds: float = 1.0,
+    kafka: KafkaSettings, steps: Mapping[str, StepFactory], datadir: Path, options: WorkerOptions | None = None
 ) -> Streams:
     """Make a worker that runs `steps[topic](topic, partition)` for each partition of the input topics it is assigned.
 
-    `application_id` (default: that of the settings) names the consumer group and begins the transactional ids: workers
-    of the same id share the partitions. Input, output and state topics must exist and have the same number of
-    partitions; none is created. `datadir` is where Faust may write; nothing is kept there. With `group_instance_id`,
-    which must be unique among the group's workers and the same after a restart, a restarted worker takes its partitions
-    back at once, instead of after the dead one's session timeout. `buffer_bytes` bounds the input held in memory by the
-    worker.
+    Input, output and state topics must exist and have the same number of partitions; none is created. `datadir` is
+    where Faust may write; nothing is kept there.
     """
-    application_id = application_id or kafka.application_id
-    options = options or PipelineOptions()
+    options = options or WorkerOptions()
+    application_id = options.application_id or kafka.application_id
     client = client_options(kafka)
-    pipelines = Pipelines(application_id, client, steps, options, observer)
+    budget = BufferBudget(options.buffer_bytes)
+    pipelines = Pipelines(client, steps, PipelineContext(application_id, options.pipelines, budget, options.observer))
     app = FaustApp(
         application_id,
         broker=f"{SCHEME}://{kafka.bootstrap_servers.split(',')[0].strip()}",
@@ -128,19 +121,16 @@ def build_app(
         broker_commit_interval=3600.0,
         TableManager=_NoTables,
     )
-    app.transport_options = TransportOptions(
+    consumer = ConsumerOptions(
         client=client,
-        owner=pipelines,
-        session_timeout_seconds=kafka.session_timeout_seconds,
-        heartbeat_seconds=min(heartbeat_seconds, kafka.session_timeout_seconds / 3),
-        group_instance_id=group_instance_id,
-        buffer_bytes=buffer_bytes,
+        session_timeout=kafka.session_timeout_seconds,
+        heartbeat=min(_HEARTBEAT_SECONDS, kafka.session_timeout_seconds / 3),
+        group_instance_id=options.group_instance_id,
     )
-    pipelines.release = lambda batch: cast(RecordBatchConsumer, app.consumer).release(batch)
-    pipelines.read_to = lambda tp: cast(RecordBatchConsumer, app.consumer).read_to(tp)
+    app.transport_options = TransportOptions(consumer, pipelines, budget)
     _add_agent(app, pipelines, list(steps))
     _quieten()
-    return Streams(app, pipelines, client, options)
+    return Streams(app, pipelines, client, options.pipelines)
 
 
 def _quieten() -> None:
@@ -198,7 +188,7 @@ async def _shut_down(streams: Streams) -> None:
     consumer = streams._consumer()
     if consumer is not None:
         consumer.stop_flow()
-        consumer.leave_at_stop()
+        consumer.leave_group_at_stop()
     await streams.pipelines.stop()
     with contextlib.suppress(Exception):
         async with asyncio.timeout(_STOP_TIMEOUT):

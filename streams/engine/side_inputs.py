@@ -1,50 +1,32 @@
-"""Reading the topics that steps follow beside their input (see `streams.engine.step.Step.side_inputs`)."""
+"""Reading the topics that steps read beside their input (`streams.engine.step.Step.side_inputs`)."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from schemas.consumed import Record
-from streams.engine.step import Step
+from streams.engine.step import SideInput
+from streams.engine.step_inputs import StepInputs
 
 _POLL_MS = 1000
 _FIRST_MS = 50
 _CHUNK_RECORDS = 2000
 
 
-class Follower(Protocol):
-    """Who is given the records: a pipeline."""
+@dataclass(slots=True)
+class Subscription:
+    """Who reads one partition of a side input, and from where."""
 
-    @property
-    def step(self) -> Step:
-        """Its step, which names the topics."""
-        ...
-
-    @property
-    def partitions(self) -> Mapping[str, set[int]]:
-        """Partitions of the topics."""
-        ...
-
-    @property
-    def tp(self) -> Any:
-        """Its input partition."""
-        ...
-
-    def follow(self, record: Record) -> None:
-        """Take one record."""
-        ...
-
-    def read_back(self, what: str) -> None:
-        """Be told that all there is has come."""
-        ...
+    from_end: bool
+    readers: list[StepInputs] = field(default_factory=list)
 
 
-async def follow_topics(client: Mapping[str, Any], followers: Sequence[Follower]) -> None:
-    """Give each follower its topics' committed records, all there are and then new ones, until cancelled.
+async def read_side_inputs(client: Mapping[str, Any], inputs: Sequence[StepInputs]) -> None:
+    """Give each step the committed records of its side inputs, all there are and then new ones, until cancelled.
 
     Delivery: at least once in order per partition, from the beginning (or the end) at each call; nothing is committed.
     """
@@ -57,44 +39,50 @@ async def follow_topics(client: Mapping[str, Any], followers: Sequence[Follower]
     )
     await consumer.start()
     try:
-        wanted = _wanted(followers)
-        consumer.assign(list(wanted))
-        ends = await consumer.end_offsets([tp for tp, (_, from_end) in wanted.items() if not from_end])
-        for tp, (_, from_end) in wanted.items():
-            await (consumer.seek_to_end(tp) if from_end else consumer.seek_to_beginning(tp))
-        await _read(consumer, wanted, ends, followers)
+        subscriptions = subscriptions_of(inputs)
+        consumer.assign(list(subscriptions))
+        ends = await consumer.end_offsets([tp for tp, each in subscriptions.items() if not each.from_end])
+        for tp, each in subscriptions.items():
+            await (consumer.seek_to_end(tp) if each.from_end else consumer.seek_to_beginning(tp))
+        await _read_to(consumer, subscriptions, ends)
+        for reader in inputs:
+            reader.side_inputs_read()
+        while True:
+            await _read(consumer, subscriptions, _POLL_MS)
     finally:
         await consumer.stop()
 
 
-_Wanted = dict[TopicPartition, tuple[list[Follower], bool]]
+def subscriptions_of(inputs: Sequence[StepInputs]) -> dict[TopicPartition, Subscription]:
+    """The partitions of all side inputs, each once, with all steps that read it."""
+    subscriptions: dict[TopicPartition, Subscription] = {}
+    for reader in inputs:
+        for side_input in reader.step.side_inputs:
+            for number in sorted(_partitions(reader, side_input)):
+                tp = TopicPartition(side_input.topic, number)
+                subscriptions.setdefault(tp, Subscription(side_input.from_end)).readers.append(reader)
+    return subscriptions
 
 
-def _wanted(followers: Sequence[Follower]) -> _Wanted:
-    wanted: _Wanted = {}
-    for follower in followers:
-        for topic in follower.step.side_inputs:
-            numbers = follower.partitions[topic.topic] if topic.all_partitions else {follower.tp.partition}
-            for number in sorted(numbers):
-                wanted.setdefault(TopicPartition(topic.topic, number), ([], topic.from_end))[0].append(follower)
-    return wanted
+def _partitions(reader: StepInputs, side_input: SideInput) -> set[int]:
+    return reader.partitions[side_input.topic] if side_input.all_partitions else {reader.tp.partition}
+
+
+async def _read_to(
+    consumer: AIOKafkaConsumer, subscriptions: Mapping[TopicPartition, Subscription], ends: Mapping[TopicPartition, int]
+) -> None:
+    behind = {tp: end for tp, end in ends.items() if await consumer.position(tp) < end}
+    while behind:
+        await _read(consumer, subscriptions, _FIRST_MS)
+        behind = {tp: end for tp, end in behind.items() if await consumer.position(tp) < end}
 
 
 async def _read(
-    consumer: AIOKafkaConsumer, wanted: _Wanted, ends: Mapping[TopicPartition, int], followers: Sequence[Follower]
+    consumer: AIOKafkaConsumer, subscriptions: Mapping[TopicPartition, Subscription], timeout_ms: int
 ) -> None:
-    behind = dict(ends)
-    told = False
-    while True:
-        if not told:
-            behind = {tp: end for tp, end in behind.items() if await consumer.position(tp) < end}
-            if not behind:
-                told = True
-                for follower in followers:
-                    follower.read_back("followed")
-        fetched = await consumer.getmany(timeout_ms=_POLL_MS if told else _FIRST_MS, max_records=_CHUNK_RECORDS)
-        for tp, records in fetched.items():
-            for record in records:
-                for follower in wanted[tp][0]:
-                    follower.follow(record)
-        await asyncio.sleep(0)
+    fetched = await consumer.getmany(timeout_ms=timeout_ms, max_records=_CHUNK_RECORDS)
+    for tp, records in fetched.items():
+        for record in records:
+            for reader in subscriptions[tp].readers:
+                reader.process_side_input(record)
+    await asyncio.sleep(0)

@@ -21,7 +21,8 @@ from aiokafka.errors import KafkaError
 from schemas import wire
 from schemas.timestamps import from_micros
 from schemas.topics import CLOCK, EVENTS, READINGS
-from streams.engine.partition_pipeline import Pipeline, Pipelines
+from streams.engine.partition_pipeline import Pipeline
+from streams.engine.pipelines import Pipelines
 from streams.engine.step import SourceProgress
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def _sources(running: Iterable[Pipeline]) -> dict[TopicPartition, Pipeline]:
     return {
         TopicPartition(*pipeline.tp): pipeline
         for pipeline in running
-        if pipeline.step.source_progress is not None and pipeline.restored.is_set()
+        if pipeline.step.source_progress is not None and pipeline.is_restored
     }
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from fleetlake.local.broker import EmbeddedKafka
+from runtime.aiokafka_internals.consumers import load_metadata
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas.envelope import GAP, Envelope, read_envelope
 from schemas.topics import raw_topic, topic_specs
@@ -124,7 +125,7 @@ async def raw(vendor: str, bootstrap: str) -> list[Envelope]:
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
     await consumer.start()
     topic = raw_topic(vendor)
-    await consumer._client._wait_on_metadata(topic)
+    await load_metadata(consumer, topic)
     partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
     consumer.assign(partitions)
     await consumer.seek_to_beginning()

@@ -22,6 +22,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from fleetlake.local.broker import EmbeddedKafka
+from runtime.aiokafka_internals.consumers import load_metadata
 from runtime.kafka import KafkaSettings, declare_topics
 from runtime.ports import free_port
 from schemas.topics import DEAD_LETTER, raw_topic, topic_specs
@@ -105,7 +106,7 @@ async def records(bootstrap: str) -> dict[str, int]:
     found = {}
     try:
         for topic in (*map(raw_topic, VENDORS), DEAD_LETTER):
-            await consumer._client._wait_on_metadata(topic)
+            await load_metadata(consumer, topic)
             ends = await consumer.end_offsets([TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic)])
             found[topic] = sum(ends.values())
     finally:

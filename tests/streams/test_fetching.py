@@ -6,7 +6,7 @@ import asyncio
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streams.engine.fetching import FetchedRecord, keep_prompt, take
+from runtime.aiokafka_internals.fetch_buffers import FetchedRecord, fetch_idle_partitions_promptly, take
 from tests.support.kafka import MakeTopics, produce, producer
 
 
@@ -25,13 +25,13 @@ async def test_a_partition_does_not_wait_for_a_fetch_that_leaves_it_out(kafka: s
     consumer.assign([busy, TopicPartition(topic, 1)])
     await consumer.start()
     try:
-        keep_prompt(consumer._fetcher)
+        fetch_idle_partitions_promptly(consumer)
         await consumer.seek_to_beginning()
         taken: list[FetchedRecord] = []
         async with asyncio.timeout(30):
             while len(taken) < 200:
                 await asyncio.sleep(0.25)  # longer than aiokafka's back-off, so that it asks for the other meanwhile
-                taken += take(consumer._fetcher, {busy}, 30).get(busy, [])
+                taken += take(consumer, {busy}, 30).get(busy, [])
         assert [record.offset for record in taken] == list(range(200))
     finally:
         await consumer.stop()

@@ -12,9 +12,9 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
 
+from runtime.aiokafka_internals.transactions import TransactionalProducer
 from runtime.kafka import KafkaSettings
 from streams.engine.app import Streams, build_app, run_streams
-from streams.engine.transactions import TransactionalProducer
 from tests.streams.worker import Counter
 from tests.support.kafka import MakeTopics, produce, producer, read_all
 from tests.support.waiting import eventually

@@ -15,14 +15,16 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from faust.types import TP
 
+from runtime.aiokafka_internals.fetch_buffers import FetchedRecord
 from runtime.kafka import KafkaSettings
 from schemas.consumed import Record
 from streams.engine.app import Streams, build_app, run_streams
-from streams.engine.fetching import FetchedRecord, memory_bytes
-from streams.engine.partition_pipeline import BatchStats, Pipeline, PipelineOptions, StreamsFailed
+from streams.engine.batch_queue import BatchQueue
+from streams.engine.consumer_thread import start_offset
+from streams.engine.options import BatchStats, PipelineOptions, StreamsFailed, WorkerOptions
+from streams.engine.record_batch import RecordBatch, memory_bytes
 from streams.engine.step import MAX_RECORD_BYTES, Output, record_bytes
-from streams.engine.transport import RecordBatch, start_offset
-from tests.streams.worker import Counter, Numbered
+from tests.streams.worker import Numbered
 from tests.support.kafka import MakeTopics, Pair, committed, numbers, produce, producer, read_all
 from tests.support.stream_workers import Workers, until_processed
 from tests.support.waiting import eventually
@@ -263,7 +265,7 @@ async def test_state_behind_the_open_transaction_of_another_is_waited_for(
     assert numbers((await read_all(kafka, out, 1))[0]) == [[0, 0, 42], [0, 1, 1]]
 
 
-async def test_records_that_nobody_wants_are_passed_over_and_those_after_them_are_not(
+async def test_records_that_nobody_wants_are_skipped_and_those_after_them_are_not(
     kafka: str, make_topics: MakeTopics, tmp_path: Path
 ) -> None:
     source, out, side = await make_topics(["in", "out", "side"])
@@ -355,7 +357,9 @@ class Batches:
 
 def embedded(kafka: str, folder: Path, source: str, out: str, observer: Batches | None = None) -> Streams:
     settings = KafkaSettings(bootstrap_servers=kafka, application_id=f"app-{source}", session_timeout_seconds=6)
-    return build_app(settings, {source: lambda topic, partition: Numbered(out, "")}, folder, observer=observer)
+    return build_app(
+        settings, {source: lambda topic, partition: Numbered(out, "")}, folder, WorkerOptions(observer=observer)
+    )
 
 
 async def test_it_runs_in_a_loop_that_is_there_and_tells_how_it_is(
@@ -401,7 +405,9 @@ async def test_the_step_of_a_large_transaction_lets_the_loop_go_now_and_then(
     settings = KafkaSettings(bootstrap_servers=kafka, application_id=f"app-{source}", session_timeout_seconds=6)
     async with producer(kafka, max_batch_size=500_000) as client:
         await produce(client, source, 0, records(3500))
-    streams = build_app(settings, {source: lambda topic, partition: Sized(out, "")}, tmp_path, observer=observer)
+    streams = build_app(
+        settings, {source: lambda topic, partition: Sized(out, "")}, tmp_path, WorkerOptions(observer=observer)
+    )
     running = asyncio.create_task(run_streams(streams, stop))
     await eventually(lambda: _is(lambda: sum(stats.records_in for stats in observer.seen) == 3500), 30)
     stop.set()
@@ -466,23 +472,21 @@ def test_the_start_is_the_committed_offset_or_the_first_record() -> None:
 
 def test_a_batch_that_skips_or_repeats_is_refused_and_one_of_an_old_epoch_dropped() -> None:
     tp = TP("in", 0)
-    pipeline = Pipeline(
-        tp, Counter("out", "state"), cast(Any, None), "app", PipelineOptions(), lambda batch: None, None
-    )
+    queue = BatchQueue(PipelineOptions())
 
     def batch(epoch: int, start: int, after: int) -> RecordBatch:
         return RecordBatch(tp, epoch, start, after, after, [], 0)
 
-    pipeline.positioned(10, epoch=2)
-    pipeline.accept(batch(1, 90, 100))
-    pipeline.accept(batch(2, 10, 20))
+    queue.begin_epoch(2, 10)
+    queue.add(batch(1, 90, 100))
+    queue.add(batch(2, 10, 20))
     for wrong in (21, 19, 10):
         with pytest.raises(RuntimeError, match=f"continues at {wrong}, not 20"):
-            pipeline.accept(batch(2, wrong, 30))
-    pipeline.accept(batch(2, 20, 20))
-    pipeline.positioned(5, epoch=3)
+            queue.add(batch(2, wrong, 30))
+    queue.add(batch(2, 20, 20))
+    queue.begin_epoch(3, 5)
     with pytest.raises(RuntimeError, match="continues at 20, not 5"):
-        pipeline.accept(batch(3, 20, 30))
+        queue.add(batch(3, 20, 30))
 
 
 def test_the_memory_of_records_counts_keys_values_and_headers() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from runtime.kafka import KafkaSettings
 from schemas.consumed import Record
 from streams.engine.app import Streams, build_app, run_streams
-from streams.engine.partition_pipeline import BatchStats, PipelineOptions, StreamsFailed
+from streams.engine.options import BatchStats, StreamsFailed, WorkerOptions
 from streams.engine.step import MAX_RECORD_BYTES, Output, SideInput, SkipMark, Step, StepFactory
 
 STARTED = time.time()
@@ -154,11 +154,12 @@ def worker(argv: Sequence[str]) -> Streams:
         settings,
         dict.fromkeys(inputs.split(","), factory),
         Path(os.environ["DATADIR"]),
-        application_id=application_id,
-        observer=Report(),
-        options=PipelineOptions(),
-        group_instance_id=os.environ.get("INSTANCE"),
-        buffer_bytes=int(os.environ.get("BUFFER_BYTES", str(64 << 20))),
+        WorkerOptions(
+            application_id=application_id,
+            group_instance_id=os.environ.get("INSTANCE"),
+            buffer_bytes=int(os.environ.get("BUFFER_BYTES", str(64 << 20))),
+            observer=Report(),
+        ),
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from connectors.common.publisher import Publisher
+from runtime.aiokafka_internals.consumers import load_metadata
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas.envelope import Envelope, read_envelope
 from schemas.topics import DEAD_LETTER, raw_topic, topic_specs
@@ -99,7 +100,7 @@ async def tail(kafka_settings: KafkaSettings) -> AsyncIterator[OpenTail]:
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-    await consumer._client._wait_on_metadata(topic)
+    await load_metadata(consumer, topic)
     return consumer.partitions_for_topic(topic) or set()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 from typing import Any
 
@@ -14,6 +13,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from connectors.common.publishing.kafka_availability import KafkaAvailability
 from connectors.common.publishing.outgoing_record import OutgoingRecord
 from connectors.common.publishing.send_queues import BATCH_BYTES, SendQueues, TopicPartition
+from runtime.aiokafka_internals.producers import abandon, never_expire_batches
 from runtime.backoff import Backoff
 from runtime.kafka import KafkaSettings, client_options
 from schemas.topics import MAX_MESSAGE_BYTES
@@ -87,9 +87,7 @@ class ProducerConnection:
             request_timeout_ms=15_000,
             retry_backoff_ms=250,
         )
-        # aiokafka gives up a batch that had no leader for the request time-out, though the broker may have written it.
-        # Sent again, it would have another sequence number and be there twice. Never giving up keeps idempotence.
-        producer._message_accumulator._batch_ttl = math.inf
+        never_expire_batches(producer)
         return producer
 
 
@@ -120,7 +118,4 @@ async def _discard(producer: AIOKafkaProducer) -> None:
         async with asyncio.timeout(2):
             await producer.stop()
     except (TimeoutError, KafkaError, OSError):  # its sender still tries to reach a broker that is away
-        sender: Any = producer._sender
-        if sender.sender_task is not None:
-            sender.sender_task.cancel()
-        await producer.client.close()
+        await abandon(producer)

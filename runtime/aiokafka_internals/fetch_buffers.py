@@ -1,25 +1,22 @@
-"""Taking fetched records from aiokafka a Kafka batch at a time.
+"""The fetcher's buffers: taking records one Kafka batch at a time. Written against aiokafka 0.14.0.
 
-`AIOKafkaConsumer.getmany` spends four Python calls and an eleven-field object on each record, more than anything else
-on this side of the step. `take` does the same for a whole Kafka batch in one comprehension and makes leaner records. It
-skips what `read_committed` has to skip, and leaves aiokafka's buffers and positions as `getmany` would.
+Reason: `AIOKafkaConsumer.getmany` spends four Python calls and an eleven-field object on each record, more than
+anything else before the step. `take` does the same for a whole Kafka batch in one comprehension and makes leaner
+records. It skips what `read_committed` has to skip, and leaves aiokafka's buffers and positions as `getmany` would.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Container
 from typing import Any
 
 import msgspec
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 
 from schemas.consumed import Headers
-
-_RECORD_OVERHEAD_BYTES = 500  # what a record and its parts cost in memory beside their payload
-_HEADER_OVERHEAD_BYTES = 150
 
 
 class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
@@ -34,12 +31,15 @@ class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
     headers: Headers
 
 
-def take(fetcher: Fetcher, wanted: Container[TopicPartition], limit: int) -> dict[TopicPartition, list[FetchedRecord]]:
-    """What aiokafka holds of the wanted partitions, without waiting; positions move past it.
+def take(
+    consumer: AIOKafkaConsumer, wanted: Container[TopicPartition], limit: int
+) -> dict[TopicPartition, list[FetchedRecord]]:
+    """What the consumer holds of the wanted partitions, without waiting; its positions move past it.
 
     Of each partition at most `limit` records, rounded up to a whole Kafka batch. Raises what a fetch failed with
-    (KafkaError), CorruptRecordException for a wrong check sum.
+    (KafkaError), and CorruptRecordException for a wrong checksum.
     """
+    fetcher = consumer._fetcher
     taken: dict[TopicPartition, list[FetchedRecord]] = {}
     for tp in list(fetcher._records):
         if tp not in wanted:
@@ -47,38 +47,40 @@ def take(fetcher: Fetcher, wanted: Container[TopicPartition], limit: int) -> dic
         held = fetcher._records[tp]
         if not isinstance(held, FetchResult):
             if taken:
-                break  # these first; the error comes at the next call
-            _let_go(fetcher, tp)
+                break  # these first; the error is raised at the next call
+            _release(fetcher, tp)
             held.check_raise()
         elif records := _take_of(held, tp, limit):
             taken[tp] = records
         if isinstance(held, FetchResult) and not held.has_more():
-            _let_go(fetcher, tp)
+            _release(fetcher, tp)
     return taken
 
 
-def keep_prompt(fetcher: Fetcher) -> None:
-    """Have no partition wait until a fetch that leaves it out has ended.
+def fetch_idle_partitions_promptly(consumer: AIOKafkaConsumer) -> None:
+    """Have no partition wait for a fetch that leaves it out. Call it after `start`.
 
-    Aiokafka has one fetch at a time under way to a broker, without the partitions whose records still wait to be taken.
-    Where the others have nothing new, it would be answered after `fetch_max_wait_ms`, and whoever is done with what
-    waited gets nothing until then. So such a fetch asks only for what is there at once, as often as the back-off says.
+    Reason: aiokafka has one fetch at a time under way to a broker, without the partitions whose records nobody has
+    taken yet. If the others have nothing new, the broker answers it after `fetch_max_wait_ms`, and a partition that was
+    emptied meanwhile gets nothing until then. With this, such a fetch asks only for what is there at once, as often as
+    the consumer's back-off allows.
     """
-    plan, whole = fetcher._get_actions_per_node, fetcher._fetch_max_wait_ms
+    fetcher = consumer._fetcher
+    plan, full_wait_ms = fetcher._get_actions_per_node, fetcher._fetch_max_wait_ms
 
     def planned(assignment: Any) -> Any:
-        fetcher._fetch_max_wait_ms = 0 if fetcher._records else whole
+        fetcher._fetch_max_wait_ms = 0 if fetcher._records else full_wait_ms
         actions = plan(assignment)
         if actions[0]:
             for held in fetcher._records.values():
-                held._created = time.monotonic()  # from which its back-off counts
+                held._created = time.monotonic()  # its back-off counts from here
         return actions
 
     fetcher._get_actions_per_node = planned
 
 
-def _let_go(fetcher: Fetcher, tp: TopicPartition) -> None:
-    """Have the partition fetched again."""
+def _release(fetcher: Fetcher, tp: TopicPartition) -> None:
+    """Let the fetcher go on with the partition."""
     del fetcher._records[tp]
     fetcher._notify(fetcher._wait_consume_future)
 
@@ -121,14 +123,3 @@ def _is_void(part: PartitionRecords, batch: Any) -> bool:
         if batch.is_transactional and batch.producer_id in part._aborted_producers:
             return True
     return bool(batch.is_control_batch)
-
-
-def memory_bytes(records: Sequence[FetchedRecord]) -> int:
-    """Estimated bytes of memory the records take: headers, which are much alike, by the first and the last of them."""
-    payload = sum([len(r.value or b"") + len(r.key or b"") for r in records])
-    headers = max(_header_bytes(records[0].headers), _header_bytes(records[-1].headers))
-    return payload + len(records) * (_RECORD_OVERHEAD_BYTES + headers)
-
-
-def _header_bytes(headers: Headers) -> int:
-    return sum(_HEADER_OVERHEAD_BYTES + len(name) + len(value or b"") for name, value in headers)

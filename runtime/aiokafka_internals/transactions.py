@@ -1,13 +1,13 @@
-"""aiokafka's transactional producer, opened early and kept from tripping over its own requests.
+"""aiokafka's transactional producer, with transactions that begin early and whose requests are never refused.
 
-A pipeline's transactions follow one another closely, and stock aiokafka 0.14 loses time between them. After a commit
-the coordinator still writes markers and refuses the next transaction with CONCURRENT_TRANSACTIONS, at which aiokafka
-sleeps for 20 or 100 ms. And it sends records while the consumer group is being added, so that the broker's check of
-the transaction (KIP-890, `transaction.partition.verification.enable`) refuses them with NOT_ENOUGH_REPLICAS: 100 ms
-more. Here:
+Written against aiokafka 0.14.0. Reason: a pipeline's transactions follow one another closely, and stock aiokafka loses
+time between them. After a commit the coordinator still writes markers and refuses the next transaction with
+CONCURRENT_TRANSACTIONS, at which aiokafka sleeps for 20 or 100 ms. And it sends records while the consumer group is
+being added, so that the broker's check of the transaction (KIP-890, `transaction.partition.verification.enable`)
+refuses them with NOT_ENOUGH_REPLICAS, which costs 100 ms more. Here:
 
-- The group is added first and then the partitions; records follow when both are known. Nothing is refused.
-- Both are done when the transaction begins, while its records are still being collected.
+- The group is added first and then the partitions; records are sent when both are known. Nothing is refused.
+- Both are added when the transaction begins, while its records are still being collected.
 - A refusal because the last transaction is not finished is answered by short, growing pauses.
 
 Nothing else differs: fencing, idempotence, retries and errors are aiokafka's.
@@ -29,8 +29,8 @@ _FIRST_PAUSE = 0.003
 _LONGEST_PAUSE = 0.1  # seconds; aiokafka's own
 
 
-class _Transaction(TransactionManager):  # type: ignore[misc]  # aiokafka is untyped
-    """Wants the group added from the transaction's beginning, and tells when all is added."""
+class _Manager(TransactionManager):  # type: ignore[misc]  # aiokafka is untyped
+    """Has the group added from the transaction's beginning, and resolves `opened` when everything is added."""
 
     def __init__(self, transactional_id: str, transaction_timeout_ms: int, group_id: str) -> None:
         super().__init__(transactional_id, transaction_timeout_ms)
@@ -48,11 +48,11 @@ class _Transaction(TransactionManager):  # type: ignore[misc]  # aiokafka is unt
 
     def consumer_group_added(self, group_id: str) -> None:
         super().consumer_group_added(group_id)
-        self._tell_if_open()
+        self._resolve_if_open()
 
     def partition_added(self, tp: TopicPartition) -> None:
         super().partition_added(tp)
-        self._tell_if_open()
+        self._resolve_if_open()
 
     def error_transaction(self, exc: BaseException) -> None:
         super().error_transaction(exc)
@@ -69,7 +69,7 @@ class _Transaction(TransactionManager):  # type: ignore[misc]  # aiokafka is unt
         failed = self.state in (TransactionState.ABORTABLE_ERROR, TransactionState.FATAL_ERROR)
         return self._transaction_waiter.exception() if failed and self._transaction_waiter is not None else None
 
-    def _tell_if_open(self) -> None:
+    def _resolve_if_open(self) -> None:
         if self._txn_consumer_group is not None and not self._pending_txn_partitions:
             self._end_opening()
 
@@ -112,14 +112,14 @@ class _AddGroup(AddOffsetsToTxnHandler):  # type: ignore[misc]  # aiokafka is un
 class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka is untyped
     """A producer whose every transaction commits offsets of the group `group_id`.
 
-    Use: `open_transaction`, then `opened` if there is something better to do meanwhile than to wait for the broker in
-    `send_batch`, then records and `send_offsets_to_transaction`, then `commit_transaction`. Options are aiokafka's.
+    Call `open_transaction`, then `opened` where the caller has something to do before it has records, then send records
+    and `send_offsets_to_transaction`, then `commit_transaction`. Options are aiokafka's.
     """
 
     def __init__(self, *, group_id: str, transactional_id: str, transaction_timeout_ms: int, **options: Any) -> None:
         super().__init__(transactional_id=transactional_id, transaction_timeout_ms=transaction_timeout_ms, **options)
         plain = cast(Any, self)._sender
-        self._txn_manager = _Transaction(transactional_id, transaction_timeout_ms, group_id)
+        self._txn_manager = _Manager(transactional_id, transaction_timeout_ms, group_id)
         self._message_accumulator._txn_manager = self._txn_manager
         self._sender = _Sender(
             self.client,
