@@ -1,0 +1,59 @@
+"""State as earlier versions wrote it: it is read, written as the same bytes, and goes on to the same alarms."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import b64decode
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.detect.lifecycle import decode_state, encode_state
+from streams.detect.operator import DetectOptions, DetectStep
+from tests.streams.alarm_story import HALF, STEPS, Story
+
+GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "alarm_state.json").read_text())
+"""Made by the code before the packages of 2026-11-28: states of the story, cut in half, and digests of its outputs."""
+
+OPTIONS = DetectOptions(late_allowance=6_000_000, inhibition_wait=5_000_000, quiet={"ogmen": 120_000_000})
+
+
+def story() -> Story:
+    return Story(
+        lambda topic, partition: DetectStep(topic, partition, OPTIONS), lambda step, record: step.follow(record)
+    )
+
+
+def digest(outputs: Iterable[tuple[str, bytes, bytes]]) -> str:
+    made = hashlib.sha256()
+    for topic, key, value in outputs:
+        made.update(b"%d %d %d " % (len(topic), len(key), len(value)) + topic.encode() + key + value)
+    return made.hexdigest()
+
+
+def stored(name: str) -> dict[bytes, bytes]:
+    return {b64decode(key): b64decode(value) for key, value in GOLDEN["states"][name].items()}
+
+
+@pytest.mark.parametrize("name", ["full", "empty"])
+def test_every_field_is_written_as_it_was(name: str) -> None:
+    before = b64decode(GOLDEN[name])
+    assert encode_state(decode_state(before)) == before
+
+
+def test_states_of_the_story_are_written_as_they_were() -> None:
+    values = [value for name in GOLDEN["states"] for key, value in stored(name).items() if not key.endswith(b"#seen")]
+    assert len(values) >= 5
+    assert [encode_state(decode_state(value)) for value in values] == values
+
+
+def test_the_story_has_the_same_outputs_byte_by_byte() -> None:
+    """Alarms, states and what goes to other partitions: nothing has changed, and the second half goes on from state."""
+    told = story()
+    assert digest(told.run(0, HALF)) == GOLDEN["before"]
+    assert {name: told.states[name] for name in told.states} == {name: stored(name) for name in GOLDEN["states"]}
+    told.restart()
+    assert digest(told.run(HALF, STEPS)) == GOLDEN["after"]
