@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from schemas import wire
-from schemas.topics import ALARM_STATE, ALARMS, CAUSES, EVENTS, READINGS, VENDORS
-from tests.streams.detecting import Consumed, action, alert, at, device, record, rule, tick, window
+from schemas.topics import ALARM_STATE, ALARMS, CAUSES, EVENTS, READINGS
+from schemas.vendors import vendor_names
+from streams.engine.step import Step
+from tests.support.detecting import action, alert, at, device, record, rule, tick, window
+from tests.support.records import ConsumedRecord
 
 GATEWAY, SENSOR, OTHER, ROBOT = "wayscloud:gw", "wayscloud:s1", "wayscloud:s2", "karcher:1.454-500.0/002005"
 PARTITION = {GATEWAY: 0, ROBOT: 0, SENSOR: 1, OTHER: 1}
@@ -53,7 +56,7 @@ def _fields(given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name != "id"}
 
 
-FOLLOWED: Sequence[Consumed] = (
+FOLLOWED: Sequence[ConsumedRecord] = (
     *(rule(number, -10, given["id"], **_fields(given)) for number, given in enumerate(_RULES)),
     device(0, GATEWAY, model="gateway", attributes={"site_id": 7}),
     device(1, SENSOR, model="sensor", attributes={"gateway_id": "gw", "site_id": "7"}),
@@ -64,16 +67,12 @@ FOLLOWED: Sequence[Consumed] = (
 
 
 class Story:
-    """Plays the story. `make(topic, partition)` makes a step, which has seen the side inputs and the state given.
+    """Plays the story with the steps that `make(topic, partition)` makes."""
 
-    `take` and `steps` hide how a step is asked, which is not what the story is about.
-    """
-
-    def __init__(self, make: Callable[[str, int], Any], take: Callable[[Any, Consumed], None]) -> None:
-        self._take = take
+    def __init__(self, make: Callable[[str, int], Step]) -> None:
         self._make = make
         self.states: dict[str, dict[bytes, bytes]] = {"readings/0": {}, "readings/1": {}, "events/0": {}}
-        self.side_inputs: dict[str, list[Consumed]] = {name: list(FOLLOWED) for name in self.states}
+        self.side_inputs: dict[str, list[ConsumedRecord]] = {name: list(FOLLOWED) for name in self.states}
         self.steps = {name: self._new(name) for name in self.states}
         self.alarms: dict[str, str] = {}
         self._open: dict[str, str] = {}
@@ -81,15 +80,15 @@ class Story:
         self._read_to: dict[tuple[str, str], int] = {}
         self._inhibitors = 0
 
-    def _new(self, name: str) -> Any:
+    def _new(self, name: str) -> Step:
         topic, _, number = name.partition("/")
         step = self._make(READINGS if topic == "readings" else EVENTS, int(number))
-        step.expect({CAUSES: {0, 1}})
+        step.assign_side_inputs({CAUSES: {0, 1}})
         for key, value in self.states[name].items():
             step.restore(key, value)
         for each in self.side_inputs[name]:
             if topic == "readings" or each.topic not in {f.topic for f in FOLLOWED}:
-                self._take(step, each)
+                step.process_side_input(each)
         return step
 
     def restart(self) -> None:
@@ -125,9 +124,9 @@ class Story:
                 yield from self._run(name)
         else:
             for name in chance.sample(sorted(self.states), 2):
-                for vendor in VENDORS:
+                for vendor in vendor_names():
                     read_to = self._read_to.get((name, vendor), -1)
-                    self._take(self.steps[name], tick(now - chance.choice([0, 2, 9]), read_to, vendor))
+                    self.steps[name].process_side_input(tick(now - chance.choice([0, 2, 9]), read_to, vendor))
                 yield from self._run(name)
 
     def _record(self, now: float, chance: random.Random) -> Iterator[tuple[str, bytes, bytes]]:
@@ -143,18 +142,18 @@ class Story:
             observed = now - chance.choice([0, 0, 1, 4, 8])
             yield from self._run(place, record(self._offsets[place], now, values, name, observed))
 
-    def _side(self, name: str, given: Consumed) -> None:
+    def _side(self, name: str, given: ConsumedRecord) -> None:
         self.side_inputs[name].append(given)
-        self._take(self.steps[name], given)
+        self.steps[name].process_side_input(given)
 
-    def _run(self, name: str, *records: Consumed) -> Iterator[tuple[str, bytes, bytes]]:
+    def _run(self, name: str, *records: ConsumedRecord) -> Iterator[tuple[str, bytes, bytes]]:
         for output in self.steps[name].process(records, 0):
             key, value = output.key or b"", output.value or b""
             if output.topic == ALARM_STATE:
                 self.states[name][key] = value
                 self.states[name] = {key: value for key, value in self.states[name].items() if value}
             elif output.topic == CAUSES:
-                given = Consumed(CAUSES, self._inhibitors, key, value, 0, int(name[-1]))
+                given = ConsumedRecord(CAUSES, self._inhibitors, key, value, 0, int(name[-1]))
                 self._inhibitors += 1
                 for other in ("readings/0", "readings/1"):
                     self._side(other, given)
