@@ -316,6 +316,7 @@ class Machine(Judging):
         if level := self._waiting_level(rule_id):
             self._postpone_going(rule_id, level)
             return []
+        self.state.rules[rule_id].ahead = False  # it holds of a rule that is gone: nothing comes back by it
         return self._went(rule_id, self.state.clock, self._last_subject())
 
     def _last_subject(self) -> Subject:

@@ -249,7 +249,7 @@ class Judging:
         found = alarm_named(self.state, self.profile.device_id, held.action.alarm_id)
         if found is not None:
             return self._waiting_level(found[0])
-        return max([*self.state.unjudged, *(level for level, _ in self.state.retried.values())])
+        return max([*self.state.unjudged, *(level for level, _ in self.state.retried.values())], default=0)
 
     def judge(self, until: int) -> list[wire.AlarmEvent]:
         """Judge what waits and whose causes are known; of silences tried again, those of before `until`."""

@@ -16,6 +16,7 @@ from schemas.records import AlarmRule
 from schemas.rules import RefusedRule, parse_rule, parse_rules, unknown_causes
 from streams.detect.evaluation import MOST_UNJUDGED
 from streams.detect.inhibitors import Causes
+from streams.detect.lifecycle import decode_state
 from streams.detect.schedules import NEVER
 from tests.streams.partitions import (
     BY_DEVICE,
@@ -177,6 +178,36 @@ def test_a_rule_that_goes_takes_what_waits_with_it() -> None:
     found.steps[1].process_side_input(gone)
     found.pass_to(100)
     assert found.of_device(OTHER) == [("triggered", 62), ("resolved", 80)]
+
+
+def test_a_rule_that_goes_when_nothing_waits_any_more_ends_its_alarm() -> None:
+    found = fleet()
+    found.feed(heard(0, 0, OTHER))
+    found.pass_to(75)
+    assert found.of_device(OTHER) == [("triggered", 62)]
+    gone = ConsumedRecord(found.followed[-1].topic, 9, b"offline", None, millis(80))
+    found.followed = (*found.followed, gone)
+    found.steps[1].process_side_input(gone)
+    found.pass_to(100)
+    assert found.of_device(OTHER)[1:] == [("resolved", 80)]
+    assert decode_state(found.states[1][b"telemetry.readings.v1/" + OTHER.encode()]).rules == {}
+
+
+def test_an_action_on_an_alarm_that_is_gone_changes_nothing_while_another_flaps() -> None:
+    sensor = offline(
+        1, "offline", 5, scope_type="model", scope_model="sensor", inhibited_by=BY_DEVICE,
+        flapping={"count": 2, "seconds": 600, "suppress": True},
+    )  # fmt: skip
+    found = fleet(GATEWAY_OFFLINE, sensor)
+    for number in range(6):
+        found.feed(heard(number, 10 * number, SENSOR))
+        found.pass_to(10 * number + 1)
+    for seconds in (90, 91):
+        found.pass_to(seconds)
+    before = len(found.events)
+    found.feed(action(0, 95, "acknowledge", "00000000-0000-0000-0000-000000000000", SENSOR))
+    found.pass_to(100)
+    assert len(found.events) == before
 
 
 def test_what_waits_costs_nothing_where_no_rule_asks_for_it() -> None:
