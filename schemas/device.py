@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 
 def device_id(vendor: str, native_id: str) -> str:
@@ -28,10 +28,5 @@ def karcher_native_id(material_number: str, serial_number: str) -> str:
 
 
 def quote_id(text: str) -> str:
-    """Percent-encoding for a path or URL segment; nothing is safe, so that `/` and `:` survive the way back."""
+    """Percent-encoding for a path or URL segment; `/` and `:` are encoded, too."""
     return quote(text, safe="")
-
-
-def unquote_id(text: str) -> str:
-    """The inverse of `quote_id`."""
-    return unquote(text)

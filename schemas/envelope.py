@@ -1,7 +1,7 @@
 """The raw record: a vendor's message as CloudEvents 1.0 in Kafka's binary mode.
 
 Value = the vendor's bytes (redacted), key = device id, headers = `ce_*` attributes and `content-type`
-(design.md, «Names»; CloudEvents Kafka protocol binding 1.0.2, section 3.2).
+(docs/contract.md; CloudEvents Kafka protocol binding 1.0.2, section 3.2).
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ SPEC_VERSION = "1.0"
 JSON = "application/json"
 
 GAP = "fleetlake.gap"
-"""A connection gap: `{"from": …, "to": …, "reason": …}`, written by a connector after an outage."""
+"""Message type of a connection gap: `{"from": …, "to": …, "reason": …}`. A connector writes it after an outage."""
 
 LONG_WINDOW_SUFFIXES = (".report", ".log", ".alert", ".notification", ".command", ".event")
-"""Endings of message types whose repeats come late (logs read again, reports by socket and by REST)."""
+"""Endings of message types whose duplicates come late: logs are read repeatedly, reports come by socket and by REST."""
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
     """One vendor message for one device.
 
-    `id` is deterministic: the vendor's own id, else a digest (`message_id`). The same message delivered again has the
-    same id, by which the normaliser drops it. `type` is `<vendor>.<kind>`, e.g. `karcher.datapoints`; `source` the
-    way it came, e.g. `karcher/websocket`; `time` the vendor's own time if the message has one; `received_at` when
-    the connector got it. `attributes` are further CloudEvents attributes (lower-case letters and digits only), such
-    as `mqtttopic`.
+    `id` is deterministic: the vendor's own id, or a digest (`message_id`). The same message delivered twice has the
+    same id, by which the normaliser drops the second one. `type` is `<vendor>.<kind>`, such as `karcher.datapoints`.
+    `source` is the interface it came from, such as `karcher/websocket`. `time` is the vendor's own time, if the message
+    has one, and `received_at` the time at which the connector received it. `attributes` are further CloudEvents
+    attributes, such as `mqtttopic`; their names are lower-case letters and digits only.
     """
 
     id: str
@@ -69,16 +69,16 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
 
 class EnvelopeError(ValueError):
-    """A record on a raw topic that is no envelope: the message says which header is missing or wrong."""
+    """A record on a raw topic is not an envelope. The message names the header that is missing or malformed."""
 
 
 _often = lru_cache(maxsize=65_536)(bytes.decode)
-"""Decodes what a few values, or as many as there are devices, are sent of: one text each in memory, its hash known."""
+"""Decodes values that recur, so that each text is in memory once, with its hash computed."""
 
 
 @lru_cache(maxsize=65_536)
 def _route(kind: bytes, source: bytes, subject: bytes, content_type: bytes) -> tuple[str, str, str, str]:
-    """Type, source, device and content type, which repeat together."""
+    """Type, source, device and content type, which recur together."""
     return _often(kind), _often(source), _often(subject), _often(content_type) or JSON
 
 
@@ -86,27 +86,27 @@ _NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 _REQUIRED = ("ce_id", "ce_type", "ce_source", "ce_subject", "ce_receivedat")
 _KNOWN = frozenset({*_REQUIRED, "ce_specversion", "ce_time", "content-type"})
 _AS_WRITTEN = ("ce_specversion", *_REQUIRED, "content-type", "ce_time")
-"""The order in which `Envelope.headers` writes what most messages have."""
+"""The headers of most messages, in the order in which `Envelope.headers` writes them."""
 
 
-_Found = tuple[bytes | None, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None]
+_Values = tuple[bytes | None, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None]
 """The required attributes in their order, content type and time."""
 
 
 def read_envelope(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
-    """The envelope of a Kafka record. EnvelopeError where a required attribute is missing or unreadable."""
+    """The envelope of a Kafka record. EnvelopeError when a required attribute is missing or unreadable."""
     attributes: Mapping[str, str] = _NO_ATTRIBUTES
     try:
-        if (found := _as_written(headers)) is None:
-            found, attributes = _by_name(headers)
-        identity, kind, source, subject, received, content, time = found
+        if (values := _by_position(headers)) is None:
+            values, attributes = _by_name(headers)
+        identity, kind, source, subject, received, content, time = values
         if not (identity and kind and source and subject and received):
-            missing = next(name for name, text in zip(_REQUIRED, found, strict=False) if not text)
+            missing = next(name for name, text in zip(_REQUIRED, values, strict=False) if not text)
             raise EnvelopeError(f"header {missing} is missing")
         route = _route(kind, source, subject, content or b"")
         at = parse_iso(received.decode())
-        told = parse_iso(time.decode()) if time else None
-        return Envelope(identity.decode(), route[0], route[1], route[2], at, value or b"", told, route[3], attributes)
+        own = parse_iso(time.decode()) if time else None
+        return Envelope(identity.decode(), route[0], route[1], route[2], at, value or b"", own, route[3], attributes)
     except UnicodeDecodeError as error:
         raise EnvelopeError("a header is not UTF-8") from error
     except EnvelopeError:
@@ -115,8 +115,8 @@ def read_envelope(value: bytes | None, headers: Sequence[tuple[str, bytes | None
         raise EnvelopeError(f"header ce_receivedat or ce_time: {error}") from error
 
 
-def _as_written(headers: Sequence[tuple[str, bytes | None]]) -> _Found | None:
-    """As our own connectors write most messages: found by place, in half the time. None where anything is otherwise."""
+def _by_position(headers: Sequence[tuple[str, bytes | None]]) -> _Values | None:
+    """The values of headers in the order of our own connectors, in half the time; None for headers in another order."""
     if len(headers) != len(_AS_WRITTEN):
         return None
     (n0, _), (n1, identity), (n2, kind), (n3, source), (n4, subject), (n5, received), (n6, content), (n7, time) = (
@@ -127,25 +127,26 @@ def _as_written(headers: Sequence[tuple[str, bytes | None]]) -> _Found | None:
     return identity, kind, source, subject, received, content, time
 
 
-def _by_name(headers: Sequence[tuple[str, bytes | None]]) -> tuple[_Found, Mapping[str, str]]:
-    """In any order and case, with the further attributes."""
-    found: dict[str, bytes | None] = dict(headers)
+def _by_name(headers: Sequence[tuple[str, bytes | None]]) -> tuple[_Values, Mapping[str, str]]:
+    """The values of headers in any order and case, and the further attributes."""
+    values: dict[str, bytes | None] = dict(headers)
     attributes: Mapping[str, str] = _NO_ATTRIBUTES
-    if not _KNOWN.issuperset(found):
-        found = {name.lower(): text for name, text in headers}
-        others = sorted(name for name in found.keys() - _KNOWN if name.startswith("ce_"))
-        attributes = {name[3:]: (found[name] or b"").decode() for name in others}
-    get = found.get
+    if not _KNOWN.issuperset(values):
+        values = {name.lower(): text for name, text in headers}
+        others = sorted(name for name in values.keys() - _KNOWN if name.startswith("ce_"))
+        attributes = {name[3:]: (values[name] or b"").decode() for name in others}
+    get = values.get
     required = get("ce_id"), get("ce_type"), get("ce_source"), get("ce_subject"), get("ce_receivedat")
     return (*required, get("content-type"), get("ce_time")), attributes
 
 
-class ReadBack(msgspec.Struct, frozen=True):
-    """What a record of telemetry read back tells: attributes `readfrom`, `readto` and `readreach` of its envelope.
+class BackfillWindow(msgspec.Struct, frozen=True):
+    """The window that a record of back-filled telemetry covers: attributes `readfrom`, `readto` and `readreach` of its
+    envelope.
 
-    Readings from `start` up to, not including, `end` are to be told, if they have not been told live. The others are
-    there to compare with: a live reading without a time of its own may have come `reach_seconds` before or after the
-    time by which it is stored, and stands for the nearest stored one of its value.
+    Readings from `start` up to, not including, `end` are emitted unless they were emitted live. The other readings of
+    the record are for comparison: a live reading without a time of its own may have been received `reach_seconds`
+    before or after the time that the vendor stored for it, and corresponds to the nearest stored one of equal value.
     """
 
     start: datetime
@@ -154,25 +155,25 @@ class ReadBack(msgspec.Struct, frozen=True):
 
     @property
     def context(self) -> timedelta:
-        """So much more than it tells a record shows on either side: what may stand for a reading, and its rivals."""
+        """How far a record reaches beyond the window on either side: twice the reach, for a reading's rivals, too."""
         return timedelta(seconds=2 * self.reach_seconds)
 
-    def shows(self, at: datetime) -> bool:
+    def contains_with_context(self, at: datetime) -> bool:
         """Whether a reading of this time belongs into the record."""
         return self.start - self.context <= at < self.end + self.context
 
-    def tells(self, at: datetime) -> bool:
-        """Whether a reading of this time is to be told."""
+    def contains(self, at: datetime) -> bool:
+        """Whether a reading of this time lies in the window itself."""
         return self.start <= at < self.end
 
     def attributes(self) -> dict[str, str]:
-        """As attributes of an envelope."""
+        """The window as attributes of an envelope."""
         start, end = format_iso(self.start), format_iso(self.end)
         return {"readfrom": start, "readto": end, "readreach": repr(float(self.reach_seconds))}
 
     @classmethod
-    def of(cls, attributes: Mapping[str, str]) -> ReadBack:
-        """Of an envelope's attributes. KeyError or ValueError where they are missing or wrong."""
+    def of(cls, attributes: Mapping[str, str]) -> BackfillWindow:
+        """The window of an envelope. KeyError or ValueError when its attributes are missing or malformed."""
         start, end = parse_iso(attributes["readfrom"]), parse_iso(attributes["readto"])
         return cls(start, end, float(attributes["readreach"]))
 
@@ -188,8 +189,8 @@ def message_id(parts: Iterable[str | bytes]) -> str:
 
 
 def dedupe_window_seconds(message_type: str) -> int:
-    """How long a repeat of a message of this type is recognised: 24 h for logs and reports, 10 min otherwise.
+    """For how many seconds a duplicate of a message of this type is recognised: 24 h for logs and reports, else 10 min.
 
-    The source is contract.md, «Identity and duplicates».
+    The source is docs/contract.md, «Identity and duplicates».
     """
     return 24 * 3600 if message_type.endswith(LONG_WINDOW_SUFFIXES) else 600

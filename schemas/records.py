@@ -265,7 +265,7 @@ class Flapping(BaseModel):
     )
 
 
-class CauseElsewhere(BaseModel):
+class RemoteInhibitor(BaseModel):
     """An alarm of a rule, open on another device: the one that an attribute of this device names, or any like it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -308,7 +308,7 @@ class AlarmRule(BaseModel):
     auto_resolve: bool = False
     latch: bool = Field(default=False, description="Auto-resolve only what somebody has acknowledged.")
     active_hours: ActiveHours | None = None
-    inhibited_by: list[str | CauseElsewhere] = Field(
+    inhibited_by: list[str | RemoteInhibitor] = Field(
         default_factory=list,
         description="Rules (ids, of the same device; or objects, of another): while one's alarm is open, this triggers "
         "none.",

@@ -242,12 +242,12 @@ def rule_levels(rules: Iterable[AlarmRule]) -> tuple[dict[str, int], set[str]]:
     return levels_of(local, other)
 
 
-def unknown_causes(rules: Iterable[AlarmRule], known: Container[str]) -> list[RefusedRule]:
+def unknown_inhibitors(rules: Iterable[AlarmRule], known: Container[str]) -> list[RefusedRule]:
     """Causes that are no rules: nothing is refused for them, but they inhibit nothing."""
     return [
         RefusedRule(rule.id, f"inhibited_by.{number}", f"there is no rule {cause!r}; it inhibits nothing")
         for rule in rules
-        for number, cause in enumerate(causes_of(rule))
+        for number, cause in enumerate(inhibitors_of(rule))
         if cause not in known
     ]
 
@@ -272,7 +272,7 @@ def merge_rule(rule: AlarmRule, changes: Mapping[str, Any]) -> AlarmRule | Refus
     return parse_rule(after)
 
 
-def causes_of(rule: AlarmRule) -> list[str]:
+def inhibitors_of(rule: AlarmRule) -> list[str]:
     """The ids of the rules that inhibit it, on the same device or on another."""
     return [cause if isinstance(cause, str) else cause.rule for cause in rule.inhibited_by]
 
@@ -321,7 +321,7 @@ def _checked(rule: AlarmRule) -> AlarmRule | RefusedRule:
         return RefusedRule(rule.id, "actions", "create_alarm must be among them")
     if unknown := [action for action in rule.actions if action not in ACTIONS]:
         return RefusedRule(rule.id, "actions", f"{unknown[0]} is unknown; known are {', '.join(ACTIONS)}")
-    if rule.id in causes_of(rule):
+    if rule.id in inhibitors_of(rule):
         hint = "" if rule.id in rule.inhibited_by else "; give the devices that are causes a rule of their own"
         return RefusedRule(rule.id, "inhibited_by", f"names the rule itself{hint}")
     try:
@@ -342,7 +342,7 @@ def _depth(condition: Condition) -> int:
 def _refused(name: str, prefix: str, error: ValidationError) -> RefusedRule:
     errors = error.errors()
     # Of a union's errors those of its first part come first, which is rarely what was meant.
-    meant = (found for found in errors if found["type"] == "finite_number" or "CauseElsewhere" in str(found["loc"]))
+    meant = (found for found in errors if found["type"] == "finite_number" or "RemoteInhibitor" in str(found["loc"]))
     first = next(meant, errors[0])
     where = [str(part) for part in first["loc"] if _is_field(part)]
     reason = str(first["msg"]).removeprefix("Value error, ")
@@ -355,5 +355,5 @@ def _refused(name: str, prefix: str, error: ValidationError) -> RefusedRule:
 def _is_field(part: int | str) -> bool:
     """Whether a part of pydantic's location is ours; it names the types of a union, too."""
     return isinstance(part, int) or (
-        part.replace("_", "").isalpha() and part not in ("bool", "float", "str", "CauseElsewhere")
+        part.replace("_", "").isalpha() and part not in ("bool", "float", "str", "RemoteInhibitor")
     )

@@ -25,9 +25,9 @@ NORMALISE_STATE = "fleetlake.state.normalise.v1"
 ALARM_STATE = "fleetlake.state.alarms.v2"
 # Likewise private: how far the raw topics have been read, the alarms that inhibit others, and what the rules file last
 # put on the rules topic.
-CLOCK = "fleetlake.clock.v1"
-CAUSES = "fleetlake.causes.v1"
-RULES_SEEDED = "fleetlake.state.rules.v1"
+WATERMARKS = "fleetlake.clock.v1"
+INHIBITORS = "fleetlake.causes.v1"
+RULES_FILE_STATE = "fleetlake.state.rules.v1"
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """Largest record any topic takes; high enough for an occupancy map of an Ogmen robot."""
@@ -89,11 +89,11 @@ def topic_specs(vendors: Sequence[str] | None = None) -> list[TopicSpec]:
         TopicSpec(DEAD_LETTER, "what could not be used, with its origin and the reason", _retained(30)),
         TopicSpec(NORMALISE_STATE, "private: ids seen, for dropping repeats", _retained(2)),
         TopicSpec(ALARM_STATE, "private: alarm and threshold state by device and rule", _compacted()),
-        TopicSpec(CLOCK, "private: up to which time each raw partition has been read", _retained(1)),
+        TopicSpec(WATERMARKS, "private: up to which time each raw partition has been read", _retained(1)),
         TopicSpec(
-            CAUSES,
+            INHIBITORS,
             "private: when alarms that inhibit other devices' were open, and up to when all are told",
             _compacted(),
         ),
-        TopicSpec(RULES_SEEDED, "private: what the rules file last put on the rules topic", _compacted()),
+        TopicSpec(RULES_FILE_STATE, "private: what the rules file last put on the rules topic", _compacted()),
     ]

@@ -1,7 +1,7 @@
-"""The same records for hot paths: msgspec twins of `records`, four times cheaper to build and encode.
+"""The records for hot paths: msgspec twins of `records`, four times cheaper to build and encode.
 
-A property test holds the two equal: what one encodes the other reads, field by field. Build records here in stream
-steps and sinks; use `records` at edges where a message deserves a good error.
+A property test keeps both equal, field by field: each reads what the other encodes. Stream operators and sinks build
+these; `records` is for the edges, where malformed input deserves a precise error.
 """
 
 from __future__ import annotations
@@ -155,11 +155,11 @@ class DeadLetter(msgspec.Struct, omit_defaults=True):
     origin: Origin | None = None
 
 
-class ClockTick(msgspec.Struct, omit_defaults=True, gc=False):
-    """How far a vendor's raw partition has been read (topic `fleetlake.clock.v1`, private, same partition number).
+class Watermark(msgspec.Struct, omit_defaults=True, gc=False):
+    """Up to when a vendor's raw partition is normalised (topic `fleetlake.clock.v1`, private, same partition number).
 
-    All raw records received before `at` are on the readings and events topics: the last raw record that gave readings
-    has the offset `readings_to`, the last that gave events `events_to` (-1: none is known).
+    All that was received before `at` is on the readings and events topics. The last raw record that gave readings has
+    the offset `readings_to`; the last that gave events has the offset `events_to`. -1 means that none is known.
     """
 
     vendor: str
@@ -168,25 +168,26 @@ class ClockTick(msgspec.Struct, omit_defaults=True, gc=False):
     events_to: int = -1
 
 
-class CauseHistory(msgspec.Struct, omit_defaults=True):
-    """When an alarm that inhibits those of other devices was open (topic `fleetlake.causes.v1`, private).
+class InhibitorHistory(msgspec.Struct, omit_defaults=True):
+    """When an alarm that inhibits alarms of other devices was open (topic `fleetlake.causes.v1`, private).
 
-    Times are microseconds since the epoch, on the device's line of time (docs/adr/0007-alarm-time.md). Only the latest
-    spans are kept.
+    Times are microseconds since the epoch, in the device's event-time order (docs/adr/0007-alarm-time.md). Only the
+    latest spans are kept.
     """
 
     rule_id: str
     device_id: str
     spans: list[tuple[int, int | None]]
-    """From when until when; None: it is open."""
+    """Start and end of each span; the end of an open one is None."""
     attributes: dict[str, str] = {}
-    """By which devices are told to be the same in something."""
+    """Attributes of the device, by which a rule may select devices that have an attribute in common."""
 
 
-class CausesTold(msgspec.Struct, gc=False):
-    """How far a partition has told its causes (same topic, its own partition number).
+class InhibitorProgress(msgspec.Struct, gc=False):
+    """Up to when a partition has reported its inhibitors (same topic, its own partition number).
 
-    Before the n-th of these moments all is told of rules that depend on causes through n steps.
+    `reached[n]` is the time, in microseconds since the epoch, before which all inhibitors of level n are reported
+    (`schemas.inhibition`).
     """
 
     reached: list[int]
@@ -200,7 +201,7 @@ decode_event_set = msgspec.json.Decoder(EventSet).decode
 decode_alarm_event = msgspec.json.Decoder(AlarmEvent).decode
 decode_alarm_action = msgspec.json.Decoder(AlarmAction).decode
 decode_device = msgspec.json.Decoder(Device).decode
-decode_clock_tick = msgspec.json.Decoder(ClockTick).decode
-decode_cause_history = msgspec.json.Decoder(CauseHistory).decode
-decode_causes_told = msgspec.json.Decoder(CausesTold).decode
+decode_watermark = msgspec.json.Decoder(Watermark).decode
+decode_inhibitor_history = msgspec.json.Decoder(InhibitorHistory).decode
+decode_inhibitor_progress = msgspec.json.Decoder(InhibitorProgress).decode
 decode_dead_letter = msgspec.json.Decoder(DeadLetter).decode

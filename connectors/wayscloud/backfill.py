@@ -19,7 +19,7 @@ from connectors.wayscloud.objects import VENDOR
 from connectors.wayscloud.settings import WayscloudSettings
 from runtime.backoff import Backoff
 from schemas.device import device_id
-from schemas.envelope import ReadBack
+from schemas.envelope import BackfillWindow
 from schemas.timestamps import format_iso, parse_iso
 
 _log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Backfill:
         settings = self._settings
         overlap = timedelta(seconds=settings.backfill_overlap_seconds)
         unnoticed = timedelta(seconds=1.5 * settings.keepalive_seconds)  # so long a dead connection looks alive
-        read = ReadBack(
+        read = BackfillWindow(
             max(start - overlap - unnoticed, end - timedelta(hours=settings.backfill_hours)),
             end + overlap,
             settings.backfill_reach_seconds,
@@ -72,7 +72,7 @@ class Backfill:
             await self._wanted.wait()
 
     async def _read(self, cloud: Cloud, window: dict[str, Any]) -> None:
-        read = ReadBack.of(window)
+        read = BackfillWindow.of(window)
         await asyncio.sleep(max(0.0, (parse_iso(window["ready"]) - utc_now()).total_seconds()))
         waiting: list[str] = window["devices"]
         _log.info("wayscloud: reading back telemetry of %d devices since %s", len(waiting), window["readfrom"])
@@ -82,7 +82,7 @@ class Backfill:
             if len(waiting) % _OFTEN == 0:
                 self._write()
 
-    async def _read_device(self, cloud: Cloud, native: str, read: ReadBack) -> None:
+    async def _read_device(self, cloud: Cloud, native: str, read: BackfillWindow) -> None:
         """Until it is done; a device that the cloud does not know is."""
         backoff = Backoff(base=2.0, cap=60.0)
         while True:
@@ -102,10 +102,10 @@ class Backfill:
                 self._complained = False
                 return
 
-    async def _publish(self, cloud: Cloud, native: str, read: ReadBack) -> None:
+    async def _publish(self, cloud: Cloud, native: str, read: BackfillWindow) -> None:
         settings, device = self._settings, device_id(VENDOR, native)
         for since, until in objects.steps(read.start, read.end, timedelta(minutes=settings.backfill_step_minutes)):
-            step = ReadBack(since, until, read.reach_seconds)
+            step = BackfillWindow(since, until, read.reach_seconds)
             params = {
                 settings.start_parameter: format_iso(since - step.context),
                 settings.end_parameter: format_iso(until + step.context),
@@ -121,7 +121,7 @@ class Backfill:
 def _is_window(content: Any) -> bool:
     """Whether this is what `add` has written."""
     try:
-        ReadBack.of(content)
+        BackfillWindow.of(content)
         parse_iso(content["ready"])
         return isinstance(content["devices"], list)
     except (KeyError, TypeError, ValueError):

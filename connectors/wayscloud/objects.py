@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from schemas.device import device_id
-from schemas.envelope import Envelope, ReadBack, message_id
+from schemas.envelope import BackfillWindow, Envelope, message_id
 from schemas.redact import redact_value
 from schemas.timestamps import format_iso, parse_iso
 from schemas.wire import Device, encode
@@ -194,7 +194,7 @@ def alarm(detail: Mapping[str, Any], timeline: bytes, now: datetime) -> Envelope
 # -- stored telemetry
 
 
-def stored_telemetry(body: bytes, device: str, read: ReadBack, now: datetime) -> list[Envelope]:
+def stored_telemetry(body: bytes, device: str, read: BackfillWindow, now: datetime) -> list[Envelope]:
     """`GET /v1/iot/devices/{device_id}/telemetry`: what is to be told, in records that show their surroundings, too.
 
     The names of the time range are assumed, so an answer may hold more than was asked for: the rest is left out.
@@ -202,7 +202,9 @@ def stored_telemetry(body: bytes, device: str, read: ReadBack, now: datetime) ->
     """
     rows = [(_time(row, "measured_at") if isinstance(row, dict) else None, row) for row in _array(body)]
     useless = [row for at, row in rows if at is None]
-    shown = sorted(((at, row) for at, row in rows if at is not None and read.shows(at)), key=lambda item: item[0])
+    shown = sorted(
+        ((at, row) for at, row in rows if at is not None and read.contains_with_context(at)), key=lambda item: item[0]
+    )
     times = [at for at, _ in shown]
     told = times[bisect_left(times, read.start) : bisect_left(times, read.end)]
     envelopes = []
@@ -215,15 +217,15 @@ def stored_telemetry(body: bytes, device: str, read: ReadBack, now: datetime) ->
     return envelopes
 
 
-def _pieces(told: Sequence[datetime], read: ReadBack) -> Iterator[ReadBack]:
+def _pieces(told: Sequence[datetime], read: BackfillWindow) -> Iterator[BackfillWindow]:
     """What is read in pieces with about `_ROWS` rows to be told each; rows of one time stay together."""
     start, count = read.start, 0
     for before, at in pairwise(told):
         count += 1
         if count >= _ROWS and at > before:
-            yield ReadBack(start, at, read.reach_seconds)
+            yield BackfillWindow(start, at, read.reach_seconds)
             start, count = at, 0
-    yield ReadBack(start, read.end, read.reach_seconds)
+    yield BackfillWindow(start, read.end, read.reach_seconds)
 
 
 def steps(start: datetime, end: datetime, step: timedelta) -> Iterator[tuple[datetime, datetime]]:

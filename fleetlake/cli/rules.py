@@ -220,9 +220,9 @@ def _read(file: Path | None, settings: Settings) -> tuple[list[AlarmRule], list[
 
 
 def _warn(found: Sequence[AlarmRule], known: Container[str]) -> None:
-    from schemas.rules import unknown_causes
+    from schemas.rules import unknown_inhibitors
 
-    for rule in unknown_causes(found, known):
+    for rule in unknown_inhibitors(found, known):
         typer.echo(f"warning: {rule}", err=True)
 
 

@@ -15,7 +15,7 @@ from runtime.kafka import KafkaSettings
 from schemas import wire
 from schemas.consumed import Record
 from schemas.timestamps import from_micros, to_micros
-from schemas.topics import ALARM_ACTIONS, ALARMS, CAUSES, CLOCK, DEVICES, EVENTS, MAINTENANCE, READINGS, RULES
+from schemas.topics import ALARM_ACTIONS, ALARMS, DEVICES, EVENTS, INHIBITORS, MAINTENANCE, READINGS, RULES, WATERMARKS
 from streams.detect.operator import DetectOptions, DetectStep
 from streams.engine.step import Output
 
@@ -50,10 +50,10 @@ class Detection:
         """What happens by itself until time has come as far as it had, by vendor and partition."""
         found: list[wire.AlarmEvent] = []
         for (vendor, partition), at in sorted(reached.items()):
-            tick = wire.encode(wire.ClockTick(vendor, from_micros(at), -1, -1))  # all it speaks of has been read
+            tick = wire.encode(wire.Watermark(vendor, from_micros(at), -1, -1))  # all it speaks of has been read
             for topic in (READINGS, EVENTS):
                 step = self._step(topic, partition)
-                step.process_side_input(Kept(CLOCK, partition, 0, 0, None, tick))
+                step.process_side_input(Kept(WATERMARKS, partition, 0, 0, None, tick))
                 found += _events(step, [])
         return found
 
@@ -82,7 +82,7 @@ def _events(step: DetectStep, records: Sequence[Record]) -> list[wire.AlarmEvent
 
 async def followed_topics(kafka: KafkaSettings) -> dict[str, Whole]:
     """What detecting follows, as it stands in Kafka."""
-    return {topic: await read_whole(kafka, topic) for topic in (RULES, MAINTENANCE, CAUSES, DEVICES, ALARM_ACTIONS)}
+    return {topic: await read_whole(kafka, topic) for topic in (RULES, MAINTENANCE, INHIBITORS, DEVICES, ALARM_ACTIONS)}
 
 
 def unknown(followed: Mapping[str, Whole]) -> list[str]:
@@ -102,16 +102,16 @@ async def last_ticks(kafka: KafkaSettings, vendors: Sequence[str]) -> dict[tuple
 
     To be asked before the ends of the raw topics are: what a tick speaks of was in them before it.
     """
-    found = _reached(await read_tail(kafka, CLOCK, _TAIL), vendors)
+    found = _reached(await read_tail(kafka, WATERMARKS, _TAIL), vendors)
     if {vendor for vendor, _ in found} != set(vendors):  # some have not ticked for long
-        found = _reached(await read_tail(kafka, CLOCK, 1 << 60), vendors)
+        found = _reached(await read_tail(kafka, WATERMARKS, 1 << 60), vendors)
     return found
 
 
 def _reached(ticks: Sequence[Record], vendors: Sequence[str]) -> dict[tuple[str, int], int]:
     found: dict[tuple[str, int], int] = {}
     for record in ticks:
-        tick = wire.decode_clock_tick(record.value or b"")
+        tick = wire.decode_watermark(record.value or b"")
         if tick.vendor in vendors:
             place = (tick.vendor, record.partition)
             found[place] = max(found.get(place, 0), to_micros(tick.at))

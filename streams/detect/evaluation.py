@@ -96,7 +96,7 @@ class Judging:
         """Nothing happens by itself before this."""
         self.changed = False
         """The state has to be written."""
-        self.told_causes: list[wire.CauseHistory] = []
+        self.told_causes: list[wire.InhibitorHistory] = []
         """To be told to the devices whose alarms these inhibit."""
         self._partition = partition
 
@@ -383,5 +383,5 @@ class Judging:
         profile = self.profile
         self.changed = True
         self.told_causes.append(
-            wire.CauseHistory(rule_id, profile.device_id, known.spans, comparable(profile.attributes))
+            wire.InhibitorHistory(rule_id, profile.device_id, known.spans, comparable(profile.attributes))
         )

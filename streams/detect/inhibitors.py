@@ -40,7 +40,7 @@ class Causes:
         self._partitions = partitions
         self._known.clear()
 
-    def tell(self, told: wire.CauseHistory) -> None:
+    def tell(self, told: wire.InhibitorHistory) -> None:
         """Take a history. An end that was known stays known: a replay tells everything anew, from the beginning."""
         spans = self._spans.setdefault(told.rule_id, {}).setdefault(told.device_id, {})
         for since, until in told.spans:

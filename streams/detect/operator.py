@@ -31,13 +31,13 @@ from schemas.topics import (
     ALARM_ACTIONS,
     ALARM_STATE,
     ALARMS,
-    CAUSES,
-    CLOCK,
     DEAD_LETTER,
     DEVICES,
+    INHIBITORS,
     MAINTENANCE,
     READINGS,
     RULES,
+    WATERMARKS,
 )
 from schemas.vendors import vendor_names
 from streams.detect.device_alarms import Machine
@@ -143,17 +143,17 @@ class DetectStep(Step):
         self._levels = 0
         self._circular: frozenset[str] = frozenset()
         self._waiting: set[str] = set()
-        self._told_causes: list[wire.CauseHistory] = []
+        self._told_causes: list[wire.InhibitorHistory] = []
         self._told_to = -1
         self._known: tuple[int, ...] = ()
         self._news: tuple[int, int] | None = None
         """What was known of causes, and since when by the clock."""
         self._bugs: set[str] = set()
         self._read: Callable[[Record], list[wire.AlarmEvent]] = self._readings if self._of_readings else self._events
-        own = (SideInput(ALARM_ACTIONS), SideInput(CLOCK, from_end=True))
+        own = (SideInput(ALARM_ACTIONS), SideInput(WATERMARKS, from_end=True))
         self.side_inputs = (
             (
-                *(SideInput(topic, all_partitions=True) for topic in (RULES, MAINTENANCE, CAUSES)),
+                *(SideInput(topic, all_partitions=True) for topic in (RULES, MAINTENANCE, INHIBITORS)),
                 SideInput(DEVICES),
                 *own,
             )
@@ -207,12 +207,12 @@ class DetectStep(Step):
 
     def assign_side_inputs(self, partitions: Mapping[str, set[int]]) -> None:
         """See `Step.assign_side_inputs`."""
-        self._causes.expect(frozenset(partitions.get(CAUSES, {0})))
+        self._causes.expect(frozenset(partitions.get(INHIBITORS, {0})))
 
     def process_side_input(self, record: Record) -> None:
         """Take a record of a side input. What is not usable there is left out, with a line in the log."""
         try:
-            if record.topic == CLOCK:
+            if record.topic == WATERMARKS:
                 self._tick(record)
             elif record.topic == ALARM_ACTIONS:
                 self._action(record)
@@ -222,13 +222,13 @@ class DetectStep(Step):
                 self._device(record)
             elif record.topic == MAINTENANCE:
                 self._window(record)
-            elif record.topic == CAUSES and record.value is not None:
+            elif record.topic == INHIBITORS and record.value is not None:
                 self._cause(record, record.value)
         except (msgspec.MsgspecError, ValueError, OverflowError) as error:
             log.warning("%s[%s]@%s is left out: %s", record.topic, record.partition, record.offset, error)
 
     def _tick(self, record: Record) -> None:
-        tick = wire.decode_clock_tick(record.value or b"")
+        tick = wire.decode_watermark(record.value or b"")
         read_to = tick.readings_to if self._of_readings else tick.events_to
         self._ticks.setdefault(tick.vendor, _Ticks()).add(to_micros(tick.at), read_to)
 
@@ -300,9 +300,9 @@ class DetectStep(Step):
 
     def _cause(self, record: Record, value: bytes) -> None:
         if record.key == _TOLD_TO:
-            self._causes.reach(record.partition, wire.decode_causes_told(value).reached)
+            self._causes.reach(record.partition, wire.decode_inhibitor_progress(value).reached)
         else:
-            self._causes.tell(wire.decode_cause_history(value))
+            self._causes.tell(wire.decode_inhibitor_history(value))
 
     def _device(self, record: Record) -> None:
         told = None if record.value is None else wire.decode_device(record.value)
@@ -432,12 +432,12 @@ class DetectStep(Step):
     def _tell_causes(self, outputs: list[Output]) -> None:
         """Tell this partition's causes, and then up to when it has told them: in that order they are read."""
         for told in self._told_causes:
-            outputs.append(Output(CAUSES, f"{told.rule_id}/{told.device_id}".encode(), wire.encode(told)))
+            outputs.append(Output(INHIBITORS, f"{told.rule_id}/{told.device_id}".encode(), wire.encode(told)))
         self._told_causes.clear()
         if self._levels and self._reached > self._told_to:
             self._told_to = self._reached
             reached = [self._told_to, *(min(self._told_to, self._causes.bound(n)) for n in range(1, self._levels))]
-            outputs.append(Output(CAUSES, _TOLD_TO, wire.encode(wire.CausesTold(reached))))
+            outputs.append(Output(INHIBITORS, _TOLD_TO, wire.encode(wire.InhibitorProgress(reached))))
 
     def _take_rules(self) -> None:
         """After rules or windows have changed something may be due for any device."""

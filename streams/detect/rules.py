@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.inhibition import levels_of
-from schemas.records import AlarmRule, CauseElsewhere
+from schemas.records import AlarmRule, RemoteInhibitor
 from schemas.rules import (
     MessageRateConfig,
     MissingDataConfig,
@@ -350,7 +350,7 @@ def compile_rule(rule: AlarmRule, datapoints: Mapping[str, Datapoint] | None = N
     return CompiledRule(**common, **_by_kind(rule, given))
 
 
-def _elsewhere(cause: CauseElsewhere) -> Elsewhere:
+def _elsewhere(cause: RemoteInhibitor) -> Elsewhere:
     return Elsewhere(cause.rule, cause.device or cause.same or "", cause.device is not None)
 
 

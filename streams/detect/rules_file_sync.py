@@ -16,7 +16,7 @@ from pathlib import Path
 from runtime.kafka import KafkaSettings, client_options
 from schemas.records import AlarmRule
 from schemas.rules import encode_rule, parse_rules
-from schemas.topics import RULES_SEEDED
+from schemas.topics import RULES_FILE_STATE
 from streams.detect.rules_topic import read_compacted, read_rules, write_compacted, write_rules
 
 log = logging.getLogger(__name__)
@@ -36,11 +36,11 @@ async def sync_rules_file(rules_file: Path | None, kafka: KafkaSettings) -> None
     for rule in refused:  # one bad rule never stops the others
         log.error("%s: refused: %s", rules_file, rule)
     client = client_options(kafka)
-    seeded = {name: value.decode() for name, value in (await read_compacted(client, RULES_SEEDED)).items()}
+    seeded = {name: value.decode() for name, value in (await read_compacted(client, RULES_FILE_STATE)).items()}
     known, _ = await read_rules(client)
     changes, digests = plan(rules, {rule.rule_id for rule in refused}, seeded, known)
     await write_rules(client, changes)
-    await write_compacted(client, RULES_SEEDED, {n: None if d is None else d.encode() for n, d in digests.items()})
+    await write_compacted(client, RULES_FILE_STATE, {n: None if d is None else d.encode() for n, d in digests.items()})
     for name, changed in sorted(changes.items()):
         log.info("rule %s: %s, as %s says", name, "deleted" if changed is None else "put", rules_file)
 

@@ -4,7 +4,7 @@ Where a live reading has the vendor's time, device, metric, value and time (to t
 without was measured about when we got it: it stands for one stored reading of the same value, the nearest in time.
 Nearest means that of all pairs within reach the closest is taken first, each reading once; so a stored reading whose
 live one never came takes none that belongs to another. What is compared reaches beyond what is told, on either
-side (`schemas.envelope.ReadBack`): no edge of a record, a request or the time read cuts a pair apart.
+side (`schemas.envelope.BackfillWindow`): no edge of a record, a request or the time read cuts a pair apart.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 
 from schemas import wire
-from schemas.envelope import Envelope, ReadBack
+from schemas.envelope import BackfillWindow, Envelope
 from schemas.timestamps import to_micros
 
 _BIN_MS = 100
@@ -48,7 +48,7 @@ class TwoWays:
 
     def stored(self, readings: Sequence[wire.Reading], envelope: Envelope, second: int) -> list[wire.Reading]:
         """Those of a record read back that are to be told and have been told neither live nor by an earlier record."""
-        read = ReadBack.of(envelope.attributes)
+        read = BackfillWindow.of(envelope.attributes)
         found = [(reading, _content(reading, envelope.device_id), _millis(reading)) for reading in readings]
         open_ones = [
             (reading, what, at)
@@ -58,7 +58,7 @@ class TwoWays:
         pairs = self._nearest([(what, at) for _, what, at in open_ones], int(read.reach_seconds * 1000), second)
         news = []
         for number, (reading, what, at) in enumerate(open_ones):
-            if not read.tells(reading.observed_at):
+            if not read.contains(reading.observed_at):
                 continue  # it is told by another record, or was told long before the outage
             self._remember(_key(what, _STORED, at), second)
             if (live := pairs.get(number)) is None:

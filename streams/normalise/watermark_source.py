@@ -1,6 +1,6 @@
 """The watermark source: writes how far the raw topics have been processed, which is the clock of the alarm engine.
 
-A watermark (`wire.ClockTick`) says «all raw records of this vendor and partition received before T are on the readings
+A watermark (`wire.Watermark`) says «all raw records of this vendor and partition received before T are on the readings
 and events topics». It is claimed only of what has been committed, so it stays true whoever processes the partition
 later, and a duplicate or an old one does no harm. T lags the clock by an allowance for records on their way from a
 connector to Kafka.
@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError
 
 from schemas import wire
 from schemas.timestamps import from_micros
-from schemas.topics import CLOCK, EVENTS, READINGS
+from schemas.topics import EVENTS, READINGS, WATERMARKS
 from streams.engine.partition_pipeline import Pipeline
 from streams.engine.pipelines import Pipelines
 from streams.engine.step import SourceProgress
@@ -78,7 +78,7 @@ async def _write_watermarks(pipelines: Pipelines, client: Mapping[str, Any], opt
             claims |= {tp: Claim(at, end) for tp, end in ends.items()}
             deliveries = []
             for tp, watermark in _due(sources, claims).items():
-                deliveries.append(await producer.send(CLOCK, watermark, partition=tp.partition))
+                deliveries.append(await producer.send(WATERMARKS, watermark, partition=tp.partition))
                 del claims[tp]
             for delivery in deliveries:
                 await delivery
@@ -110,4 +110,4 @@ def _due(
 
 def _encoded(progress: SourceProgress, at: int) -> bytes:
     emitted = progress.emitted
-    return wire.encode(wire.ClockTick(progress.source, from_micros(at), emitted[READINGS], emitted[EVENTS]))
+    return wire.encode(wire.Watermark(progress.source, from_micros(at), emitted[READINGS], emitted[EVENTS]))

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.envelope import ReadBack
+from schemas.envelope import BackfillWindow
 from schemas.metrics import UNKNOWN_UNIT, Kind, catalogue, vendor_metric
 from schemas.severity import severity_of_word
 from schemas.timestamps import to_micros
@@ -245,13 +245,13 @@ def stored(message: Message) -> None:
     if not isinstance(rows, list):
         raise FieldError("wrong_type", "an array is due")
     try:
-        read = ReadBack.of(message.envelope.attributes)
+        read = BackfillWindow.of(message.envelope.attributes)
     except (KeyError, ValueError) as error:
         raise FieldError("missing", "attributes readfrom, readto, readreach") from error
     for index, row in enumerate(rows):
         known = len(message.problems)
         at = _stored_row(message, f"[{index}]", row)
-        if at is not None and not read.tells(at):
+        if at is not None and not read.contains(at):
             del message.problems[known:]
 
 

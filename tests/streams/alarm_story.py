@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from schemas import wire
-from schemas.topics import ALARM_STATE, ALARMS, CAUSES, EVENTS, READINGS
+from schemas.topics import ALARM_STATE, ALARMS, EVENTS, INHIBITORS, READINGS
 from schemas.vendors import vendor_names
 from streams.engine.step import Step
 from tests.support.detecting import action, alert, at, device, record, rule, tick, window
@@ -83,7 +83,7 @@ class Story:
     def _new(self, name: str) -> Step:
         topic, _, number = name.partition("/")
         step = self._make(READINGS if topic == "readings" else EVENTS, int(number))
-        step.assign_side_inputs({CAUSES: {0, 1}})
+        step.assign_side_inputs({INHIBITORS: {0, 1}})
         for key, value in self.states[name].items():
             step.restore(key, value)
         for each in self.side_inputs[name]:
@@ -152,8 +152,8 @@ class Story:
             if output.topic == ALARM_STATE:
                 self.states[name][key] = value
                 self.states[name] = {key: value for key, value in self.states[name].items() if value}
-            elif output.topic == CAUSES:
-                given = ConsumedRecord(CAUSES, self._inhibitors, key, value, 0, int(name[-1]))
+            elif output.topic == INHIBITORS:
+                given = ConsumedRecord(INHIBITORS, self._inhibitors, key, value, 0, int(name[-1]))
                 self._inhibitors += 1
                 for other in ("readings/0", "readings/1"):
                     self._side(other, given)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from schemas import wire
-from schemas.topics import ALARM_STATE, ALARMS, CAUSES, READINGS
+from schemas.topics import ALARM_STATE, ALARMS, INHIBITORS, READINGS
 from schemas.vendors import vendor_names
 from streams.detect.operator import DetectOptions, DetectStep
 from tests.support.detecting import at, device, record, rule, tick
@@ -50,7 +50,7 @@ class Partitions:
 
     def _new(self, number: int) -> DetectStep:
         step = DetectStep(READINGS, number, OPTIONS)
-        step.assign_side_inputs({CAUSES: set(self.numbers)})
+        step.assign_side_inputs({INHIBITORS: set(self.numbers)})
         for key, value in self.states[number].items():
             step.restore(key, value)
         for each in (*self.followed, *(act for act in self.acts if self.of[act.key.decode()] == number)):
@@ -103,8 +103,8 @@ class Partitions:
             assert output.key is not None
             if output.topic == ALARM_STATE:
                 self.states[number][output.key] = output.value or b""
-            elif output.topic == CAUSES:
-                self.log.append(ConsumedRecord(CAUSES, len(self.log), output.key, output.value, 0, number))
+            elif output.topic == INHIBITORS:
+                self.log.append(ConsumedRecord(INHIBITORS, len(self.log), output.key, output.value, 0, number))
             elif output.topic == ALARMS:
                 self.events.append(wire.decode_alarm_event(output.value or b""))
         self.states[number] = {key: value for key, value in self.states[number].items() if value}

@@ -23,7 +23,7 @@ from schemas import wire
 from schemas.derived_ids import NAMESPACE
 from schemas.envelope import Envelope
 from schemas.timestamps import to_micros
-from schemas.topics import ALARM_ACTIONS, ALARMS, CAUSES, CLOCK
+from schemas.topics import ALARM_ACTIONS, ALARMS, INHIBITORS, WATERMARKS
 from schemas.vendors import vendor_names
 from sinks.delta.diff import Scope, diff
 from sinks.delta.location import LakeLocation
@@ -66,8 +66,8 @@ async def write_ticks(producer: AIOKafkaProducer, fleet: Fleet, at: datetime) ->
     """Say that all received before `at` is in the raw topic; every message of the script gives readings."""
     for partition, offset in fleet.told_to.items():
         for vendor in vendor_names():  # the others have sent nothing
-            tick = wire.ClockTick(vendor, at, offset if vendor == "wayscloud" else -1, -1)
-            await producer.send_and_wait(CLOCK, wire.encode(tick), partition=partition)
+            tick = wire.Watermark(vendor, at, offset if vendor == "wayscloud" else -1, -1)
+            await producer.send_and_wait(WATERMARKS, wire.encode(tick), partition=partition)
 
 
 async def until_all_is_told(kafka: str, producer: AIOKafkaProducer, fleet: Fleet, day: Day, seconds: float) -> None:
@@ -109,7 +109,7 @@ def assert_equal(found: list[Told], day: Day) -> None:
 async def copied(old: Fleet, new: Fleet) -> None:
     """The raw topic, the operators' actions and what inhibited others, as they were written."""
     async with AIOKafkaProducer(bootstrap_servers=new.kafka, acks="all", linger_ms=5) as producer:
-        for topic in (ALARM_ACTIONS, CAUSES, RAW):
+        for topic in (ALARM_ACTIONS, INHIBITORS, RAW):
             for records in (await read_all(old.kafka, topic, PARTITIONS)).values():
                 for record in records:
                     await producer.send(

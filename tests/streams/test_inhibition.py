@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from schemas import wire
 from schemas.inhibition import levels_of
 from schemas.records import AlarmRule
-from schemas.rules import RefusedRule, parse_rule, parse_rules, unknown_causes
+from schemas.rules import RefusedRule, parse_rule, parse_rules, unknown_inhibitors
 from streams.detect.evaluation import MOST_UNJUDGED
 from streams.detect.inhibitors import Causes
 from streams.detect.lifecycle import decode_state
@@ -254,7 +254,7 @@ def test_causes_that_go_round_are_refused_and_unknown_ones_named() -> None:
     accepted, refused = parse_rules(json.dumps(rules))
     assert [rule.id for rule in accepted] == ["c"]
     assert [(rule.rule_id, rule.field) for rule in refused] == [("a", "inhibited_by"), ("b", "inhibited_by")]
-    warned = unknown_causes(accepted, {"a", "c"})
+    warned = unknown_inhibitors(accepted, {"a", "c"})
     assert [str(found) for found in warned] == [
         "rule c: inhibited_by.1: there is no rule 'nobody'; it inhibits nothing"
     ]
@@ -289,8 +289,8 @@ def test_what_is_known_of_causes() -> None:
     assert (causes.bound(1), causes.bound(2)) == (45, -6)
     causes.reach(0, [10])
     assert causes.bound(1) == 45, "it never goes back"
-    causes.tell(wire.CauseHistory("r", "d", [(1, 9)]))
-    causes.tell(wire.CauseHistory("r", "d", [(1, None)]))
+    causes.tell(wire.InhibitorHistory("r", "d", [(1, 9)]))
+    causes.tell(wire.InhibitorHistory("r", "d", [(1, None)]))
     assert causes._spans["r"]["d"] == {1: 9}, "an end that was known stays known"
 
 

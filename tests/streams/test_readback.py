@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from connectors.wayscloud import objects
 from schemas import wire
-from schemas.envelope import Envelope, ReadBack
+from schemas.envelope import BackfillWindow, Envelope
 from schemas.timestamps import format_iso, to_micros
 from schemas.topics import READINGS, raw_topic
 from streams.normalise.operator import NormaliseStep
@@ -54,7 +54,7 @@ def read_back(values: Sequence[int], start: float, end: float, step: float, rows
         return [
             envelope
             for since, until in objects.steps(at(start), at(end), timedelta(seconds=step))
-            for envelope in objects.stored_telemetry(body, "wayscloud:s", ReadBack(since, until, REACH), at(3600))
+            for envelope in objects.stored_telemetry(body, "wayscloud:s", BackfillWindow(since, until, REACH), at(3600))
         ]
 
 

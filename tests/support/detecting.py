@@ -15,12 +15,12 @@ from schemas.topics import (
     ALARM_ACTIONS,
     ALARM_STATE,
     ALARMS,
-    CLOCK,
     DEVICES,
     EVENTS,
     MAINTENANCE,
     READINGS,
     RULES,
+    WATERMARKS,
     raw_topic,
 )
 from streams.detect.operator import DetectOptions, DetectStep
@@ -97,7 +97,7 @@ def device(offset: int, name: str, **fields: Any) -> ConsumedRecord:
 
 def tick(seconds: float, read_to: int, vendor: str = "wayscloud") -> ConsumedRecord:
     return ConsumedRecord(
-        CLOCK, 0, None, wire.encode(wire.ClockTick(vendor, at(seconds), read_to, read_to)), millis(seconds)
+        WATERMARKS, 0, None, wire.encode(wire.Watermark(vendor, at(seconds), read_to, read_to)), millis(seconds)
     )
 
 
@@ -123,7 +123,7 @@ class Detecting:
         """Records of followed topics; what they cause at once."""
         for each in records:
             self.step.process_side_input(each)
-        self.followed += [each for each in records if each.topic != CLOCK]
+        self.followed += [each for each in records if each.topic != WATERMARKS]
         return self.feed() if self.step.pending else []
 
     def feed(self, *records: ConsumedRecord) -> list[str]:

@@ -23,7 +23,7 @@ from connectors.wayscloud.connector import WayscloudConnector
 from connectors.wayscloud.protocol import Inbox, Packet
 from connectors.wayscloud.settings import WayscloudSettings
 from schemas import wire
-from schemas.envelope import Envelope, ReadBack
+from schemas.envelope import BackfillWindow, Envelope
 from simulators.faults import FaultSettings
 from simulators.net import serve
 from simulators.settings import SimulatorSettings, WaysCloudSimulator
@@ -171,7 +171,7 @@ def test_every_field_of_stored_telemetry_is_used_as_the_page_says() -> None:
 
     def told(**change: Any) -> str:
         body = wire.encode([{**ROW, **change}])
-        read = ReadBack(datetime(2020, 1, 1, tzinfo=UTC), NOW, 5)
+        read = BackfillWindow(datetime(2020, 1, 1, tzinfo=UTC), NOW, 5)
         (envelope,) = objects.stored_telemetry(body, "wayscloud:s", read, NOW)
         return str(list(metrics(envelope).values()))
 
