@@ -1,4 +1,4 @@
-"""Doing something to an alarm without the service: the action to Kafka, and what the engine tells of it back."""
+"""Acts on an alarm without the service: publishes the action, and waits for the engine's event."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from alarm_service.action_publisher import Publisher
+from alarm_service.action_publisher import ActionPublisher
 from schemas import wire
 from schemas.topics import ALARMS
 
@@ -16,18 +16,18 @@ _POLL_MS = 200
 
 
 async def act(client: Mapping[str, Any], action: wire.AlarmAction, seconds: float) -> wire.AlarmEvent | None:
-    """Publish an action and wait for its event; None where none came in time (the action may be carried out later).
+    """Publish an action and wait for its event; None if none came in time (the action may be carried out later).
 
     KafkaAway where the action could not be published.
     """
     async with (
-        Publisher(client, seconds) as publisher,
+        ActionPublisher(client, seconds) as publisher,
         AIOKafkaConsumer(**client, enable_auto_commit=False, isolation_level="read_committed") as consumer,
     ):
         consumer.assign([TopicPartition(ALARMS, number) for number in await publisher.partitions(ALARMS)])
         await consumer.seek_to_end()
         for tp in consumer.assignment():
-            await consumer.position(tp)  # only now is it certain that what comes next will be seen
+            await consumer.position(tp)  # only now is it certain that the event will be seen
         await publisher.act(action)
         try:
             async with asyncio.timeout(seconds):

@@ -1,4 +1,4 @@
-"""What is done to alarms and rules, to Kafka. Delivery: acknowledged by all replicas when a call returns."""
+"""Publishes actions on alarms and changes of rules. Delivery: acknowledged by all replicas when a call returns."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from schemas.topics import ALARM_ACTIONS, MAX_MESSAGE_BYTES, RULES
 
 
 class KafkaAway(Exception):
-    """Kafka has not acknowledged in time. It may have the record all the same."""
+    """Kafka has not acknowledged in time. It may have stored the record all the same."""
 
 
-class Publisher:
-    """Writes actions and rules; `seconds` is how long it waits for Kafka."""
+class ActionPublisher:
+    """Publishes actions and rules; waits at most `seconds` for each acknowledgement."""
 
     def __init__(self, client: Mapping[str, Any], seconds: float) -> None:
         self._producer = AIOKafkaProducer(
@@ -29,7 +29,7 @@ class Publisher:
         self._seconds = seconds
         self._started = False
 
-    async def __aenter__(self) -> Publisher:
+    async def __aenter__(self) -> ActionPublisher:
         await self.start()
         return self
 
@@ -37,12 +37,12 @@ class Publisher:
         await self.stop()
 
     async def start(self) -> None:
-        """Connect; until then Kafka counts as away. aiokafka's errors where it does not answer."""
+        """Connect. Until then every call raises KafkaAway. aiokafka's errors where Kafka does not answer."""
         await self._producer.start()
         self._started = True
 
     async def stop(self) -> None:
-        """Disconnect; harmless where it never connected."""
+        """Disconnect; may be called before `start`."""
         await self._producer.stop()
 
     async def partitions(self, topic: str) -> list[int]:
@@ -50,16 +50,19 @@ class Publisher:
         return sorted(await self._producer.partitions_for(topic))
 
     async def act(self, action: wire.AlarmAction) -> None:
-        """Hand an action to the alarm engine. KafkaAway."""
+        """Publish an action for the alarm engine. KafkaAway where it is not acknowledged in time."""
         await self._send(ALARM_ACTIONS, action.device_id, wire.encode(action))
 
     async def put_rule(self, rule_id: str, rule: AlarmRule | None) -> tuple[int, int]:
-        """Put a rule on the rules topic, or delete it; partition and offset. KafkaAway."""
+        """Publish a rule, or its deletion (None); returns partition and offset.
+
+        KafkaAway where it is not acknowledged in time.
+        """
         return await self._send(RULES, rule_id, None if rule is None else encode_rule(rule))
 
     async def _send(self, topic: str, key: str, value: bytes | None) -> tuple[int, int]:
         if not self._started:
-            raise KafkaAway("not connected so far")
+            raise KafkaAway("not connected yet")
         try:
             async with asyncio.timeout(self._seconds):
                 sent = await self._producer.send_and_wait(topic, value, key=key.encode())

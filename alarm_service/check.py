@@ -1,5 +1,6 @@
-"""What `fleetlake check` says of the alarm service and of those it notifies. Nothing is changed, and nothing is sent
-unless it is asked for.
+"""Checks the alarm service and its notification channels for `fleetlake check`.
+
+Nothing is changed, and no notification is sent unless `send` asks for it.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from alarm_service.notify.dispatcher import send_test
 from alarm_service.notify.settings import Channel, EmailChannel, NotifySettings, Policy
 from alarm_service.notify.targets import connected
-from alarm_service.service import DATABASE, SERVED, store_of
+from alarm_service.service import SERVED
 from alarm_service.settings import AlarmsSettings
-from alarm_service.store import SCHEMA
+from alarm_service.store.store import DATABASE, store_of
+from alarm_service.store.tables import SCHEMA
 from runtime.checks import CheckResult
 from runtime.database import reason, version_of
 from runtime.errors import StageError
@@ -28,8 +30,8 @@ from schemas.vendors import vendor_names
 
 
 @dataclass(frozen=True)
-class Known:
-    """What policies may speak of. `rules` are those of the rules file; those of Kafka are None where it is away."""
+class KnownNames:
+    """What policies may refer to. `rules` are from the rules file; `rules_in_kafka` is None if Kafka does not answer."""
 
     rules: Collection[str] = ()
     rules_in_kafka: Collection[str] | None = ()
@@ -38,9 +40,9 @@ class Known:
 
 
 async def check(
-    settings: AlarmsSettings, notify: NotifySettings, data: Path, known: Known, *, send: bool = False
+    settings: AlarmsSettings, notify: NotifySettings, data: Path, known: KnownNames, *, send: bool = False
 ) -> list[CheckResult]:
-    """The port, the database, each channel's receiver (with a test notification, if `send`) and each policy."""
+    """The port, the database, each channel's receiver (with a test notification if `send`) and each policy."""
     made = settings.database_url is not None or (data / DATABASE).exists()
     if not (settings.enabled or made or notify.channels):
         return [CheckResult("alarm service", True, "off: enabled in [alarms] is false, and there are no channels")]
@@ -58,11 +60,13 @@ def _check_database(settings: AlarmsSettings, data: Path) -> CheckResult:
     url = settings.database_url
     name = "alarms: database" if url is None else "alarms: database_url"
     try:
-        found = version_of(SCHEMA, None if url is None else url.get_secret_value(), data / DATABASE)
-        if found is None:
-            return CheckResult(name, True, "will be made; then `fleetlake alarms keys create` makes the first API key")
-        if found < SCHEMA.version:
-            return CheckResult(name, True, f"will be brought from schema {found} to {SCHEMA.version}")
+        version = version_of(SCHEMA, None if url is None else url.get_secret_value(), data / DATABASE)
+        if version is None:
+            return CheckResult(
+                name, True, "will be created; then make the first API key with `fleetlake alarms keys create`"
+            )
+        if version < SCHEMA.version:
+            return CheckResult(name, True, f"will be upgraded from schema {version} to {SCHEMA.version}")
         return CheckResult(name, True, _keys_of(settings, data))
     except StageError as error:
         return CheckResult(name, False, str(error))
@@ -73,7 +77,7 @@ def _check_database(settings: AlarmsSettings, data: Path) -> CheckResult:
 def _keys_of(settings: AlarmsSettings, data: Path) -> str:
     store = store_of(settings, data)
     try:
-        count = sum(key.revoked_at is None for key in store.list_keys())
+        count = sum(key.revoked_at is None for key in store.keys.all())
     finally:
         store.close()
     return f"{count} API key(s) in force" + ("" if count else ": every request gets 401, see `fleetlake alarms keys`")
@@ -108,45 +112,45 @@ def _receiver(channel: Channel) -> tuple[str, str, int]:
     return "url", parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _check_policy(key: str, policy: Policy, notify: NotifySettings, known: Known) -> CheckResult:
+def _check_policy(key: str, policy: Policy, notify: NotifySettings, known: KnownNames) -> CheckResult:
     name = f"notify: policy {key}"
     if not policy.is_enabled:
         return CheckResult(name, True, "off: is_enabled is false")
     problems = [*_channel_problems(policy, notify), *_rule_problems(policy, known), *_scope_problems(policy, known)]
     if problems:
         return CheckResult(name, False, "; ".join(f"[notify.policies.{key}] {problem}" for problem in problems))
-    return CheckResult(name, True, f"tells {', '.join(policy.channel_ids)}")
+    return CheckResult(name, True, f"notifies {', '.join(policy.channel_ids)}")
 
 
 def _channel_problems(policy: Policy, notify: NotifySettings) -> Iterator[str]:
     if not any(notify.channels[channel].is_enabled for channel in policy.channel_ids):
-        yield "channel_ids: none of the channels is enabled, so nobody is told"
+        yield "channel_ids: none of the channels is enabled, so nobody is notified"
 
 
-def _rule_problems(policy: Policy, known: Known) -> Iterator[str]:
-    """Alarms of vendors have rule ids of their own, which begin with the vendor: those cannot be known beforehand."""
+def _rule_problems(policy: Policy, known: KnownNames) -> Iterator[str]:
+    """Vendors' own alarms have rule ids that begin with the vendor; these cannot be checked."""
     for rule in policy.rule_ids or ():
         if rule in known.rules or rule.partition(":")[0] in vendor_names():
             continue
         if known.rules_in_kafka is None:
-            yield f"rule_ids: {rule!r} is not in the rules file, and Kafka, where it may be, does not answer"
+            yield f"rule_ids: {rule!r} is not in the rules file, and Kafka, which may have it, does not answer"
         elif rule not in known.rules_in_kafka:
             yield f"rule_ids: there is no rule {rule!r}; `fleetlake rules list` shows them"
 
 
-def _scope_problems(policy: Policy, known: Known) -> Iterator[str]:
+def _scope_problems(policy: Policy, known: KnownNames) -> Iterator[str]:
     for scope in policy.scope_ids or ():
         match policy.scope_type:
             case "group" | "profile":
-                there = known.groups if policy.scope_type == "group" else known.profiles
-                if scope not in there:
+                existing = known.groups if policy.scope_type == "group" else known.profiles
+                if scope not in existing:
                     yield f"scope_ids: there is no {policy.scope_type} {scope!r} in [stream] {policy.scope_type}s"
             case "vendor":
                 if scope not in vendor_names():
                     yield f"scope_ids: unknown vendor {scope!r}; known are {', '.join(vendor_names())}"
             case "device":
                 if ":" not in scope:
-                    yield f"scope_ids: {scope!r} is no device id; write vendor:native-id"
+                    yield f"scope_ids: {scope!r} is not a device id; write vendor:native-id"
             case "fleet":
                 pass
             case _:

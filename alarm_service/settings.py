@@ -11,16 +11,19 @@ class AlarmsSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     enabled: bool = Field(default=False, description="Whether `fleetlake up` runs the service.")
-    host: str = Field(default="127.0.0.1", description="Address to listen on; put a TLS proxy before any other.")
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address to listen on. Put a TLS proxy in front if it is not a loopback address.",
+    )
     port: int = Field(default=8093, ge=0, le=65535, description="Port of the API; 0 picks a free one.")
     database_url: SecretStr | None = Field(
         default=None,
-        description="Database, as SQLAlchemy names it; default: SQLite, in the data folder.",
+        description="URL of the database, as SQLAlchemy takes it. Default: SQLite in the data folder.",
     )
     action_seconds: float = Field(
-        default=5, gt=0, le=60, description="So long an answer waits for the engine to carry an action out."
+        default=5, gt=0, le=60, description="How long an answer waits for the alarm engine to carry out an action."
     )
     keep_days: float = Field(
-        default=365, ge=31, description="Resolved alarms are forgotten after so long (the lake keeps their events)."
+        default=365, ge=31, description="How long the service keeps resolved alarms (the lake keeps their events)."
     )
-    max_body_bytes: int = Field(default=65_536, ge=1024, description="Longer requests are refused.")
+    max_body_bytes: int = Field(default=65_536, ge=1024, description="Largest request body; larger ones are refused.")

@@ -1,7 +1,7 @@
-"""From the topics into the store: alarm events from where it stands, rules as they are.
+"""Topic ingest: stores alarm events, and keeps the rules as the rules topic has them.
 
-Every service reads all partitions, whether others share its database or not: who stores a batch first has stored it,
-the others go on behind it. Delivery into the store: exactly once.
+Every service reads all partitions, even if others share its database: the first one stores a batch, and the others
+continue behind it. Delivery into the store: exactly once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from alarm_service.store import StaleBatch, Store
+from alarm_service.store.alarms import StaleBatch
+from alarm_service.store.store import AlarmDatabase
 from runtime.errors import StageError
 from runtime.metrics import LAG, LEFT_OUT, RECORDS_IN
 from schemas import wire
@@ -29,10 +30,10 @@ _BATCH_RECORDS = 1000
 _POLL_MS = 200
 
 
-class Feed:
-    """Follows the topics. `news` tells when something was stored."""
+class TopicIngest:
+    """Reads the topics of alarms and rules into the database."""
 
-    def __init__(self, client: Mapping[str, Any], store: Store) -> None:
+    def __init__(self, client: Mapping[str, Any], store: AlarmDatabase) -> None:
         self._store = store
         self._consumer = AIOKafkaConsumer(
             **client,
@@ -43,18 +44,18 @@ class Feed:
             fetch_max_wait_ms=_POLL_MS,
         )
         self._stored: dict[TopicPartition, int | None] = {}
-        """The next offset of each partition of the alarms, as the store has it."""
+        """The next offset of each partition of the alarms topic, as the database has it."""
         self._rules_next: dict[int, int] = {}
-        self._news = asyncio.Condition()
+        self._something_stored = asyncio.Condition()
         self._targets: dict[TopicPartition, int] = {}
-        """Where the alarms ended when this began."""
+        """Where the alarms topic ended when reading began."""
         self._read: dict[TopicPartition, int] = {}
-        """Up to here all is stored; further than `_stored`, since a transaction's marker takes an offset too."""
+        """Up to here all is stored. Beyond `_stored`, since a transaction's marker takes an offset too."""
 
     def problem(self) -> str | None:
-        """What is missing to be up to date with what Kafka held when this began."""
+        """Why the database is not yet up to date with what Kafka held at the start; None if it is."""
         if not self._targets:
-            return "alarms: the topics have not been read so far"
+            return "alarms: the topics have not been read yet"
         behind = [tp for tp, end in self._targets.items() if self._read.get(tp, 0) < end]
         return f"alarms: {len(behind)} partition(s) are still being read" if behind else None
 
@@ -62,18 +63,18 @@ class Feed:
         """Whether the rules are stored up to and with this record of the rules topic."""
         return self._rules_next.get(partition, 0) > offset
 
-    async def wait_for_news(self, seconds: float) -> None:
-        """Return when something was stored, at the latest after so many seconds."""
-        async with self._news:
+    async def wait_until_stored(self, seconds: float) -> None:
+        """Return when something was stored, at the latest after this many seconds."""
+        async with self._something_stored:
             try:
-                await asyncio.wait_for(self._news.wait(), seconds)
+                await asyncio.wait_for(self._something_stored.wait(), seconds)
             except TimeoutError:
                 return
 
     async def run(self, partitions: Mapping[str, Iterable[int]]) -> None:
-        """Follow until cancelled; `partitions` are those of the two topics.
+        """Read until cancelled. `partitions` are those of the two topics.
 
-        StageError where the log does not go with the store.
+        StageError where Kafka's log does not match the database.
         """
         rules = [TopicPartition(RULES, number) for number in partitions[RULES]]
         alarms = [TopicPartition(ALARMS, number) for number in partitions[ALARMS]]
@@ -87,11 +88,11 @@ class Feed:
             await self._step()
 
     async def stop(self) -> None:
-        """Disconnect; harmless where it never ran."""
+        """Disconnect; may be called before `run`."""
         await self._consumer.stop()
 
     async def _read_rules(self, tps: list[TopicPartition]) -> None:
-        """The topic is compacted, so it is read anew: what was deleted long ago has left no trace to follow."""
+        """Read the whole topic: it is compacted, so that a rule deleted long ago may have left no record."""
         self._consumer.assign(tps)
         ends = await self._consumer.end_offsets(tps)
         await self._consumer.seek_to_beginning(*tps)
@@ -100,18 +101,20 @@ class Feed:
             for records in (await self._consumer.getmany(timeout_ms=_POLL_MS)).values():
                 latest |= {record.key: record for record in records}
         self._rules_next = {tp.partition: await self._consumer.position(tp) for tp in tps}
-        _say(await asyncio.to_thread(self._store.set_rules, self._rules_next, list(latest.values())))
+        _warn(await asyncio.to_thread(self._store.rules.replace, self._rules_next, list(latest.values())))
 
     async def _begin_alarms(self, tps: list[TopicPartition]) -> None:
-        stored = await asyncio.to_thread(self._store.offsets)  # first: another service may go on storing meanwhile
+        stored = await asyncio.to_thread(
+            self._store.alarms.offsets
+        )  # read first: another service may store more meanwhile
         ends = await self._consumer.end_offsets(tps)
         begins = await self._consumer.beginning_offsets(tps)
         for tp in tps:
             offset = stored.get(tp.partition)
             if offset is not None and offset > ends[tp]:
                 raise StageError(
-                    f"{tp.topic}[{tp.partition}] ends at offset {ends[tp]}, but offset {offset} is the next that the "
-                    "alarm service's database waits for: the log was cut or replaced. Restore it, or use a new database"
+                    f"{tp.topic}[{tp.partition}] ends at offset {ends[tp]}, but the alarm service's database expects "
+                    f"offset {offset} next: the log was truncated or replaced. Restore it, or use a new database"
                 )
             if offset is not None and offset < begins[tp]:
                 _log.error("alarms: %s: %d records expired before they were read", tp, begins[tp] - offset)
@@ -124,22 +127,22 @@ class Feed:
         for tp, records in fetched.items():
             RECORDS_IN.labels(STAGE, "").inc(len(records))
             if tp.topic == RULES:
-                _say(await asyncio.to_thread(self._store.add_rules, records))
+                _warn(await asyncio.to_thread(self._store.rules.apply, records))
                 self._rules_next[tp.partition] = records[-1].offset + 1
             else:
                 await self._store_events(tp, records)
         await self._measure()
         if fetched:
-            async with self._news:
-                self._news.notify_all()
+            async with self._something_stored:
+                self._something_stored.notify_all()
 
     async def _store_events(self, tp: TopicPartition, records: list[Record]) -> None:
         events, following = _events(records), records[-1].offset + 1
         try:
-            await asyncio.to_thread(self._store.add_events, tp.partition, self._stored[tp], events, following)
+            await asyncio.to_thread(self._store.alarms.add_events, tp.partition, self._stored[tp], events, following)
         except StaleBatch as stale:
-            _log.info("alarms: %s; going on behind it", stale)
-            following = (await asyncio.to_thread(self._store.offsets))[tp.partition]
+            _log.info("alarms: %s; continuing behind it", stale)
+            following = (await asyncio.to_thread(self._store.alarms.offsets))[tp.partition]
             self._consumer.seek(tp, following)
         self._stored[tp] = following
 
@@ -153,13 +156,13 @@ class Feed:
             LAG.labels(STAGE, topic).set(count)
 
 
-def _say(problems: list[str]) -> None:
+def _warn(problems: list[str]) -> None:
     for problem in problems:
-        _log.warning("alarms: not taken from the rules topic: %s", problem)
+        _log.warning("alarms: left out from the rules topic: %s", problem)
 
 
 def _events(records: list[Record]) -> list[wire.AlarmEvent]:
-    """The events, without what is none: others may not write to this topic, but might."""
+    """The alarm events among the records. Nobody else may write to this topic, but somebody might."""
     events: list[wire.AlarmEvent] = []
     for record in records:
         try:
@@ -167,6 +170,10 @@ def _events(records: list[Record]) -> list[wire.AlarmEvent]:
         except msgspec.DecodeError as error:
             LEFT_OUT.labels(STAGE, "", "not_an_alarm").inc()
             _log.warning(
-                "alarms: no alarm event: %s[%d] at %d: %s", record.topic, record.partition, record.offset, error
+                "alarms: not an alarm event: %s[%d] at offset %d: %s",
+                record.topic,
+                record.partition,
+                record.offset,
+                error,
             )
     return events

@@ -1,9 +1,9 @@
 """Which alarm events become deliveries (pure).
 
-A policy's cool-down holds back the same news of the same alarm: an event is told unless the policy told one of the
-same alarm less than `cooldown_seconds` before *and* the alarm's status is still the one told then. So a `resolved` is
-never held back by the `triggered` before it, and repeats are. Times are those of the events, so that it does not depend
-on when they are read.
+A policy's cool-down holds back repeated notifications of an alarm: an event is delivered unless the policy delivered
+one of the same alarm less than `cooldown_seconds` before *and* the alarm's status is still the same. Therefore a
+`triggered` never holds back the `resolved` that follows, but holds back a `repeated`. The events' own times are
+compared, so that the result does not depend on when they are read.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from alarm_service.notify.settings import NotifySettings, Policy
 from schemas import wire
 
 _NAMESPACE = UUID("0b7c5f7e-6c0e-5d0a-9a55-3c1d2f4e8a60")
-"""Of the ids of deliveries. Changing it changes them all."""
+"""Namespace of delivery ids. Changing it changes them all."""
 
 _STATE_ENDS = ("resolved", "reopened")
 
 
 @dataclass(frozen=True)
 class Memberships:
-    """Groups and profiles: id to devices (ids, or patterns with `*`), as the rules know them."""
+    """Groups and profiles: id to devices (ids, or patterns with `*`), as the rules use them."""
 
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     profiles: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a policy last told of an alarm."""
+class LastNotified:
+    """The event of an alarm that a policy delivered last: its time, and the alarm's status then."""
 
     at: datetime
     status: str
@@ -41,7 +41,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Delivery:
-    """An event that is to be told over a channel. The id derives from the three: the receiver's key to repeats."""
+    """An event to deliver over a channel. The id derives from the three; receivers recognise duplicates by it."""
 
     id: str
     event: wire.AlarmEvent
@@ -56,7 +56,7 @@ def delivery_id(event_id: str, policy_id: str, channel_id: str) -> str:
 
 
 def matching(event: wire.AlarmEvent, settings: NotifySettings, members: Memberships) -> Iterator[tuple[str, Policy]]:
-    """The policies in force that concern the event, but for their event types and cool-downs."""
+    """The enabled policies whose severities, rules and scope match the event; event types and cool-downs apart."""
     for key, policy in settings.policies.items():
         if (
             policy.is_enabled
@@ -67,10 +67,10 @@ def matching(event: wire.AlarmEvent, settings: NotifySettings, members: Membersh
             yield key, policy
 
 
-def channels_told(event: wire.AlarmEvent, policy: Policy, settings: NotifySettings) -> list[str]:
-    """The policy's channels that are told an event of this type.
+def channels_for(event: wire.AlarmEvent, policy: Policy, settings: NotifySettings) -> list[str]:
+    """The policy's channels that get an event of this type.
 
-    An Alertmanager shows what is open, so it is told the end of what it was told the begin of, and the new begin.
+    An Alertmanager shows open alarms, so it also gets the end, and the reopening, of each alarm that it was sent.
     """
     asked = event.event_type in policy.event_types
     return [
@@ -82,25 +82,25 @@ def channels_told(event: wire.AlarmEvent, policy: Policy, settings: NotifySettin
 
 
 def is_snoozed(event: wire.AlarmEvent) -> bool:
-    """Whether nothing is to be told of the alarm now; that it was snoozed may be told itself."""
+    """Whether the alarm is snoozed, so that the event is not delivered. The snoozing itself and the end are."""
     until = event.alarm.snoozed_until
     return until is not None and until > event.created_at and event.event_type not in ("snoozed", "resolved")
 
 
-def is_cooling(event: wire.AlarmEvent, policy: Policy, told: Told | None) -> bool:
+def is_cooling(event: wire.AlarmEvent, policy: Policy, last: LastNotified | None) -> bool:
     """Whether the policy's cool-down holds the event back."""
-    if told is None or told.status != event.alarm.status:
+    if last is None or last.status != event.alarm.status:
         return False
-    return event.created_at - told.at < timedelta(seconds=policy.cooldown_seconds)
+    return event.created_at - last.at < timedelta(seconds=policy.cooldown_seconds)
 
 
-def deliveries(
+def plan_deliveries(
     event: wire.AlarmEvent,
     settings: NotifySettings,
     members: Memberships,
-    told: Mapping[str, Told],
+    last_notified: Mapping[str, LastNotified],
 ) -> list[Delivery]:
-    """What the event is to be told as. `told` is what each policy last told of the alarm."""
+    """The deliveries of an event. `last_notified` holds what each policy last delivered of the alarm, by policy."""
     if is_snoozed(event):
         return []
     return [
@@ -108,8 +108,8 @@ def deliveries(
             delivery_id(event.event_id, key, channel), event, key, channel, settings.channels[channel].channel_type
         )
         for key, policy in matching(event, settings, members)
-        if not is_cooling(event, policy, told.get(key))
-        for channel in channels_told(event, policy, settings)
+        if not is_cooling(event, policy, last_notified.get(key))
+        for channel in channels_for(event, policy, settings)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Commands for whoever watches alarms: the list, one alarm's story, acting on it, the service that does so by HTTP."""
+"""`fleetlake alarms …`: list alarms, show one, act on it, and serve alarms over HTTP."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +22,7 @@ from fleetlake.errors import UserError
 from schemas.words import AlarmStatus, KeyRole, Severity
 
 if TYPE_CHECKING:
-    from alarm_service.store import Store
+    from alarm_service.store.store import AlarmDatabase
     from fleetlake.config import Settings
 
 alarms = typer.Typer(
@@ -30,27 +31,31 @@ alarms = typer.Typer(
 keys = typer.Typer(help="API keys of the alarm service.", no_args_is_help=True, rich_markup_mode=None)
 alarms.add_typer(keys, name="keys")
 
-AlarmArgument = Annotated[str, typer.Argument(help="The alarm's id, or its beginning.")]
-NoteOption = Annotated[str | None, typer.Option("--note", "-n", help="For the timeline.")]
-ActorOption = Annotated[str | None, typer.Option("--actor", help="Who does it; default: the user of this process.")]
-WaitOption = Annotated[float, typer.Option("--wait", min=1, help="Wait so many seconds for the alarm engine.")]
+AlarmArgument = Annotated[str, typer.Argument(help="The alarm's id, or the beginning of it.")]
+NoteOption = Annotated[str | None, typer.Option("--note", "-n", help="Note for the timeline.")]
+ActorOption = Annotated[str | None, typer.Option("--actor", help="Who acts; default: the user of this process.")]
+WaitOption = Annotated[float, typer.Option("--wait", min=1, help="Seconds to wait for the alarm engine.")]
 
 _LEAST_PREFIX = 4
 
 
 @alarms.command("list")
 def list_alarms(
-    status: Annotated[AlarmStatus | None, typer.Option(help="Only these; default: all that are open.")] = None,
-    severity: Annotated[Severity | None, typer.Option(help="Only these.")] = None,
-    device: Annotated[str | None, typer.Option(help="Only this device's; a bare id is WAYSCloud's.")] = None,
-    rule: Annotated[str | None, typer.Option(help="Only this rule's.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Resolved ones too.")] = False,
-    limit: Annotated[int, typer.Option(min=0, help="So many, latest first; 0: all.")] = 50,
+    status: Annotated[
+        AlarmStatus | None, typer.Option(help="Only alarms of this status; default: all that are open.")
+    ] = None,
+    severity: Annotated[Severity | None, typer.Option(help="Only alarms of this severity.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Only this device's alarms; an id without a vendor is WAYSCloud's.")
+    ] = None,
+    rule: Annotated[str | None, typer.Option(help="Only this rule's alarms.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also resolved alarms.")] = False,
+    limit: Annotated[int, typer.Option(min=0, help="At most this many, latest first; 0: all.")] = 50,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Show alarms, latest first, as published last."""
+    """Show alarms, latest first, as last published."""
     device = f"wayscloud:{device}" if device and ":" not in device else device
     chosen = {"status": status, "severity": severity, "device_id": device, "rule_id": rule}
     where = [f"{name} = ?" for name, value in chosen.items() if value is not None]
@@ -59,8 +64,8 @@ def list_alarms(
         where.append("status <> 'resolved'")
     condition = f"WHERE {' AND '.join(where)}" if where else ""
     folder = read_settings(config, data).pipeline.data
-    found = _ask(folder, f"FROM alarms {condition} ORDER BY triggered_at DESC, alarm_id", values)
-    shown = found[:limit] if limit else found
+    matching = _ask(folder, f"FROM alarms {condition} ORDER BY triggered_at DESC, alarm_id", values)
+    shown = matching[:limit] if limit else matching
     if as_json:
         typer.echo(json.dumps([_plain(row) for row in shown], indent=2))
         return
@@ -79,27 +84,27 @@ def list_alarms(
             for row in shown
         ],
     )
-    if len(shown) < len(found):
-        typer.echo(f"{len(shown)} of {len(found)}; --limit 0 shows all", err=True)
+    if len(shown) < len(matching):
+        typer.echo(f"{len(shown)} of {len(matching)}; --limit 0 shows all", err=True)
 
 
 @alarms.command("show")
 def show_alarm(
     alarm: AlarmArgument, as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None
 ) -> None:
-    """Show an alarm and its timeline, as published last."""
+    """Show an alarm and its timeline, as last published."""
     folder = read_settings(config, data).pipeline.data
-    found = _find(folder, alarm)
+    row = _find(folder, alarm)
     timeline = _ask(
         folder,
         "SELECT sequence AS id, event_type, actor, note, metadata, created_at FROM alarm_events WHERE alarm_id = ? "
         "ORDER BY sequence",
-        [found["alarm_id"]],
+        [row["alarm_id"]],
     )
     if as_json:
-        typer.echo(json.dumps({**_plain(found), "timeline": [_plain(row) for row in timeline]}, indent=2))
+        typer.echo(json.dumps({**_plain(row), "timeline": [_plain(event) for event in timeline]}, indent=2))
         return
-    print_table(("", ""), [(name, str(value)) for name, value in _plain(found).items() if value is not None])
+    print_table(("", ""), [(name, str(value)) for name, value in _plain(row).items() if value is not None])
     print_table(
         ("", "at", "event", "actor", "note"),
         [(str(e["id"]), time_text(e["created_at"]), e["event_type"], e["actor"], e["note"]) for e in timeline],
@@ -108,7 +113,7 @@ def show_alarm(
 
 @alarms.command("summary")
 def summarise(as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None) -> None:
-    """Count alarms by status, and the open ones by severity, as published last."""
+    """Count alarms by status, and open alarms by severity, as last published."""
     folder = read_settings(config, data).pipeline.data
     rows = _ask(folder, "SELECT status, severity, count(*) AS n FROM alarms GROUP BY ALL", [])
     by_status = {name.value: sum(r["n"] for r in rows if r["status"] == name) for name in AlarmStatus}
@@ -132,39 +137,39 @@ def _add_command(action: str, purpose: str) -> None:
         config: ConfigOption = None,
         data: DataOption = None,
     ) -> None:
-        _act(action, alarm, note, actor, wait, read_settings(config, data))
+        _act(read_settings(config, data), action, alarm, _ActionOptions(note, actor, wait))
 
     alarms.command(action, help=purpose)(command)
 
 
-_add_command("acknowledge", "Say that somebody takes care of an alarm.")
-_add_command("resolve", "Resolve an alarm. While its condition stays true it does not trigger again.")
-_add_command("reopen", "Open an alarm again that was resolved, within 30 days.")
+_add_command("acknowledge", "State that somebody takes care of an alarm.")
+_add_command("resolve", "Resolve an alarm. It does not trigger again while its condition stays true.")
+_add_command("reopen", "Reopen an alarm that was resolved within the last 30 days.")
 
 
 @alarms.command("snooze")
 def snooze(
     alarm: AlarmArgument,
-    duration: Annotated[str, typer.Argument(metavar="FOR", help="How long notifications wait: 30m, 4h, 2d.")],
+    duration: Annotated[str, typer.Argument(metavar="FOR", help="How long to suppress notifications: 30m, 4h, 2d.")],
     note: NoteOption = None,
     actor: ActorOption = None,
     wait: WaitOption = 15,
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Let an alarm's notifications wait."""
+    """Suppress an alarm's notifications for a time."""
     matched = re.fullmatch(r"(\d{1,6})([mhd])", duration)
     if matched is None or not int(matched[1]):
-        raise UserError(f"{duration!r} is no time to wait; write 30m, 4h or 2d")
+        raise UserError(f"{duration!r} is not a duration; write 30m, 4h or 2d")
     length = timedelta(minutes=int(matched[1]) * {"m": 1, "h": 60, "d": 1440}[matched[2]])
     if length > timedelta(days=366):
         raise UserError("an alarm can be snoozed for 366 days at most")
-    _act("snooze", alarm, note, actor, wait, read_settings(config, data), datetime.now(UTC) + length)
+    _act(read_settings(config, data), "snooze", alarm, _ActionOptions(note, actor, wait), datetime.now(UTC) + length)
 
 
 @alarms.command("serve")
 def serve(config: ConfigOption = None, data: DataOption = None) -> None:
-    """Serve alarms and rules over HTTP, by the API keys of `fleetlake alarms keys`."""
+    """Serve alarms and rules over HTTP, with the API keys of `fleetlake alarms keys`."""
     from fleetlake.local.stages import alarms_stage, run_and_exit
 
     settings = read_settings(config, data)
@@ -173,28 +178,28 @@ def serve(config: ConfigOption = None, data: DataOption = None) -> None:
 
 @keys.command("create")
 def create_key(
-    name: Annotated[str, typer.Argument(help="Whose it is: the actor on the timelines.")],
+    name: Annotated[str, typer.Argument(help="Whose key it is; shown as the actor on timelines.")],
     role: Annotated[
-        KeyRole, typer.Option(help="read: look at everything; operate: also act on alarms; admin: also change rules.")
+        KeyRole, typer.Option(help="read: see everything; operate: also act on alarms; admin: also change rules.")
     ] = KeyRole.OPERATE,
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Make an API key and print it, once: only its hash is kept."""
+    """Make an API key and print it. It is shown only now, since only its hash is kept."""
     if not 1 <= len(name) <= 200 or not name.isprintable():
         raise UserError("a name has 1 to 200 printable characters")
     with _store(config, data) as store:
-        typer.echo(store.create_key(name, role, datetime.now(UTC)))
+        typer.echo(store.keys.create(name, role, datetime.now(UTC)))
 
 
 @keys.command("list")
 def list_keys(config: ConfigOption = None, data: DataOption = None) -> None:
-    """Show whose keys there are, and what each may do."""
+    """List the keys: whose they are, and what each may do."""
     with _store(config, data) as store:
-        found = store.list_keys()
+        existing = store.keys.all()
     rows = [
         (key.key_id, key.name, key.role, time_text(key.created_at), time_text(key.revoked_at) or "in force")
-        for key in found
+        for key in existing
     ]
     print_table(("key", "name", "role", "created", "revoked"), rows)
 
@@ -205,62 +210,66 @@ def revoke_key(
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Revoke a key, for good and at once."""
+    """Revoke a key for good, with immediate effect."""
     with _store(config, data) as store:
-        revoked = store.revoke_key(key_id, datetime.now(UTC))
+        revoked = store.keys.revoke(key_id, datetime.now(UTC))
     if not revoked:
         raise UserError(f"no key in force has the id {key_id!r}")
     typer.echo(f"revoked {key_id}")
 
 
-def _act(
-    action: str,
-    alarm: str,
-    note: str | None,
-    actor: str | None,
-    wait: float,
-    settings: Settings,
-    until: datetime | None = None,
-) -> None:
+@dataclass(frozen=True)
+class _ActionOptions:
+    """What the options of an action say; `wait` is in seconds."""
+
+    note: str | None
+    actor: str | None
+    wait: float
+
+
+def _act(settings: Settings, action: str, alarm: str, request: _ActionOptions, until: datetime | None = None) -> None:
+    """Publish the action, wait for the alarm engine to carry it out, and print what the alarm then is."""
     from aiokafka.errors import KafkaError
 
     from alarm_service.action_client import act
     from alarm_service.action_publisher import KafkaAway
-    from alarm_service.actions import refusal, request
+    from alarm_service.actions import refusal
     from fleetlake.local.stages import resolve_kafka
     from runtime.kafka import client_options
+    from schemas import wire
 
-    found = _find(settings.pipeline.data, alarm)
+    row = _find(settings.pipeline.data, alarm)
     now = datetime.now(UTC)
-    resolved_at = found["resolved_at"].replace(tzinfo=UTC) if found["resolved_at"] else None
-    why = refusal(action, found["status"], resolved_at, found["is_latest"], now)
+    resolved_at = row["resolved_at"].replace(tzinfo=UTC) if row["resolved_at"] else None
+    why = refusal(action, row["status"], resolved_at, row["is_latest"], now)
     if why is not None:
-        raise UserError(f"cannot {action}: {why}, as published last")
-    made = request(uuid4(), action, found["alarm_id"], found["device_id"], actor or getpass.getuser(), now, note, until)
+        raise UserError(f"cannot {action}: {why}, as last published")
+    actor = request.actor or getpass.getuser()
+    record = wire.AlarmAction(str(uuid4()), row["alarm_id"], row["device_id"], action, actor, now, request.note, until)
     try:
-        event = asyncio.run(act(client_options(resolve_kafka(settings)), made, wait))
+        event = asyncio.run(act(client_options(resolve_kafka(settings)), record, request.wait))
     except (KafkaAway, KafkaError, OSError) as error:
         raise UserError(f"Kafka does not answer: {error or type(error).__name__}") from error
     if event is None:
         raise UserError(
-            f"the action is in Kafka, but the alarm engine has told nothing of it within {wait:g} s: either no stream "
-            "worker runs, and it will be carried out when one does, or the alarm has changed meanwhile"
+            f"the action is in Kafka, but the alarm engine has not carried it out within {request.wait:g} s: either no "
+            "stream worker runs, and it will be carried out when one does, or the alarm has changed meanwhile"
         )
     word = f"snoozed until {time_text(event.alarm.snoozed_until)}" if action == "snooze" else event.alarm.status
     typer.echo(f"{event.alarm.alarm_id} is {word}: {event.alarm.title}")
 
 
 def _find(folder: Path, alarm: str) -> dict[str, Any]:
-    """The one alarm of this id, or whose id begins so, with `is_latest` of its device and rule."""
+    """The one alarm whose id is this or begins so, with `is_latest` among those of its device and rule."""
     if len(alarm) < _LEAST_PREFIX:
-        raise UserError(f"{alarm!r} is too short: at least the first {_LEAST_PREFIX} characters of the id")
+        raise UserError(f"{alarm!r} is too short: give at least the first {_LEAST_PREFIX} characters of the id")
     later = "SELECT *, triggered_at = max(triggered_at) OVER (PARTITION BY device_id, rule_id) AS is_latest FROM alarms"
-    found = _ask(folder, f"FROM ({later}) WHERE starts_with(alarm_id, ?)", [alarm.lower()])
-    if not found:
-        raise UserError(f"no alarm has an id that begins with {alarm!r}; it may not be published so far")
-    if len(found) > 1:
-        raise UserError(f"{len(found)} alarms have an id that begins with {alarm!r}; give more of it")
-    return found[0]
+    matching = _ask(folder, f"FROM ({later}) WHERE starts_with(alarm_id, ?)", [alarm.lower()])
+    if not matching:
+        raise UserError(f"no alarm has an id that begins with {alarm!r}; it may not be published yet")
+    if len(matching) > 1:
+        raise UserError(f"{len(matching)} alarms have an id that begins with {alarm!r}; give more of it")
+    return matching[0]
 
 
 def _ask(folder: Path, statement: str, values: Sequence[str]) -> list[dict[str, Any]]:
@@ -277,8 +286,8 @@ def _ask(folder: Path, statement: str, values: Sequence[str]) -> list[dict[str, 
 
 
 @contextmanager
-def _store(config: Path | None, data: Path | None) -> Iterator[Store]:
-    from alarm_service.service import store_of
+def _store(config: Path | None, data: Path | None) -> Iterator[AlarmDatabase]:
+    from alarm_service.store.store import store_of
     from fleetlake.cli.stores import using_database
 
     settings = read_settings(config, data)
@@ -287,7 +296,7 @@ def _store(config: Path | None, data: Path | None) -> Iterator[Store]:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """For JSON and people: times as RFC 3339 in UTC, the timeline's facts as an object."""
+    """A row for JSON and people: times as RFC 3339 in UTC, the event's metadata as an object."""
     plain = {name: f"{value.isoformat()}Z" if isinstance(value, datetime) else value for name, value in row.items()}
     plain.pop("is_latest", None)
     if isinstance(plain.get("metadata"), str):

@@ -1,4 +1,4 @@
-"""Commands for whoever sets up notifications: does a channel work, and what became of deliveries."""
+"""`fleetlake notify …`: test a channel, and list deliveries."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from fleetlake.cli.output import print_table, time_text
 from fleetlake.errors import UserError
 
 if TYPE_CHECKING:
-    from alarm_service.notify.outbox import DeliveryInfo
+    from alarm_service.notify.delivery_history import DeliveryInfo, HistoryQuery
     from fleetlake.config import Settings
 
 notify = typer.Typer(
-    help="Notifications of alarms: try a channel, look at what was delivered.",
+    help="Notifications of alarms: test a channel, list deliveries.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
 class StatusName(StrEnum):
-    """What can have become of a delivery."""
+    """The states of a delivery."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -37,7 +37,7 @@ class StatusName(StrEnum):
 def test(
     channel: Annotated[str, typer.Argument(help="A channel of [notify.channels].")], config: ConfigOption = None
 ) -> None:
-    """Send a test notification now, past all policies; status 1 if the receiver does not take it."""
+    """Send a test notification now, whatever the policies. Status 1 if the receiver does not accept it."""
     from alarm_service.notify.dispatcher import send_test
 
     channels = read_settings(config, None).notify.channels
@@ -46,42 +46,44 @@ def test(
         raise UserError(f"no channel {channel!r} in [notify.channels]; there are: {known}")
     outcome = asyncio.run(send_test(channels[channel]))
     if not outcome.delivered:
-        raise UserError(f"{channel} did not take it: {outcome.detail}")
-    typer.echo(f"{channel} took it: {outcome.detail}")
+        raise UserError(f"{channel} did not accept it: {outcome.detail}")
+    typer.echo(f"{channel} accepted it: {outcome.detail}")
 
 
 @notify.command("history")
 def history(
-    status: Annotated[StatusName | None, typer.Option(help="Only these.")] = None,
-    channel: Annotated[str | None, typer.Option(help="Only this channel's.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="So many, latest first.")] = 50,
-    offset: Annotated[int, typer.Option(min=0, help="Pass over so many.")] = 0,
+    status: Annotated[StatusName | None, typer.Option(help="Only deliveries of this status.")] = None,
+    channel: Annotated[str | None, typer.Option(help="Only this channel's deliveries.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many, latest first.")] = 50,
+    offset: Annotated[int, typer.Option(min=0, help="Skip this many.")] = 0,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Show deliveries, latest first; whether the service runs or not."""
-    found, total = _history(read_settings(config, data), limit, offset, status, channel)
+    """List deliveries, latest first, whether the service runs or not."""
+    from alarm_service.notify.delivery_history import HistoryQuery
+
+    which = HistoryQuery(limit, offset, status=status, channel_id=channel)
+    deliveries, total = _history(read_settings(config, data), which)
     if as_json:
-        told = {"deliveries": [asdict(one) for one in found], "total": total}
-        typer.echo(json.dumps(told, indent=2, default=lambda moment: time_text(moment, "T")))
+        page = {"deliveries": [asdict(one) for one in deliveries], "total": total}
+        typer.echo(json.dumps(page, indent=2, default=lambda moment: time_text(moment, "T")))
         return
-    _print(found)
-    if len(found) < total:
-        typer.echo(f"{len(found)} of {total}", err=True)
+    _print(deliveries)
+    if len(deliveries) < total:
+        typer.echo(f"{len(deliveries)} of {total}", err=True)
 
 
-def _history(
-    settings: Settings, limit: int, offset: int, status: StatusName | None, channel: str | None
-) -> tuple[list[DeliveryInfo], int]:
-    from alarm_service.service import outbox_of, store_of
+def _history(settings: Settings, which: HistoryQuery) -> tuple[list[DeliveryInfo], int]:
+    from alarm_service.notify.delivery_history import read_history
+    from alarm_service.store.store import store_of
     from fleetlake.cli.stores import using_database
 
     with using_database("the alarm service", lambda: store_of(settings.alarms, settings.pipeline.data)) as store:
-        return outbox_of(store, settings.notify).history(limit, offset, status=status, channel_id=channel)
+        return read_history(store.engine, which)
 
 
-def _print(found: list[DeliveryInfo]) -> None:
+def _print(deliveries: list[DeliveryInfo]) -> None:
     print_table(
         ("created", "channel", "policy", "event", "alarm", "status", "tries", "sent or next", "detail"),
         [
@@ -96,6 +98,6 @@ def _print(found: list[DeliveryInfo]) -> None:
                 time_text(one.sent_at or one.next_attempt_at),
                 one.detail,
             )
-            for one in found
+            for one in deliveries
         ],
     )

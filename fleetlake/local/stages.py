@@ -1,4 +1,4 @@
-"""The stages as the command line runs them: each a coroutine made of the settings."""
+"""The stages that processes run: each a coroutine made from the settings."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 
 
 def resolve_kafka(settings: Settings) -> KafkaSettings:
-    """Kafka as configured, else the embedded broker that runs on the data folder; UserError where there is none."""
+    """Kafka as configured, else the embedded broker that runs on the data folder. UserError where there is none."""
     kafka = settings.kafka
     if kafka.bootstrap_servers:
         return kafka
-    found = find_bootstrap(settings.pipeline.data)
-    if found is None:
+    bootstrap = find_bootstrap(settings.pipeline.data)
+    if bootstrap is None:
         raise UserError(
             "no Kafka: set bootstrap_servers in [kafka], or start "
             f"`fleetlake broker --data {settings.pipeline.data}` first"
         )
-    return kafka.model_copy(update={"bootstrap_servers": found})
+    return kafka.model_copy(update={"bootstrap_servers": bootstrap})
 
 
 async def topics_ready(kafka: KafkaSettings, stop: asyncio.Event) -> bool:
@@ -54,7 +54,7 @@ def connect_stage(settings: Settings, names: list[str]) -> Stage:
     kafka = resolve_kafka(settings)
 
     async def stage(stop: asyncio.Event, health: Health) -> None:
-        # Not before the connectors: without Kafka, our servers answer «come again later» instead of not at all.
+        # Concurrently: while Kafka does not answer, the connectors' servers answer 503 rather than not at all.
         declaring = asyncio.create_task(topics_ready(kafka, stop))
         try:
             await run_connectors(sections, kafka, settings.pipeline.data, stop, health)
@@ -104,15 +104,14 @@ def sink_stage(settings: Settings, names: list[str]) -> Stage:
 def alarms_stage(settings: Settings) -> Stage:
     """The alarm service."""
     from alarm_service.notify.policies import Memberships
-    from alarm_service.service import run_alarms
+    from alarm_service.service import AlarmServiceConfig, run_alarms
 
     kafka = resolve_kafka(settings)
 
     async def stage(stop: asyncio.Event, health: Health) -> None:
         members = Memberships(settings.stream.groups, settings.stream.profiles)
-        data, notify = settings.pipeline.data, settings.notify
-        ready = partial(topics_ready, kafka, stop)
-        await run_alarms(settings.alarms, kafka, data, stop, health, notify, members, ready)
+        config = AlarmServiceConfig(settings.alarms, kafka, settings.pipeline.data, settings.notify, members)
+        await run_alarms(config, stop, health, partial(topics_ready, kafka, stop))
 
     return stage
 
@@ -137,7 +136,7 @@ def simulate_stage(settings: Settings, vendor: str) -> Stage:
 
 
 def run_and_exit(settings: Settings, name: str, stage: Stage) -> NoReturn:
-    """Run a stage as this process, which then ends."""
+    """Run a stage as this process, then exit with its status."""
     code = run_stage(name, stage, settings.pipeline.health_host, settings.pipeline.health_port)
     logging.shutdown()
     sys.stdout.flush()

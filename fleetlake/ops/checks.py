@@ -91,10 +91,10 @@ async def _check_kafka(find_kafka: FindKafka) -> list[CheckResult]:
 
 
 async def _check_alarms(settings: Settings, find_kafka: FindKafka, send: bool) -> list[CheckResult]:
-    from alarm_service.check import Known, check
+    from alarm_service.check import KnownNames, check
 
     named = any(policy.rule_ids for policy in settings.notify.policies.values())
-    known = Known(
+    known = KnownNames(
         rules=_rules_of_file(settings) if named else (),
         rules_in_kafka=await _rules_of_kafka(find_kafka) if named else (),
         groups=settings.stream.groups,

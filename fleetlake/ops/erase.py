@@ -1,9 +1,9 @@
-"""`fleetlake erase`: what one device told, deleted from all tables (a household's data, on request).
+"""`fleetlake erase`: deletes what one device sent from all tables (a household's data, on request).
 
-Rows are deleted from every table of the lake, and from the alarm service's database; when `fleet.duckdb` tells the new
-versions, the files that held them are deleted from the disk. A tombstone takes the device out of the registry topic.
-What the other topics hold goes when their retention ends (raw records and readings after 7 days, alarms and dead
-letters after 30).
+Rows are deleted from every table of the lake, and from the alarm service's database. When `fleet.duckdb` shows the new
+versions, the files that held the rows are deleted from the disk. A tombstone removes the device from the registry
+topic. The other topics lose its records when their retention ends (raw records and readings after 7 days, alarms and
+dead letters after 30).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ POLL_SECONDS = 0.5
 
 @dataclass(slots=True)
 class Erased:
-    """Rows deleted of each table, the version that lacks them, and whether their files are gone from the disk."""
+    """Number of rows deleted by table, the first version without them, and whether their files are deleted."""
 
     rows: dict[str, int] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
@@ -37,33 +37,33 @@ class Erased:
 
 
 def erase_alarms(settings: AlarmsSettings, data: Path, device: str) -> int | None:
-    """Delete the device's alarms from the alarm service's database; how many, None where there is no database.
+    """Delete the device's alarms from the alarm service's database; how many, or None if there is no database.
 
-    StageError or SQLAlchemyError where it cannot be used.
+    StageError or SQLAlchemyError where the database cannot be used.
     """
-    from alarm_service.service import DATABASE, store_of
+    from alarm_service.store.store import DATABASE, store_of
 
     if settings.database_url is None and not (data / DATABASE).exists():
         return None
     store = store_of(settings, data)
     try:
-        return store.erase(device)
+        return store.alarms.erase(device)
     finally:
         store.close()
 
 
 def erase_rows(location: LakeLocation, device: str) -> Erased:
-    """Delete the device's rows. A running sink goes on beside it; what it writes afterwards is not deleted."""
-    done = Erased()
+    """Delete the device's rows. A running sink is not disturbed; rows that it writes afterwards are not deleted."""
+    erased = Erased()
     for name in BY_NAME:
         try:
             delta = location.open(name)
         except TableNotFoundError:
             continue
         remember_erased(delta, device)
-        done.rows[name] = _delete(delta, device)
-        done.versions[name] = delta.version()
-    return done
+        erased.rows[name] = _delete(delta, device)
+        erased.versions[name] = delta.version()
+    return erased
 
 
 def _delete(delta: DeltaTable, device: str) -> int:
@@ -72,8 +72,8 @@ def _delete(delta: DeltaTable, device: str) -> int:
     def commit() -> bool:
         nonlocal deleted
         quoted = device.replace("'", "''")
-        found = delta.delete(f"device_id = '{quoted}'", commit_properties=only_now({MARK: "erase"}))
-        deleted = int(found["num_deleted_rows"])
+        metrics = delta.delete(f"device_id = '{quoted}'", commit_properties=only_now({MARK: "erase"}))
+        deleted = int(metrics["num_deleted_rows"])
         return True
 
     until_committed(delta, commit)
@@ -81,14 +81,14 @@ def _delete(delta: DeltaTable, device: str) -> int:
 
 
 def wait_for_published(data_dir: Path, erased: Erased, seconds: float) -> bool:
-    """Whether `fleet.duckdb` tells no older version, within the time; true where there is none."""
+    """Wait until `fleet.duckdb` shows the erased versions; False after `seconds`. True at once if it does not exist."""
     from fleetlake.api import connect
 
     deadline = time.monotonic() + seconds
     while (data_dir / "fleet.duckdb").exists():
         with connect(data_dir) as connection:
-            told = dict(connection.execute("SELECT table_name, delta_version FROM published").fetchall())
-        if all(told.get(name, version) >= version for name, version in erased.versions.items()):
+            versions = dict(connection.execute("SELECT table_name, delta_version FROM published").fetchall())
+        if all(versions.get(name, version) >= version for name, version in erased.versions.items()):
             return True
         if time.monotonic() > deadline:
             return False
@@ -97,13 +97,13 @@ def wait_for_published(data_dir: Path, erased: Erased, seconds: float) -> bool:
 
 
 def delete_files(location: LakeLocation, erased: Erased) -> None:
-    """Delete the replaced files at once. Only files that a commit took out: one being written is not touched."""
-    for name in erased.rows:  # of an earlier run that did not come so far, too
+    """Delete the replaced files at once. Only files that a commit removed: a file being written is not touched."""
+    for name in erased.rows:  # also those of an earlier run that did not get this far
         location.open(name).vacuum(0, dry_run=False, enforce_retention_duration=False, full=False)
     erased.files_deleted = True
 
 
 async def forget_registry_entry(kafka: KafkaSettings, device: str) -> None:
-    """A tombstone on the registry topic, acknowledged; compaction then takes what was there."""
+    """Write a tombstone to the registry topic, acknowledged; compaction then removes the device's entries."""
     async with AIOKafkaProducer(**client_options(kafka), enable_idempotence=True) as producer:
         await producer.send_and_wait(DEVICES, None, device.encode())

@@ -12,22 +12,22 @@ import pytest
 import sqlalchemy as sa
 from aiohttp import web
 
-from alarm_service.check import Known, check
+from alarm_service.check import KnownNames, check
 from alarm_service.notify.settings import NotifySettings
 from alarm_service.service import SERVED
 from alarm_service.settings import AlarmsSettings
-from alarm_service.store import open_store
+from alarm_service.store.store import open_store
 from runtime.http_server import serving
 from runtime.ports import free_port
 from schemas.words import KeyRole
 from tests.alarm_service.notifying import receiving, settings, webhook
 
 NOTHING = NotifySettings()
-KNOWN = Known(rules=["of-file"], rules_in_kafka=["of-kafka"], groups=["hall"], profiles=["robots"])
+KNOWN = KnownNames(rules=["of-file"], rules_in_kafka=["of-kafka"], groups=["hall"], profiles=["robots"])
 
 
 async def found(
-    alarms: AlarmsSettings, notify: NotifySettings, data: Path, known: Known = KNOWN, send: bool = False
+    alarms: AlarmsSettings, notify: NotifySettings, data: Path, known: KnownNames = KNOWN, send: bool = False
 ) -> dict[str, tuple[bool, str]]:
     return {each.name: (each.ok, each.detail) for each in await check(alarms, notify, data, known, send=send)}
 
@@ -66,7 +66,7 @@ async def test_the_database_is_looked_at_and_left_alone(database_url: str | None
     with closing(open_store(database_url, file)) as store:
         ok, detail = (await found(alarms, NOTHING, tmp_path))[name]
         assert ok and "0 API key(s) in force: every request gets 401" in detail
-        store.create_key("me", KeyRole.READ, datetime.now(UTC))
+        store.keys.create("me", KeyRole.READ, datetime.now(UTC))
         assert (await found(alarms, NOTHING, tmp_path))[name] == (True, "1 API key(s) in force")
         for version, expected in ((1, (True, "will be brought from schema 1 to 2")), (99, None)):
             with store.engine.begin() as tx:
@@ -152,6 +152,6 @@ async def test_policies_that_speak_of_what_is_not_there(
 async def test_rules_are_not_judged_by_a_kafka_that_is_away(tmp_path: Path) -> None:
     async with receiving() as receiver:
         notify = settings({"ops": webhook(receiver.url)}, {"p": {"channel_ids": ["ops"], "rule_ids": ["r"]}})
-        told = await found(AlarmsSettings(port=free_port()), notify, tmp_path, Known(rules_in_kafka=None))
+        told = await found(AlarmsSettings(port=free_port()), notify, tmp_path, KnownNames(rules_in_kafka=None))
     ok, detail = told["notify: policy p"]
     assert not ok and "[notify.policies.p] rule_ids: 'r' is not in the rules file, and Kafka" in detail

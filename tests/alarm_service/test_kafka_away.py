@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from alarm_service.service import run_alarms
+from alarm_service.service import AlarmServiceConfig, run_alarms
 from alarm_service.settings import AlarmsSettings
 from fleetlake.local.broker import EmbeddedKafka
 from fleetlake.local.stages import topics_ready
@@ -68,7 +68,7 @@ async def begun_meanwhile(running: Running, ask: Client) -> AsyncIterator[Client
     kafka, settings = KafkaSettings(bootstrap_servers=running.kafka), AlarmsSettings(port=free_port(), action_seconds=1)
     stop, health = asyncio.Event(), Health("alarms")
     data, waiting = running.folder / "data", partial(topics_ready, kafka, stop)
-    serving = asyncio.create_task(run_alarms(settings, kafka, data, stop, health, topics_ready=waiting))
+    serving = asyncio.create_task(run_alarms(AlarmServiceConfig(settings, kafka, data), stop, health, waiting))
     other = Client(ask.session, f"http://127.0.0.1:{settings.port}", ask.key)
     async with asyncio.timeout(10):
         while not await answers(other):

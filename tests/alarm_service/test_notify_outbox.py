@@ -1,10 +1,10 @@
-"""The outbox, and the lanes that empty it to real receivers."""
+"""The outbox, and the queues that empty it to real receivers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,14 @@ import pytest
 import sqlalchemy as sa
 from aiohttp import web
 
+from alarm_service.notify.delivery_history import DeliveryInfo, HistoryQuery, read_history
+from alarm_service.notify.delivery_planner import DeliveryPlanner
 from alarm_service.notify.dispatcher import Dispatcher, pause
 from alarm_service.notify.outbox import Outbox
 from alarm_service.notify.policies import Memberships
 from alarm_service.notify.settings import NotifySettings
-from alarm_service.store import Store, open_store
+from alarm_service.store.alarms import OnEvents
+from alarm_service.store.store import AlarmDatabase, open_store
 from runtime.ports import free_port
 from schemas import wire
 from tests.alarm_service.notifying import event, receiving, settings, webhook
@@ -25,29 +28,39 @@ from tests.alarm_service.notifying import event, receiving, settings, webhook
 OPS = {"ops": webhook("https://example.com")}
 LEASE = timedelta(seconds=10)
 
+Opening = Callable[[OnEvents], AlarmDatabase]
+
 
 class Bench:
-    """A store with its outbox and a clock that stands still until it is set."""
+    """A database with its outbox and a clock that stands still until it is set."""
 
-    def __init__(self, store: Store, found: NotifySettings) -> None:
-        self.store = store
+    def __init__(self, opening: Opening, configured: NotifySettings) -> None:
         self.now = datetime.now(UTC)
-        self.outbox = Outbox(store.engine, found, Memberships(), lambda: self.now)
-        store.on_events = self.outbox.add
-        self.next = store.offsets().get(0)
+        self.planner = DeliveryPlanner(configured, Memberships(), lambda: self.now)
+        self.store = opening(self.planner.add)
+        self.outbox = Outbox(self.store.engine, configured, lambda: self.now)
+        self.next = self.store.alarms.offsets().get(0)
 
     def add(self, *events: wire.AlarmEvent) -> None:
         following = (self.next or 0) + len(events)
-        self.store.add_events(0, self.next, events, following)
+        self.store.alarms.add_events(0, self.next, events, following)
         self.next = following
 
     def statuses(self) -> list[tuple[str, str]]:
-        return [(one.event_type, one.status) for one in reversed(self.outbox.history(100, 0)[0])]
+        return [(one.event_type, one.status) for one in reversed(self.history(100)[0])]
+
+    def history(self, limit: int, offset: int = 0, **which: str) -> tuple[list[DeliveryInfo], int]:
+        return read_history(self.store.engine, HistoryQuery(limit, offset, **which))
 
 
 @pytest.fixture
-def store(database_url: str | None, tmp_path: Path) -> Iterator[Store]:
-    with closing(open_store(database_url, tmp_path / "alarms.db")) as opened:
+def opening(database_url: str | None, tmp_path: Path) -> Iterator[Opening]:
+    """Opens the test's database, with what is to receive its new events; closes it in the end."""
+    with ExitStack() as stack:
+
+        def opened(on_events: OnEvents) -> AlarmDatabase:
+            return stack.enter_context(closing(open_store(database_url, tmp_path / "alarms.db", on_events)))
+
         yield opened
 
 
@@ -56,24 +69,24 @@ def soon(sequence: int = 1, kind: str = "triggered", **more: Any) -> wire.AlarmE
     return event(sequence, kind, at=datetime.now(UTC) + timedelta(seconds=1), **more)
 
 
-def test_deliveries_are_there_with_their_event_or_not_at_all(store: Store) -> None:
-    bench = Bench(store, settings(OPS))
+def test_deliveries_are_there_with_their_event_or_not_at_all(opening: Opening) -> None:
+    bench = Bench(opening, settings(OPS))
     bench.add(soon())
     bench.add(soon())  # a replay tells it again
     assert bench.statuses() == [("triggered", "pending")]
 
     def fail(tx: sa.Connection, events: Any) -> None:
-        bench.outbox.add(tx, events)
+        bench.planner.add(tx, events)
         raise RuntimeError("killed here")
 
-    store.on_events = fail
+    store = opening(fail)
     with pytest.raises(RuntimeError):
-        bench.add(soon(alarm="b"))
-    assert bench.statuses() == [("triggered", "pending")] and store.offsets() == {0: 2}
+        store.alarms.add_events(0, 2, [soon(alarm="b")], 3)
+    assert bench.statuses() == [("triggered", "pending")] and store.alarms.offsets() == {0: 2}
 
 
-def test_what_happened_before_the_database_was_made_is_not_told(store: Store) -> None:
-    bench = Bench(store, settings(OPS))
+def test_what_happened_before_the_database_was_made_is_not_told(opening: Opening) -> None:
+    bench = Bench(opening, settings(OPS))
     bench.add(event(1, at=datetime.now(UTC) - timedelta(hours=1)), soon(alarm="b"))
     assert len(bench.statuses()) == 1
     bench.now += timedelta(hours=25)
@@ -81,8 +94,8 @@ def test_what_happened_before_the_database_was_made_is_not_told(store: Store) ->
     assert len(bench.statuses()) == 1
 
 
-def test_a_claim_is_ours_until_it_runs_out_and_keeps_its_id(store: Store) -> None:
-    bench = Bench(store, settings(OPS))
+def test_a_claim_is_ours_until_it_runs_out_and_keeps_its_id(opening: Opening) -> None:
+    bench = Bench(opening, settings(OPS))
     bench.add(soon())
     first = bench.outbox.claim("ops", LEASE)
     assert first is not None and first.attempt == 1
@@ -96,8 +109,8 @@ def test_a_claim_is_ours_until_it_runs_out_and_keeps_its_id(store: Store) -> Non
     assert bench.statuses() == [("triggered", "delivered")]
 
 
-def test_events_of_an_alarm_keep_their_order_and_let_others_pass(store: Store) -> None:
-    bench = Bench(store, settings(OPS))
+def test_events_of_an_alarm_keep_their_order_and_let_others_pass(opening: Opening) -> None:
+    bench = Bench(opening, settings(OPS))
     bench.add(soon(1), soon(2, "resolved", status="resolved"), soon(1, alarm="b"))
     first = bench.outbox.claim("ops", LEASE)
     assert first is not None and first.event.sequence == 1
@@ -111,45 +124,45 @@ def test_events_of_an_alarm_keep_their_order_and_let_others_pass(store: Store) -
     assert dict(bench.statuses()) == {"triggered": "delivered", "resolved": "delivered"}
 
 
-def test_what_is_open_is_remembered_for_alertmanagers_alone(store: Store) -> None:
+def test_what_is_open_is_remembered_for_alertmanagers_alone(opening: Opening) -> None:
     channels = OPS | {"am": {"channel_type": "alertmanager", "config": {"url": "https://alerts.example.com"}}}
-    bench = Bench(store, settings(channels))
+    bench = Bench(opening, settings(channels))
     bench.add(soon(), soon(alarm="b"))
     assert len(bench.outbox.open_alarms("am")) == 2 and bench.outbox.open_alarms("ops") == []
     bench.add(soon(2, "resolved", status="resolved"))
     assert [one.alarm.alarm_id for one in bench.outbox.open_alarms("am")] == [event(alarm="b").alarm.alarm_id]
 
 
-def test_tidying_gives_up_what_is_too_old_and_forgets_what_is_long_over(store: Store) -> None:
-    bench = Bench(store, settings(OPS))
+def test_tidying_gives_up_what_is_too_old_and_forgets_what_is_long_over(opening: Opening) -> None:
+    bench = Bench(opening, settings(OPS))
     bench.add(soon(), soon(alarm="b"))
     claimed = bench.outbox.claim("ops", LEASE)
     assert claimed is not None
     bench.outbox.delivered(claimed.id, "")
-    assert bench.outbox.tidy() == 0 and bench.outbox.waiting() == {"ops": 1}
+    assert bench.outbox.clean_up() == 0 and bench.outbox.waiting() == {"ops": 1}
     bench.now += timedelta(hours=25)
-    assert bench.outbox.tidy() == 1 and bench.outbox.waiting() == {}
+    assert bench.outbox.clean_up() == 1 and bench.outbox.waiting() == {}
     assert sorted(status for _, status in bench.statuses()) == ["delivered", "failed"]
     bench.now += timedelta(days=31)
-    bench.outbox.tidy()
+    bench.outbox.clean_up()
     assert bench.statuses() == []
 
 
-def test_erasing_a_device_erases_what_was_told_of_it(store: Store) -> None:
-    bench = Bench(store, settings(OPS))
+def test_erasing_a_device_erases_its_deliveries(opening: Opening) -> None:
+    bench = Bench(opening, settings(OPS))
     bench.add(soon(), soon(alarm="b", device_id="ogmen:dog-1"))
-    store.erase("ogmen:dog-1")
-    found, total = bench.outbox.history(10, 0)
+    bench.store.alarms.erase("ogmen:dog-1")
+    found, total = bench.history(10, 0)
     assert total == 1 and found[0].alarm_id == event().alarm.alarm_id
 
 
-def test_history_is_paged_and_filtered(store: Store) -> None:
-    bench = Bench(store, settings(OPS | {"b": webhook("https://example.com/b")}))
+def test_history_is_paged_and_filtered(opening: Opening) -> None:
+    bench = Bench(opening, settings(OPS | {"b": webhook("https://example.com/b")}))
     bench.add(*(soon(alarm=str(n)) for n in range(5)))
-    found, total = bench.outbox.history(3, 2, channel_id="b")
+    found, total = bench.history(3, 2, channel_id="b")
     assert (len(found), total) == (3, 5) and {one.channel_id for one in found} == {"b"}
-    assert bench.outbox.history(10, 0, status="failed") == ([], 0)
-    assert bench.outbox.history(10, 0, channel_type="webhook")[1] == 10
+    assert bench.history(10, 0, status="failed") == ([], 0)
+    assert bench.history(10, 0, channel_type="webhook")[1] == 10
 
 
 def test_pauses_double_up_to_the_cap_with_jitter() -> None:
@@ -157,15 +170,15 @@ def test_pauses_double_up_to_the_cap_with_jitter() -> None:
     assert pause(1, 2, 300, 0.999) > 1
 
 
-# -- lanes
+# -- queues
 
 
 @asynccontextmanager
 async def delivering(folder: Path, found: NotifySettings, *events: wire.AlarmEvent) -> AsyncIterator[Outbox]:
     """A store with these events, and a dispatcher at work."""
-    store = open_store(None, folder / "alarms.db")
-    outbox = Outbox(store.engine, found, Memberships(), lambda: datetime.now(UTC))
-    store.on_events = outbox.add
+    planner = DeliveryPlanner(found, Memberships(), lambda: datetime.now(UTC))
+    store = open_store(None, folder / "alarms.db", planner.add)
+    outbox = Outbox(store.engine, found, lambda: datetime.now(UTC))
     dispatcher = Dispatcher(outbox, found)
     work = asyncio.create_task(dispatcher.run())
     try:

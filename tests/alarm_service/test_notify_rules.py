@@ -14,7 +14,7 @@ from pydantic import SecretStr, ValidationError
 
 from alarm_service.notify import messages
 from alarm_service.notify.messages import Notification
-from alarm_service.notify.policies import Memberships, Told, deliveries, delivery_id
+from alarm_service.notify.policies import LastNotified, Memberships, delivery_id, plan_deliveries
 from alarm_service.notify.settings import (
     AlertmanagerConfig,
     EmailConfig,
@@ -32,11 +32,11 @@ MEMBERS = Memberships({"hall-1": ["climasense:*"]}, {"indoor": [DEVICE]})
 def _told(policy: dict[str, Any], *events: Any) -> list[str]:
     """What a policy tells of events that come one after the other, by event type."""
     found = settings(OPS, {"one": {"channel_ids": ["ops"], **policy}})
-    told: dict[str, Told] = {}
+    told: dict[str, LastNotified] = {}
     types: list[str] = []
     for each in events:
-        for one in deliveries(each, found, MEMBERS, told):
-            told["one"] = Told(each.created_at, each.alarm.status)
+        for one in plan_deliveries(each, found, MEMBERS, told):
+            told["one"] = LastNotified(each.created_at, each.alarm.status)
             types.append(one.event.event_type)
     return types
 
@@ -100,7 +100,7 @@ def test_an_alertmanager_is_told_the_end_of_what_it_was_told_the_begin_of() -> N
         ("resolved", "resolved"),
         ("reopened", "active"),
     ]
-    told = [kind for kind, status in kinds if deliveries(event(1, kind, status=status), found, MEMBERS, {})]
+    told = [kind for kind, status in kinds if plan_deliveries(event(1, kind, status=status), found, MEMBERS, {})]
     assert told == ["triggered", "resolved", "reopened"]
 
 

@@ -21,10 +21,10 @@ import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 
 from alarm_service.action_client import act
-from alarm_service.actions import request
-from alarm_service.service import run_alarms
+from alarm_service.service import AlarmServiceConfig, run_alarms
 from alarm_service.settings import AlarmsSettings
-from alarm_service.store import AlarmFilter, open_store
+from alarm_service.store.alarms import AlarmFilter
+from alarm_service.store.store import open_store
 from fleetlake.local.broker import EmbeddedKafka
 from runtime.health import Health
 from runtime.kafka import KafkaSettings, declare_topics
@@ -202,7 +202,9 @@ async def test_what_the_engine_leaves_undone_is_said_to_wait(running: Running, a
     name, stop, port = str(uuid4()), asyncio.Event(), free_port()
     settings = AlarmsSettings(port=port, action_seconds=1)  # a second service on the same database
     kafka = KafkaSettings(bootstrap_servers=running.kafka)
-    serving = asyncio.create_task(run_alarms(settings, kafka, running.folder / "data", stop, Health("alarms")))
+    serving = asyncio.create_task(
+        run_alarms(AlarmServiceConfig(settings, kafka, running.folder / "data"), stop, Health("alarms"))
+    )
     ask = await ready(running, Client(ask.session, f"http://127.0.0.1:{port}", ask.key))
     async with AIOKafkaProducer(bootstrap_servers=running.kafka) as producer:
         planted = wire.encode(event(name, 1, device="wayscloud:ghost"))
@@ -253,13 +255,13 @@ async def test_the_command_line_reads_what_is_published_and_acts_through_kafka(r
     assert "the alarm is acknowledged, as published last" in running.run("acknowledge", alarm, status=1)
     assert "no alarm has an id" in running.run("show", "ffffffff-none", status=1)
     assert "too short" in running.run("show", "f", status=1)
-    assert "no time to wait" in running.run("snooze", alarm, "long", status=1)
+    assert "is not a duration" in running.run("snooze", alarm, "long", status=1)
     everything = json.loads(running.run("list", "--all", "--limit", "0", "--json"))
     assert [row["status"] for row in everything if row["alarm_id"] == alarm] == ["acknowledged"]
     assert f"1 of {len(everything)}" in running.run("list", "--all", "--limit", "1") or len(everything) == 1
     summary = json.loads(running.run("summary", "--json"))
     assert summary["active_total"] >= 1 and "acknowledged" in running.run("summary")
-    ghost = request(uuid4(), "resolve", str(uuid4()), "wayscloud:nobody", "me", datetime.now(UTC))
+    ghost = wire.AlarmAction(str(uuid4()), str(uuid4()), "wayscloud:nobody", "resolve", "me", datetime.now(UTC))
     assert await act({"bootstrap_servers": running.kafka}, ghost, 1.0) is None
 
 
@@ -310,8 +312,10 @@ async def test_two_services_that_are_killed_leave_every_event_once(running: Runn
     store = open_store(url, running.folder / "unused.db")
     deadline = time.monotonic() + 30
     while True:
-        alarms, _ = store.alarms(AlarmFilter(), 1, 10_000)
-        stored = {each.alarm.alarm_id: [e.sequence for e in store.timeline(each.alarm.alarm_id)] for each in alarms}
+        alarms, _ = store.alarms.page(AlarmFilter(), 1, 10_000)
+        stored = {
+            each.alarm.alarm_id: [e.sequence for e in store.alarms.timeline(each.alarm.alarm_id)] for each in alarms
+        }
         if stored == expected or time.monotonic() > deadline:
             break
         await asyncio.sleep(0.2)

@@ -14,7 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from alarm_service.settings import AlarmsSettings
-from alarm_service.store import AlarmFilter, StaleBatch, Store, open_store
+from alarm_service.store.alarms import AlarmFilter, StaleBatch
+from alarm_service.store.store import AlarmDatabase, open_store
 from fleetlake.ops.erase import erase_alarms
 from runtime.errors import StageError
 from schemas.rules import parse_rule
@@ -27,46 +28,46 @@ ALL = AlarmFilter()
 
 
 @pytest.fixture
-def store(database_url: str | None, tmp_path: Path) -> Iterator[Store]:
+def store(database_url: str | None, tmp_path: Path) -> Iterator[AlarmDatabase]:
     with closing(open_store(database_url, tmp_path / "alarms.db")) as opened:
         yield opened
 
 
-def stored(store: Store) -> dict[str, list[int]]:
-    found, total = store.alarms(ALL, 1, 1000)
+def stored(store: AlarmDatabase) -> dict[str, list[int]]:
+    found, total = store.alarms.page(ALL, 1, 1000)
     assert total == len(found)
-    return {each.alarm.alarm_id: [e.sequence for e in store.timeline(each.alarm.alarm_id)] for each in found}
+    return {each.alarm.alarm_id: [e.sequence for e in store.alarms.timeline(each.alarm.alarm_id)] for each in found}
 
 
-def test_a_batch_is_stored_once_with_its_offset(store: Store) -> None:
+def test_a_batch_is_stored_once_with_its_offset(store: AlarmDatabase) -> None:
     first = [event("x", 1), event("x", 2, "acknowledged", note="ä\0"), event("y", 1, minutes=5)]
-    store.add_events(0, None, first, 10)
-    assert store.offsets() == {0: 10}
+    store.alarms.add_events(0, None, first, 10)
+    assert store.alarms.offsets() == {0: 10}
     for expected in (None, 9, 11):
         with pytest.raises(StaleBatch):
-            store.add_events(0, expected, [event("z", 1)], 20)
+            store.alarms.add_events(0, expected, [event("z", 1)], 20)
     assert stored(store) == {"y": [1], "x": [1, 2]}, "nothing of a stale batch is there; latest first"
-    found = store.alarm("x")
+    found = store.alarms.get("x")
     assert found is not None and found.alarm == first[1].alarm and found.created_at == first[0].created_at
-    assert [e.note for e in store.timeline("x")] == [None, "ä\0"]
+    assert [e.note for e in store.alarms.timeline("x")] == [None, "ä\0"]
 
 
-def test_what_a_replay_tells_again_changes_nothing(store: Store) -> None:
+def test_what_a_replay_tells_again_changes_nothing(store: AlarmDatabase) -> None:
     story = [event("x", 1), event("x", 2, "acknowledged"), event("x", 3, "resolved")]
-    store.add_events(0, None, story[:2], 2)
-    store.add_events(0, 2, [*story, *story], 8)
+    store.alarms.add_events(0, None, story[:2], 2)
+    store.alarms.add_events(0, 2, [*story, *story], 8)
     assert stored(store) == {"x": [1, 2, 3]}
-    found = store.alarm("x")
+    found = store.alarms.get("x")
     assert found is not None and found.alarm.status == "resolved"
 
 
-def test_of_two_that_store_the_same_batch_one_does(store: Store) -> None:
-    store.add_events(0, None, [event("x", 1)], 1)
+def test_of_two_that_store_the_same_batch_one_does(store: AlarmDatabase) -> None:
+    store.alarms.add_events(0, None, [event("x", 1)], 1)
     outcomes: list[str] = []
 
     def write() -> None:
         try:
-            store.add_events(0, 1, [event(f"y{n}", 1) for n in range(50)], 51)
+            store.alarms.add_events(0, 1, [event(f"y{n}", 1) for n in range(50)], 51)
             outcomes.append("stored")
         except StaleBatch:
             outcomes.append("stale")
@@ -80,13 +81,13 @@ def test_of_two_that_store_the_same_batch_one_does(store: Store) -> None:
     assert len(stored(store)) == 51
 
 
-def test_filters_pages_and_counts(store: Store) -> None:
+def test_filters_pages_and_counts(store: AlarmDatabase) -> None:
     events = [event(f"a{n}", 1, minutes=n, device=f"ogmen:{n % 2}", severity="critical") for n in range(7)]
     events += [event("b", 1, "acknowledged", 20, rule="cold"), event("c", 1, "resolved", 30, rule="cold")]
-    store.add_events(1, None, events, 9)
+    store.alarms.add_events(1, None, events, 9)
 
     def ids(page: int = 1, size: int = 50, **which: str) -> tuple[list[str], int]:
-        found, total = store.alarms(AlarmFilter(**which), page, size)
+        found, total = store.alarms.page(AlarmFilter(**which), page, size)
         return [each.alarm.alarm_id for each in found], total
 
     assert ids(2, 3) == (["a5", "a4", "a3"], 9)
@@ -95,25 +96,27 @@ def test_filters_pages_and_counts(store: Store) -> None:
     assert ids(rule_id="cold", status="resolved") == (["c"], 1)
     assert ids(severity="warning") == (["c", "b"], 2)
     assert ids(device_id="\0") == ([], 0)
-    summary = store.summary()
+    summary = store.alarms.summary()
     assert summary.by_status == {"active": 7, "acknowledged": 1, "resolved": 1}
     assert summary.by_severity == {"critical": 7, "major": 0, "minor": 0, "warning": 1, "info": 0}
     assert summary.open == 8
 
 
-def test_only_the_latest_of_a_device_and_rule_is_the_latest(store: Store) -> None:
-    store.add_events(0, None, [event("x", 1, "resolved"), event("y", 1, minutes=5), event("z", 1, rule="cold")], 3)
-    latest = [name for name in "xyz" if (found := store.alarm(name)) and found.is_latest]
+def test_only_the_latest_of_a_device_and_rule_is_the_latest(store: AlarmDatabase) -> None:
+    store.alarms.add_events(
+        0, None, [event("x", 1, "resolved"), event("y", 1, minutes=5), event("z", 1, rule="cold")], 3
+    )
+    latest = [name for name in "xyz" if (found := store.alarms.get(name)) and found.is_latest]
     assert latest == ["y", "z"]
 
 
-def test_what_is_over_is_forgotten_and_what_is_open_is_not(store: Store) -> None:
-    store.add_events(0, None, [event("x", 1, "resolved"), event("y", 1), event("z", 1, device="ogmen:9")], 3)
-    assert store.forget_resolved(NOW) == 0
-    assert store.forget_resolved(NOW + timedelta(seconds=1)) == 1
+def test_what_is_over_is_forgotten_and_what_is_open_is_not(store: AlarmDatabase) -> None:
+    store.alarms.add_events(0, None, [event("x", 1, "resolved"), event("y", 1), event("z", 1, device="ogmen:9")], 3)
+    assert store.alarms.forget_resolved(NOW) == 0
+    assert store.alarms.forget_resolved(NOW + timedelta(seconds=1)) == 1
     assert stored(store) == {"y": [1], "z": [1]}
-    assert store.erase("ogmen:9") == 1
-    assert stored(store) == {"y": [1]} and store.timeline("z") == []
+    assert store.alarms.erase("ogmen:9") == 1
+    assert stored(store) == {"y": [1]} and store.alarms.timeline("z") == []
 
 
 def rule_record(offset: int, name: str, value: float | None, partition: int = 0) -> ConsumedRecord:
@@ -123,36 +126,40 @@ def rule_record(offset: int, name: str, value: float | None, partition: int = 0)
     return ConsumedRecord(RULES, offset, name.encode(), content, partition=partition)
 
 
-def test_rules_follow_their_topic(store: Store) -> None:
+def test_rules_follow_their_topic(store: AlarmDatabase) -> None:
     bad = ConsumedRecord(RULES, 2, b"bad", b'{"id": "bad"}')
-    (problem,) = store.set_rules({0: 3}, [rule_record(0, "a", 1), bad])
+    (problem,) = store.rules.replace({0: 3}, [rule_record(0, "a", 1), bad])
     assert problem.startswith("rule bad: rule_type: must be one of")
-    assert [rule.id for rule in store.rules()] == ["a"]
-    assert store.add_rules([rule_record(3, "b", 1), rule_record(4, "a", 2), rule_record(5, "b", None)]) == []
-    assert [(rule.id, rule.config["value"]) for rule in store.rules()] == [("a", 2)]
-    store.add_rules([rule_record(3, "b", 1), rule_record(0, "a", 1)])
-    assert [(rule.id, rule.config["value"]) for rule in store.rules()] == [("a", 2)], "older records change nothing"
-    assert store.rule("b") is None
-    assert store.rule("a") == parse_rule(json.loads(rule_record(4, "a", 2).value or b""))
+    assert [rule.id for rule in store.rules.all()] == ["a"]
+    assert store.rules.apply([rule_record(3, "b", 1), rule_record(4, "a", 2), rule_record(5, "b", None)]) == []
+    assert [(rule.id, rule.config["value"]) for rule in store.rules.all()] == [("a", 2)]
+    store.rules.apply([rule_record(3, "b", 1), rule_record(0, "a", 1)])
+    assert [(rule.id, rule.config["value"]) for rule in store.rules.all()] == [("a", 2)], "older records change nothing"
+    assert store.rules.get("b") is None
+    assert store.rules.get("a") == parse_rule(json.loads(rule_record(4, "a", 2).value or b""))
 
 
-def test_a_rule_whose_deletion_left_no_trace_goes_at_the_next_start(store: Store) -> None:
-    store.set_rules({0: 5}, [rule_record(0, "a", 1), rule_record(1, "b", 1)])
-    store.add_rules([rule_record(7, "c", 1)])
-    store.set_rules({0: 7}, [rule_record(0, "a", 1)])
-    assert [rule.id for rule in store.rules()] == ["a", "c"], "c stands behind what was read: another service stored it"
+def test_a_rule_whose_deletion_left_no_trace_goes_at_the_next_start(store: AlarmDatabase) -> None:
+    store.rules.replace({0: 5}, [rule_record(0, "a", 1), rule_record(1, "b", 1)])
+    store.rules.apply([rule_record(7, "c", 1)])
+    store.rules.replace({0: 7}, [rule_record(0, "a", 1)])
+    assert [rule.id for rule in store.rules.all()] == ["a", "c"], (
+        "c stands behind what was read: another service stored it"
+    )
 
 
-def test_a_key_opens_until_it_is_revoked(store: Store, tmp_path: Path) -> None:
-    key, other = (store.create_key(*each, NOW) for each in (("ops@example.com", KeyRole.ADMIN), ("wall", KeyRole.READ)))
+def test_a_key_opens_until_it_is_revoked(store: AlarmDatabase, tmp_path: Path) -> None:
+    key, other = (
+        store.keys.create(*each, NOW) for each in (("ops@example.com", KeyRole.ADMIN), ("wall", KeyRole.READ))
+    )
     assert re.fullmatch(r"fleetlake_[0-9a-f]{8}_[0-9a-f]{32}", key)
     assert who(store, key) == ("ops@example.com", "admin")
     for wrong in (key[:-1], key + "0", key.replace("fleetlake_", ""), other[:19] + key[19:], "", "ä", "__", "a_\0_b"):
         assert who(store, wrong) is None, wrong
-    assert store.revoke_key(key.split("_")[1], NOW)
-    assert not store.revoke_key(key.split("_")[1], NOW)
+    assert store.keys.revoke(key.split("_")[1], NOW)
+    assert not store.keys.revoke(key.split("_")[1], NOW)
     assert who(store, key) is None and who(store, other) == ("wall", "read")
-    assert [(info.name, info.revoked_at) for info in store.list_keys()] in (
+    assert [(info.name, info.revoked_at) for info in store.keys.all()] in (
         [("ops@example.com", NOW), ("wall", None)],
         [("wall", None), ("ops@example.com", NOW)],
     )
@@ -160,22 +167,22 @@ def test_a_key_opens_until_it_is_revoked(store: Store, tmp_path: Path) -> None:
     assert not any(secret in path.read_bytes() for path in tmp_path.iterdir()), "only the hash is kept"
 
 
-def who(store: Store, key: str) -> tuple[str, str] | None:
-    found = store.find_key(key)
+def who(store: AlarmDatabase, key: str) -> tuple[str, str] | None:
+    found = store.keys.find(key)
     return None if found is None else (found.name, found.role)
 
 
 def test_keys_from_before_there_were_roles_may_do_what_they_could(database_url: str | None, tmp_path: Path) -> None:
     path = tmp_path / "alarms.db"
     with closing(open_store(database_url, path)) as store:
-        key = store.create_key("old", KeyRole.READ, NOW)
+        key = store.keys.create("old", KeyRole.READ, NOW)
         with store.engine.begin() as tx:  # as the version before left it
             tx.execute(sa.text("ALTER TABLE api_keys DROP COLUMN role"))
             tx.execute(sa.text("UPDATE meta SET value = 1 WHERE name = 'schema'"))
     for _ in range(2):  # brought up to date by the first, left alone by the second
         with closing(open_store(database_url, path)) as store:
             assert who(store, key) == ("old", "admin")
-            assert who(store, store.create_key("new", KeyRole.READ, NOW)) == ("new", "read")
+            assert who(store, store.keys.create("new", KeyRole.READ, NOW)) == ("new", "read")
 
 
 def test_a_database_of_another_version_or_out_of_reach_is_said(tmp_path: Path) -> None:
@@ -195,7 +202,7 @@ def test_erasing_a_device_takes_its_alarms_too(tmp_path: Path) -> None:
     assert erase_alarms(AlarmsSettings(), tmp_path, "ogmen:9") is None
     assert not list(tmp_path.iterdir()), "no database is made for it"
     with closing(open_store(None, tmp_path / "state" / "alarms.db")) as store:
-        store.add_events(0, None, [event("x", 1), event("z", 1, device="ogmen:9")], 3)
+        store.alarms.add_events(0, None, [event("x", 1), event("z", 1, device="ogmen:9")], 3)
     assert erase_alarms(AlarmsSettings(), tmp_path, "ogmen:9") == 1
     with closing(open_store(None, tmp_path / "state" / "alarms.db")) as store:
         assert stored(store) == {"x": [1]}

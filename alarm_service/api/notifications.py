@@ -1,4 +1,4 @@
-"""The HTTP endpoints of notifications: what there is, what was delivered, and sending a test."""
+"""The endpoints of notifications: channels, policies, the history of deliveries, and sending a test."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import asyncio
 from dataclasses import asdict
 from typing import Any
 
+import sqlalchemy as sa
 from aiohttp import web
-from pydantic import BaseModel
 
-from alarm_service.api import Handler, Refused, checked
+from alarm_service.api.requests import Handler, RequestRefused, json_response, validated
+from alarm_service.notify.delivery_history import HistoryQuery, read_history
 from alarm_service.notify.dispatcher import send_test
-from alarm_service.notify.outbox import Outbox
 from alarm_service.notify.settings import NotifySettings
 from schemas import notify_api as contract
 
 
-class NotifyApi:
+class NotificationEndpoints:
     """The handlers, by the names of `schemas.alarm_api.ENDPOINTS`."""
 
-    def __init__(self, settings: NotifySettings, outbox: Outbox) -> None:
+    def __init__(self, settings: NotifySettings, engine: sa.Engine) -> None:
         self._settings = settings
-        self._outbox = outbox
+        self._engine = engine
 
     def handlers(self) -> dict[str, Handler]:
-        """By endpoint."""
+        """The handlers by endpoint name."""
         return {
             "list_channels": self._channels,
             "read_channel": self._channel,
@@ -35,44 +35,45 @@ class NotifyApi:
         }
 
     async def _channels(self, _: web.Request) -> web.Response:
-        found = [
+        channels = [
             contract.ChannelListed(**_public_channel(self._settings, key)) for key in sorted(self._settings.channels)
         ]
-        return _json(contract.ChannelList(channels=found))
+        return json_response(contract.ChannelList(channels=channels))
 
     async def _channel(self, request: web.Request) -> web.Response:
-        key = _known(request, "channel_id", self._settings.channels)
+        key = _require(request, "channel_id", self._settings.channels)
         config = self._settings.channels[key].config.model_dump(mode="json")
-        return _json(contract.ChannelDetail(**_public_channel(self._settings, key), config=config))
+        return json_response(contract.ChannelDetail(**_public_channel(self._settings, key), config=config))
 
     async def _test(self, request: web.Request) -> web.Response:
-        key = _known(request, "channel_id", self._settings.channels)
+        key = _require(request, "channel_id", self._settings.channels)
         outcome = await send_test(self._settings.channels[key])
         message = "Test notification sent successfully" if outcome.delivered else outcome.detail
-        return _json(contract.TestSent(success=outcome.delivered, message=message, channel_id=key))
+        return json_response(contract.TestSent(success=outcome.delivered, message=message, channel_id=key))
 
     async def _policies(self, _: web.Request) -> web.Response:
-        found = [
+        policies = [
             contract.PolicyListed(**_public_policy(self._settings, key)) for key in sorted(self._settings.policies)
         ]
-        return _json(contract.PolicyList(policies=found))
+        return json_response(contract.PolicyList(policies=policies))
 
     async def _policy(self, request: web.Request) -> web.Response:
-        key = _known(request, "policy_id", self._settings.policies)
-        return _json(contract.PolicyDetail(**_public_policy(self._settings, key)))
+        key = _require(request, "policy_id", self._settings.policies)
+        return json_response(contract.PolicyDetail(**_public_policy(self._settings, key)))
 
     async def _deliveries(self, request: web.Request) -> web.Response:
-        asked = checked(lambda: contract.DeliveryQuery.model_validate(dict(request.query)))
-        which = asked.model_dump(include={"channel_type", "status", "channel_id"})
-        found, total = await asyncio.to_thread(lambda: self._outbox.history(asked.limit, asked.offset, **which))
-        listed = [contract.DeliveryListed(**asdict(each)) for each in found]
-        return _json(contract.DeliveryList(deliveries=listed, total=total, limit=asked.limit, offset=asked.offset))
+        query = validated(lambda: contract.DeliveryQuery.model_validate(dict(request.query)))
+        which = HistoryQuery(query.limit, query.offset, query.channel_type, query.status, query.channel_id)
+        deliveries, total = await asyncio.to_thread(read_history, self._engine, which)
+        listed = [contract.DeliveryListed(**asdict(each)) for each in deliveries]
+        page = contract.DeliveryList(deliveries=listed, total=total, limit=query.limit, offset=query.offset)
+        return json_response(page)
 
 
-def _known(request: web.Request, name: str, there: Any) -> str:
+def _require(request: web.Request, name: str, existing: Any) -> str:
     key = request.match_info[name]
-    if key not in there:
-        raise Refused(404, "not_found", f"There is no such {name.removesuffix('_id')}")
+    if key not in existing:
+        raise RequestRefused(404, "not_found", f"There is no such {name.removesuffix('_id')}")
     return key
 
 
@@ -89,7 +90,3 @@ def _public_channel(settings: NotifySettings, key: str) -> dict[str, Any]:
 def _public_policy(settings: NotifySettings, key: str) -> dict[str, Any]:
     policy = settings.policies[key]
     return {**policy.model_dump(), "id": key, "name": policy.name or key}
-
-
-def _json(model: BaseModel) -> web.Response:
-    return web.json_response(text=model.model_dump_json())

@@ -1,0 +1,1 @@
+"""The HTTP API of the alarm service: every endpoint of `schemas.alarm_api.ENDPOINTS`."""

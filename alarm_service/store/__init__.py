@@ -1,0 +1,1 @@
+"""The alarm service's database: alarms with their timelines, rules, API keys."""
