@@ -31,7 +31,7 @@ from schemas.vendors import vendor_names
 
 @dataclass(frozen=True)
 class KnownNames:
-    """What policies may refer to. `rules` are from the rules file; `rules_in_kafka` is None if Kafka does not answer."""
+    """What policies may refer to: `rules` of the rules file; `rules_in_kafka`, None if Kafka does not answer."""
 
     rules: Collection[str] = ()
     rules_in_kafka: Collection[str] | None = ()

@@ -31,7 +31,7 @@ _LEASE_MARGIN = timedelta(seconds=2)
 
 
 def pause(failures: int, first: float, cap: float, jitter: float) -> float:
-    """Seconds to wait after this many failures in a row: from `first` doubling to `cap`, less up to half by `jitter`."""
+    """Seconds to wait after this many failures in a row: `first`, doubling to `cap`, less up to half by `jitter`."""
     return float(min(cap, first * 2.0 ** min(failures - 1, 30)) * (1 - jitter / 2))
 
 

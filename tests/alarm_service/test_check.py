@@ -62,13 +62,13 @@ async def test_the_database_is_looked_at_and_left_alone(database_url: str | None
     name = "alarms: database_url" if database_url else "alarms: database"
     file = tmp_path / "state" / "alarms.db"
     ok, detail = (await found(alarms, NOTHING, tmp_path))[name]
-    assert ok and "will be made" in detail and not list(tmp_path.iterdir())
+    assert ok and "will be created" in detail and not list(tmp_path.iterdir())
     with closing(open_store(database_url, file)) as store:
         ok, detail = (await found(alarms, NOTHING, tmp_path))[name]
         assert ok and "0 API key(s) in force: every request gets 401" in detail
         store.keys.create("me", KeyRole.READ, datetime.now(UTC))
         assert (await found(alarms, NOTHING, tmp_path))[name] == (True, "1 API key(s) in force")
-        for version, expected in ((1, (True, "will be brought from schema 1 to 2")), (99, None)):
+        for version, expected in ((1, (True, "will be upgraded from schema 1 to 2")), (99, None)):
             with store.engine.begin() as tx:
                 tx.execute(sa.text(f"UPDATE meta SET value = {version} WHERE name = 'schema'"))
             ok, detail = (await found(alarms, NOTHING, tmp_path))[name]
@@ -131,7 +131,7 @@ async def test_receivers_are_reached_and_told_nothing_unless_asked(tmp_path: Pat
         ({"scope_type": "group", "scope_ids": ["cellar"]}, "scope_ids: there is no group 'cellar' in [stream] groups"),
         ({"scope_type": "profile", "scope_ids": ["hall"]}, "scope_ids: there is no profile 'hall'"),
         ({"scope_type": "vendor", "scope_ids": ["acme"]}, "scope_ids: unknown vendor 'acme'"),
-        ({"scope_type": "device", "scope_ids": ["ogmen:1", "2"]}, "scope_ids: '2' is no device id"),
+        ({"scope_type": "device", "scope_ids": ["ogmen:1", "2"]}, "scope_ids: '2' is not a device id"),
         ({"channel_ids": ["off"]}, "channel_ids: none of the channels is enabled"),
         ({"rule_ids": ["nope"], "is_enabled": False}, None),
     ],
