@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import sqlalchemy as sa
@@ -173,18 +173,28 @@ def test_pauses_double_up_to_the_cap_with_jitter() -> None:
 # -- queues
 
 
+class Delivering(NamedTuple):
+    """A dispatcher's outbox and database."""
+
+    outbox: Outbox
+    store: AlarmDatabase
+
+    def history(self, limit: int, **which: str) -> tuple[list[DeliveryInfo], int]:
+        return read_history(self.store.engine, HistoryQuery(limit, **which))
+
+
 @asynccontextmanager
-async def delivering(folder: Path, found: NotifySettings, *events: wire.AlarmEvent) -> AsyncIterator[Outbox]:
-    """A store with these events, and a dispatcher at work."""
+async def delivering(folder: Path, found: NotifySettings, *events: wire.AlarmEvent) -> AsyncIterator[Delivering]:
+    """A database with these events, and a dispatcher at work."""
     planner = DeliveryPlanner(found, Memberships(), lambda: datetime.now(UTC))
     store = open_store(None, folder / "alarms.db", planner.add)
     outbox = Outbox(store.engine, found, lambda: datetime.now(UTC))
     dispatcher = Dispatcher(outbox, found)
     work = asyncio.create_task(dispatcher.run())
     try:
-        await asyncio.to_thread(store.add_events, 0, None, events, len(events))
+        await asyncio.to_thread(store.alarms.add_events, 0, None, events, len(events))
         dispatcher.wake()
-        yield outbox
+        yield Delivering(outbox, store)
         assert not work.done()
     finally:
         work.cancel()
@@ -192,9 +202,9 @@ async def delivering(folder: Path, found: NotifySettings, *events: wire.AlarmEve
         store.close()
 
 
-async def until(outbox: Outbox, count: int, status: str, seconds: float = 10) -> None:
+async def until(work: Delivering, count: int, status: str, seconds: float = 10) -> None:
     async with asyncio.timeout(seconds):
-        while outbox.history(1, 0, status=status)[1] < count:
+        while work.history(1, status=status)[1] < count:
             await asyncio.sleep(0.02)
 
 
@@ -213,11 +223,11 @@ async def test_dead_receivers_delay_nobody_else(tmp_path: Path) -> None:
         urls = {"gone": nobody, "silent": silent.url, "broken": broken.url, "good": good.url}
         found = settings({key: webhook(url) for key, url in urls.items()})
         began = asyncio.get_running_loop().time()
-        async with delivering(tmp_path, found, *alarms) as outbox:
+        async with delivering(tmp_path, found, *alarms) as work:
             got = await good.wait(20)
             took = got[-1].at - began
-            await until(outbox, 20, "delivered")
-            assert outbox.waiting() == {"gone": 20, "silent": 20, "broken": 20}
+            await until(work, 20, "delivered")
+            assert work.outbox.waiting() == {"gone": 20, "silent": 20, "broken": 20}
     assert took < 1.0 + 0.05 * 20, "the good receiver waited for a dead one's time-out"
     told = [(one.json["data"]["alarm"]["alarm_id"], one.json["type"]) for one in got]
     assert len(set(told)) == 20
@@ -230,10 +240,10 @@ async def test_a_failed_delivery_is_made_again_under_its_id_until_it_arrives(tmp
 
     async with (
         receiving(answer) as receiver,
-        delivering(tmp_path, settings({"ops": webhook(receiver.url)}), soon()) as outbox,
+        delivering(tmp_path, settings({"ops": webhook(receiver.url)}), soon()) as work,
     ):
-        await until(outbox, 1, "delivered")
-        (one,), _ = outbox.history(1, 0)
+        await until(work, 1, "delivered")
+        (one,), _ = work.history(1)
     assert [got.headers["X-Fleetlake-Attempt"] for got in receiver.got] == ["1", "2", "3", "4"]
     assert {got.key for got in receiver.got} == {one.id} == {got.headers["webhook-id"] for got in receiver.got}
     assert one.attempts == 4 and one.sent_at is not None
@@ -247,10 +257,10 @@ async def test_what_a_receiver_refuses_for_good_is_given_up_and_the_next_goes_on
 
     async with (
         receiving(answer) as receiver,
-        delivering(tmp_path, settings({"ops": webhook(receiver.url)}), first, soon(alarm="b")) as outbox,
+        delivering(tmp_path, settings({"ops": webhook(receiver.url)}), first, soon(alarm="b")) as work,
     ):
-        await until(outbox, 1, "delivered")
-        await until(outbox, 1, "failed")
+        await until(work, 1, "delivered")
+        await until(work, 1, "failed")
     assert len(receiver.got) == 2
 
 
