@@ -180,7 +180,8 @@ def test_a_part_that_is_not_there_is_named_in_one_line(site: Path, tmp_path: Pat
     assert answer.returncode == 1
     assert answer.stderr == (
         "fleetlake: vendor mowwell (package fleetlake-mowwell 1.0): settings "
-        "'fleetlake_mowwell.settings:MowwellSettings': ModuleNotFoundError: No module named 'fleetlake_mowwell.settings'\n"
+        "'fleetlake_mowwell.settings:MowwellSettings': "
+        "ModuleNotFoundError: No module named 'fleetlake_mowwell.settings'\n"
     )
 
 
