@@ -20,11 +20,12 @@ from deltalake import DeltaTable, write_deltalake
 
 from bench.fleet_readings import readings
 from bench.part import progress
-from sinks.delta.compaction import LiveFile
+from sinks.delta.lake_writer import LakeWriter, writer_properties
 from sinks.delta.location import LakeLocation
-from sinks.delta.maintenance import live_files, merge_files
+from sinks.delta.log_reader import live_files
+from sinks.delta.maintenance.compaction import LiveFile
+from sinks.delta.maintenance.merging import merge_files
 from sinks.delta.rows import sorted_rows
-from sinks.delta.sink import Lake, writer_properties
 from sinks.delta.tables import PARTITION_DATE, READINGS, TABLES
 from sinks.settings import DeltaSettings
 
@@ -52,7 +53,7 @@ def generate(folder: Path, days: float, robots: int = ROBOTS) -> int:
         return int(json.loads(done.read_text())["readings"])
     folder.mkdir(parents=True, exist_ok=True)
     settings = DeltaSettings(sync=False)
-    Lake(folder, settings, {table.topic: "bench" for table in TABLES}).open()
+    LakeWriter(folder, settings, {table.topic: "bench" for table in TABLES}).open()
     delta = LakeLocation.of(folder, settings).open(READINGS.name)
     rows = 0
     with closing(duckdb.connect(str(folder / "plain.db"))) as connection:

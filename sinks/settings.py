@@ -68,8 +68,12 @@ class DeltaSettings(BaseModel):
     )
 
     def options(self) -> dict[str, str]:
-        """The storage options as deltalake takes them."""
+        """Return the storage options as deltalake takes them."""
         return {name: value.get_secret_value() for name, value in self.storage_options.items()}
+
+    def expiry(self, table: str) -> int | None:
+        """Return after how many days a table's rows are deleted, or None if they are kept."""
+        return next((days for name, days in self.expire_days.items() if name == table), None)
 
 
 class DuckdbSettings(BaseModel):

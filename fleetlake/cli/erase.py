@@ -31,7 +31,7 @@ def erase(
     from fleetlake.local.stages import resolve_kafka
     from fleetlake.ops.erase import delete_files, erase_alarms, erase_rows, forget_registry_entry, wait_for_published
     from runtime.errors import StageError
-    from sinks.delta.maintenance import Contended
+    from sinks.delta.maintenance.commits import Contended
 
     settings, location = open_lake(config, data)
     existing_tables(location, None)

@@ -35,14 +35,15 @@ def compact(
 
     A running sink is not disturbed; it does the same by itself.
     """
-    from sinks.delta.maintenance import Contended, tidy
+    from sinks.delta.maintenance.commits import Contended
+    from sinks.delta.maintenance.table import maintain
 
     settings, location = open_lake(config, data)
     eager = settings.sink.delta.model_copy(update={"compact_files": 2})
     results = []
     for name in existing_tables(location, tables):
         try:
-            done = tidy(location, name, eager, vacuum=False)
+            done = maintain(location, name, eager, vacuum=False)
         except Contended as error:
             raise UserError(f"{name}: {error}; try again") from error
         results.append({"table": name, "files merged": done.merged, "into": done.into, "expired": done.expired})
@@ -65,7 +66,7 @@ def vacuum(
 
     A query that has run for longer fails, and so does an older copy of fleet.duckdb.
     """
-    from sinks.delta.maintenance import vacuum_table
+    from sinks.delta.maintenance.vacuum import vacuum_table
 
     settings, location = open_lake(config, data)
     keep = settings.sink.delta.retention_hours if hours is None else hours
@@ -86,7 +87,7 @@ def stats(
     tables: TablesArgument = None, as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None
 ) -> None:
     """Show the size of each table: rows, files, bytes, days."""
-    from sinks.delta.maintenance import live_files
+    from sinks.delta.log_reader import live_files
 
     _, location = open_lake(config, data)
     sizes = []
@@ -161,7 +162,7 @@ def _repair(settings: Settings, location: LakeLocation, tables: list[str] | None
     from contextlib import ExitStack
 
     from fleetlake.local.orchestrator import lock_folder
-    from sinks.delta.log_repair import TornLog, repair
+    from sinks.delta.log_repair import DamagedLog, repair
     from sinks.delta.tables import BY_NAME
 
     root = location.local
@@ -176,7 +177,7 @@ def _repair(settings: Settings, location: LakeLocation, tables: list[str] | None
                 try:
                     for one in repair(root / name):
                         print(f"{name}: moved aside {one}", file=sys.stderr)
-                except TornLog as error:
+                except DamagedLog as error:
                     raise UserError(str(error)) from error
 
 

@@ -66,11 +66,11 @@ def existing_tables(location: LakeLocation, names: list[str] | None) -> list[str
 
 
 def _require_intact(location: LakeLocation, name: str) -> None:
-    from sinks.delta.log_repair import ADVICE, TornLog, torn
+    from sinks.delta.log_repair import ADVICE, DamagedLog, damaged_files
 
     try:
-        damages = torn(location.local / name) if location.local else []
-    except TornLog as error:
+        damages = damaged_files(location.local / name) if location.local else []
+    except DamagedLog as error:
         raise UserError(str(error)) from error
     if damages:
         raise UserError(f"{name}: {damages[0]}. A power cut? {ADVICE}")

@@ -80,7 +80,7 @@ def stream_stage(settings: Settings) -> Stage:
 def sink_stage(settings: Settings, names: list[str]) -> Stage:
     """One sink, or both side by side in one process."""
     from sinks.delta.location import LakeLocation
-    from sinks.delta.sink import run_delta_sink
+    from sinks.delta.sink import DeltaSink
     from sinks.duckdb.sink import run_duckdb_sink
 
     kafka = resolve_kafka(settings) if "delta" in names else settings.kafka
@@ -89,7 +89,7 @@ def sink_stage(settings: Settings, names: list[str]) -> Stage:
 
     async def delta(stop: asyncio.Event, health: Health) -> None:
         if await topics_ready(kafka, stop):
-            await run_delta_sink(settings.sink.delta, kafka, data, stop, health)
+            await DeltaSink(settings.sink.delta, kafka, data).run(stop, health)
 
     async def stage(stop: asyncio.Event, health: Health) -> None:
         async with asyncio.TaskGroup() as group:

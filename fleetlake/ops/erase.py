@@ -21,7 +21,8 @@ from runtime.kafka import KafkaSettings, client_options
 from schemas.topics import DEVICES
 from sinks.delta.location import LakeLocation
 from sinks.delta.log_reader import MARK
-from sinks.delta.maintenance import only_now, remember_erased, until_committed
+from sinks.delta.maintenance.commits import without_rebase, commit_on_newest
+from sinks.delta.erasure import remember_erased
 from sinks.delta.tables import BY_NAME
 
 POLL_SECONDS = 0.5
@@ -72,11 +73,11 @@ def _delete(delta: DeltaTable, device: str) -> int:
     def commit() -> bool:
         nonlocal deleted
         quoted = device.replace("'", "''")
-        metrics = delta.delete(f"device_id = '{quoted}'", commit_properties=only_now({MARK: "erase"}))
+        metrics = delta.delete(f"device_id = '{quoted}'", commit_properties=without_rebase({MARK: "erase"}))
         deleted = int(metrics["num_deleted_rows"])
         return True
 
-    until_committed(delta, commit)
+    commit_on_newest(delta, commit)
     return deleted
 
 

@@ -33,15 +33,15 @@ from schemas import wire
 from schemas.consumed import Record
 from schemas.timestamps import to_micros
 from schemas.topics import raw_topic
-from sinks.consumer import Slice
+from sinks.delta.lake_writer import LakeWriter
 from sinks.delta.location import LakeLocation
-from sinks.delta.maintenance import tidy
-from sinks.delta.sink import Lake
+from sinks.delta.maintenance.table import maintain
 from sinks.delta.tables import ALARM_EVENTS, DEVICES, Table
 from sinks.delta.tables import DEAD_LETTERS as DEAD_LETTERS_TABLE
 from sinks.delta.tables import EVENTS as EVENTS_TABLE
 from sinks.delta.tables import READINGS as READINGS_TABLE
 from sinks.settings import DeltaSettings
+from sinks.writer import Slice
 from streams.normalise.operator import NormaliseStep
 from streams.settings import StreamSettings
 
@@ -137,7 +137,7 @@ class Replay:
         self._made: dict[str, list[Record]] = {table.topic: [] for table in self._tables}
         self._next: dict[str, int] = {table.topic: 0 for table in self._tables}
         ids = {table.topic: "replay" for table in self._tables}
-        self._lake = Lake(self._into, DeltaSettings(sync=False), ids, self._tables)
+        self._lake = LakeWriter(self._into, DeltaSettings(sync=False), ids, self._tables)
         self._lake.open()
 
     async def _vendor(self, vendor: str) -> Replayed:
@@ -197,7 +197,7 @@ class Replay:
     def _tidy(self) -> None:
         location = LakeLocation(str((self._into / "lake").resolve()))
         for table in self._tables:
-            while tidy(location, table.name, DeltaSettings(compact_files=2), vacuum=False).merged:
+            while maintain(location, table.name, DeltaSettings(compact_files=2), vacuum=False).merged:
                 pass
 
     async def _records(self, topic: str, done: Replayed) -> AsyncIterator[list[Record]]:

@@ -1,8 +1,8 @@
-"""Recounting the lake: by what a record is known in its table again, and how findings are put together. Pure."""
+"""Auditing the lake: how a record is identified in its table, and how differences become problems. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -42,8 +42,8 @@ _letter = msgspec.json.Decoder(_Letter).decode
 _ORIGIN = "concat_ws('/', origin_topic, origin_partition, origin_offset)"
 
 
-class Expected(NamedTuple):
-    """A record as its table should have it: `rows` rows known by `identity`. None: it cannot be read."""
+class ExpectedRows(NamedTuple):
+    """What a table should hold of a record: `rows` rows with `identity`, which is None if the record is unreadable."""
 
     partition: int
     offset: int
@@ -51,17 +51,17 @@ class Expected(NamedTuple):
     rows: int
 
 
-def expected(table: Table, record: Record) -> Expected:
-    """What a record of the table's topic should be in the table."""
+def expected_rows(table: Table, record: Record) -> ExpectedRows:
+    """Return what the table should hold of a record of its topic."""
     try:
         identity, rows = _identity(table, record)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return Expected(record.partition, record.offset, None, 0)
-    return Expected(record.partition, record.offset, identity, rows)
+        return ExpectedRows(record.partition, record.offset, None, 0)
+    return ExpectedRows(record.partition, record.offset, identity, rows)
 
 
 def identity_sql(table: Table) -> str:
-    """The same identity as SQL over the table's columns."""
+    """Return the same identity as SQL over the table's columns."""
     if table.record is wire.AlarmEvent:
         return "event_id"
     if table.record is wire.DeadLetter:
@@ -70,7 +70,7 @@ def identity_sql(table: Table) -> str:
 
 
 def identity_columns(table: Table) -> list[str]:
-    """The columns that identity takes."""
+    """Return the columns that `identity_sql` reads."""
     origin = ["origin_topic", "origin_partition", "origin_offset"]
     if table.record is wire.AlarmEvent:
         return ["event_id"]
@@ -80,8 +80,8 @@ def identity_columns(table: Table) -> list[str]:
 def _identity(table: Table, record: Record) -> tuple[str, int]:
     value = record.value or b""
     if table.record in (wire.Observation, wire.EventSet):
-        found = _exploded(value)
-        return _origin(found.origin), len(found.readings) + len(found.events)
+        exploded = _exploded(value)
+        return _origin(exploded.origin), len(exploded.readings) + len(exploded.events)
     if table.record is wire.AlarmEvent:
         return _alarm_event(value).event_id, 1
     if table.record is wire.DeadLetter:
@@ -96,11 +96,12 @@ def _origin(origin: _Origin) -> str:
 
 @dataclass(slots=True)
 class Problem:
-    """Something that is not as it should be.
+    """Something that is wrong in a table.
 
-    `kind`: `hole` (records without their rows), `double` (rows more than once), `extra` (rows of no record), `expired`
-    (records that Kafka let go before they were written), `file` (a file that is gone or cut), `offset` (a stored offset
-    past the log's end), `log` (the table's log is torn). Offsets are those of `topic`, where the kind has any.
+    `kind` is `hole` (records without their rows), `double` (rows more than once), `extra` (rows of no record),
+    `expired` (records that Kafka deleted before they were written), `file` (a file that is missing or truncated),
+    `offset` (a stored offset past the log's end) or `log` (the table's log is damaged). Offsets are those of `topic`,
+    for kinds that have any.
     """
 
     kind: str
@@ -114,8 +115,8 @@ class Problem:
 
 
 @dataclass(slots=True)
-class Recount:
-    """One partition of a table's topic: what Kafka holds from `begin` to `end`, what of it the lake has stored."""
+class PartitionAudit:
+    """One partition of a table's topic: Kafka holds `begin` to before `end`, the lake stores up to before `stored`."""
 
     table: str
     topic: str
@@ -128,20 +129,45 @@ class Recount:
     problems: list[Problem] = field(default_factory=list)
 
 
-def runs(offsets: Sequence[tuple[int, int, int]]) -> Iterator[tuple[int, int, int, int, int]]:
-    """Sorted (partition, offset, rows off) as runs without another offset of the list's topic between them:
-    (partition, first, last, records, rows). Offsets next to each other, bar one of a transaction marker, are one run.
+class OffsetRun(NamedTuple):
+    """Neighbouring offsets of one partition, how many records they are, and by how many rows these are off."""
+
+    partition: int
+    first: int
+    last: int
+    records: int = 1
+    rows: int = 1
+
+
+def offset_runs(offsets: Sequence[tuple[int, int, int]]) -> Iterator[OffsetRun]:
+    """Join sorted (partition, offset, rows off) to runs.
+
+    Offsets are neighbours if at most one offset lies between them: a transaction's marker takes one.
     """
-    run: list[tuple[int, int, int]] = []
-    for one in offsets:
-        if run and (one[0] != run[-1][0] or one[1] - run[-1][1] > 2):
-            yield _run(run)
-            run = []
-        run.append(one)
-    if run:
-        yield _run(run)
+    run: OffsetRun | None = None
+    for partition, offset, rows in offsets:
+        if run is None or partition != run.partition or offset - run.last > 2:
+            if run is not None:
+                yield run
+            run = OffsetRun(partition, offset, offset, 1, rows)
+        else:
+            run = OffsetRun(partition, run.first, offset, run.records + 1, run.rows + rows)
+    if run is not None:
+        yield run
 
 
-def _run(run: Iterable[tuple[int, int, int]]) -> tuple[int, int, int, int, int]:
-    found = list(run)
-    return found[0][0], found[0][1], found[-1][1], len(found), sum(one[2] for one in found)
+def offset_problems(audit: PartitionAudit) -> list[Problem]:
+    """Return what is wrong with a partition's stored offset."""
+    if audit.stored is None:
+        return []
+    if audit.stored > audit.end:
+        why = f"offset {audit.stored} is stored as the next, and the log ends at {audit.end}"
+        return [_of_partition(audit, "offset", why, audit.end, audit.stored)]
+    if audit.stored < audit.begin:
+        why = "Kafka deleted records before they were written"
+        return [_of_partition(audit, "expired", why, audit.stored, audit.begin)]
+    return []
+
+
+def _of_partition(audit: PartitionAudit, kind: str, why: str, first: int, end: int) -> Problem:
+    return Problem(kind, audit.table, why, audit.topic, audit.partition, first, end - 1, end - first)

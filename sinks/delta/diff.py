@@ -1,4 +1,4 @@
-"""Comparing two lakes: which rows one has and the other has not, and which tell another value of the same thing."""
+"""Comparing two lakes: rows that only one of them has, and rows of the same key with different values."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.dataset as ds
 
 from sinks.delta.location import LakeLocation
@@ -38,13 +39,14 @@ KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "dead_letters": (("device_id", "message_id", "stage", *_ORIGIN), ("problems", "payload", "message_type")),
 }
-"""Of each table that can be compared: what says which row it is, and what it tells."""
+"""For each table that can be compared, its key columns and its value columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which rows to compare. `common`: of each raw partition, only the stretch of origins that both lakes have; of
-    alarms, only the stretch of time.
+    """Which rows to compare.
+
+    `common` limits the comparison to the range that both lakes have: of origins per raw partition, of time for alarms.
     """
 
     since: datetime | None = None
@@ -55,7 +57,7 @@ class Scope:
 
 @dataclass(slots=True)
 class Difference:
-    """Of one table: rows in each, rows alike, and counts with examples of those only in one or differing."""
+    """The result for one table: rows in each lake, with counts and examples of those that are not alike."""
 
     table: str
     first_rows: int
@@ -67,14 +69,14 @@ class Difference:
 
     @property
     def alike(self) -> bool:
-        """Whether no row differs."""
+        """Return whether no row differs."""
         return not (self.missing or self.extra or self.differing)
 
 
 def diff(first: LakeLocation, second: LakeLocation, table: str, scope: Scope, examples: int = 20) -> Difference:
-    """Compare one table. Rows count: a row twice in one lake and once in the other is one missing or extra.
+    """Compare one table. A row that is twice in one lake and once in the other is one missing or extra row.
 
-    Raises KeyError for a table that cannot be compared, TableNotFoundError where a lake lacks it.
+    Raise KeyError for a table that cannot be compared, TableNotFoundError if a lake lacks it.
     """
     keys, values = KEYS[table]
     with (
@@ -82,7 +84,9 @@ def diff(first: LakeLocation, second: LakeLocation, table: str, scope: Scope, ex
         duckdb.connect(config={"temp_directory": spill}) as sql,
     ):
         for name, location in (("a", first), ("b", second)):
-            _load(sql, name, location, table, [*keys, *values], scope)
+            sql.register("lake", _reader(location, table, scope))
+            sql.execute(f"CREATE TABLE {name} AS FROM lake")
+            sql.unregister("lake")
         if scope.common:
             _only_common(sql, table)
         sql.execute("CREATE TABLE only_a AS FROM a EXCEPT ALL FROM b")
@@ -91,17 +95,17 @@ def diff(first: LakeLocation, second: LakeLocation, table: str, scope: Scope, ex
         sql.execute(
             f"CREATE TABLE pairs AS SELECT x.rowid AS xid, y.rowid AS yid FROM only_a x JOIN only_b y ON {same}"
         )
-        found = Difference(table, _count(sql, "a"), _count(sql, "b"))
-        found.differing = _count(sql, "(SELECT DISTINCT xid FROM pairs)")
-        found.missing = _count(sql, "only_a") - found.differing
-        found.extra = _count(sql, "only_b") - _count(sql, "(SELECT DISTINCT yid FROM pairs)")
-        found.examples = _examples(sql, keys, values, examples)
-        return found
+        result = Difference(table, _count(sql, "a"), _count(sql, "b"))
+        result.differing = _count(sql, "(SELECT DISTINCT xid FROM pairs)")
+        result.missing = _count(sql, "only_a") - result.differing
+        result.extra = _count(sql, "only_b") - _count(sql, "(SELECT DISTINCT yid FROM pairs)")
+        result.examples = _examples(sql, keys, values, examples)
+        return result
 
 
-def _load(
-    sql: duckdb.DuckDBPyConnection, name: str, location: LakeLocation, table: str, columns: list[str], scope: Scope
-) -> None:
+def _reader(location: LakeLocation, table: str, scope: Scope) -> pa.RecordBatchReader:
+    """Return a reader of the compared columns of the rows within the scope."""
+    keys, values = KEYS[table]
     lake = location.open(table).to_pyarrow_dataset()
     bounds: list[ds.Expression] = []
     time = ds.field("created_at" if table == "alarm_events" else "received_at")
@@ -111,10 +115,8 @@ def _load(
         bounds.append(time < _naive(scope.until))
     if scope.vendor:
         bounds.append(ds.field("vendor") == scope.vendor)
-    wanted = functools.reduce(operator.and_, bounds) if bounds else None
-    sql.register("lake", lake.scanner(columns=columns, filter=wanted).to_reader())
-    sql.execute(f"CREATE TABLE {name} AS FROM lake")
-    sql.unregister("lake")
+    within = functools.reduce(operator.and_, bounds) if bounds else None
+    return lake.scanner(columns=[*keys, *values], filter=within).to_reader()
 
 
 def _only_common(sql: duckdb.DuckDBPyConnection, table: str) -> None:
@@ -147,17 +149,17 @@ SELECT origin_topic, origin_partition, max(low) AS low, min(high) AS high, count
 def _examples(
     sql: duckdb.DuckDBPyConnection, keys: tuple[str, ...], values: tuple[str, ...], limit: int
 ) -> list[dict[str, Any]]:
-    def told(side: str) -> str:
+    def packed(side: str) -> str:
         return f"to_json(struct_pack({', '.join(f'{value} := {side}.{value}' for value in values)}))::VARCHAR"
 
     key = ", ".join(f"{{0}}.{name}" for name in keys)
     rows = sql.execute(
         f"""
-SELECT 'differs' AS what, {key.format("x")}, {told("x")} AS first, {told("y")} AS second
+SELECT 'differs' AS what, {key.format("x")}, {packed("x")} AS first, {packed("y")} AS second
 FROM pairs JOIN only_a x ON x.rowid = xid JOIN only_b y ON y.rowid = yid
-UNION ALL SELECT 'missing', {key.format("x")}, {told("x")}, NULL
+UNION ALL SELECT 'missing', {key.format("x")}, {packed("x")}, NULL
 FROM only_a x WHERE rowid NOT IN (SELECT xid FROM pairs)
-UNION ALL SELECT 'extra', {key.format("y")}, NULL, {told("y")}
+UNION ALL SELECT 'extra', {key.format("y")}, NULL, {packed("y")}
 FROM only_b y WHERE rowid NOT IN (SELECT yid FROM pairs)
 ORDER BY ALL LIMIT {limit}"""
     )

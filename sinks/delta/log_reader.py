@@ -1,7 +1,7 @@
 """Reading a Delta table's log, version by version (Delta protocol, «Delta Log Entries» and «Actions»).
 
-The DuckDB sink follows the lake so: `deltalake` shows snapshots, but not which files of a snapshot hold rows that
-were not there before (a merge of small files adds files too, without changing data).
+The DuckDB sink reads the lake's changes this way. `deltalake` shows snapshots, but not which files of a snapshot hold
+new rows: a merge of small files adds files too, without changing data.
 """
 
 from __future__ import annotations
@@ -10,26 +10,29 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
+from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from sinks.delta.location import LakeLocation
+from sinks.delta.maintenance.compaction import LiveFile
 
 MARK = "fleetlake"
-"""Key of a commit's information that says what upkeep did: `merge`, `expire` or `erase`."""
+"""Key in a commit's information that says what maintenance did: `merge`, `expire` or `erase`."""
 
 
 class LogGone(Exception):
-    """The log no longer reaches back to the version asked for: start again from a snapshot."""
+    """The log no longer reaches back to the requested version: start again from a snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A Parquet file of a table: path relative to the table, partition values, and what its statistics say."""
+    """A Parquet file of a table: path relative to the table, partition values, and size from its statistics."""
 
     path: str
     partition: dict[str, str | None]
@@ -40,8 +43,11 @@ class DataFile:
 
 @dataclass(slots=True)
 class Change:
-    """One version's change. `rewritten`: rows were deleted or replaced, which cannot be followed row by row. Rows that
-    only grew too old (`expire_days`) are no such change: what is current does not depend on them.
+    """One version's change.
+
+    `rewritten` says that rows were deleted or replaced, so that the version cannot be applied as added rows. Expired
+    rows (`expire_days`) do not count, because current values do not depend on them. `digest` is the log entry's: it
+    differs if another entry took the place of this one.
     """
 
     version: int
@@ -50,11 +56,10 @@ class Change:
     removed: list[str] = field(default_factory=list)
     rewritten: bool = False
     digest: str = ""
-    """Of the log's entry: tells it from another that took its place."""
 
 
 def changes(location: LakeLocation, table: str, after: int, at_most: int) -> Iterator[Change]:
-    """The versions that follow `after`, in order, as far as there are any. LogGone if the next one was cleaned up."""
+    """Yield at most `at_most` versions that follow `after`, in order. Raise LogGone if the next one was cleaned up."""
     files = location.files(table)
     for version in range(after + 1, after + 1 + at_most):
         try:
@@ -69,7 +74,7 @@ def changes(location: LakeLocation, table: str, after: int, at_most: int) -> Ite
 
 
 def entry_digest(location: LakeLocation, table: str, version: int) -> str:
-    """The digest of a version's entry; empty where the log has it no more."""
+    """Return the digest of a version's entry, or an empty text if the log no longer has it."""
     try:
         return _digest(_read(location.files(table), log_entry(version)))
     except FileNotFoundError:
@@ -81,12 +86,12 @@ def _digest(entry: bytes) -> str:
 
 
 def log_entry(version: int) -> str:
-    """Where the log has a version, relative to the table."""
+    """Return the path of a version's entry relative to the table."""
     return f"_delta_log/{version:020}.json"
 
 
 def snapshot(location: LakeLocation, table: str) -> Change | None:
-    """All files of the newest version as one change; None where there is no table yet."""
+    """Return all files of the newest version as one change, or None if there is no table yet."""
     try:
         delta = location.open(table)
     except TableNotFoundError:
@@ -97,11 +102,26 @@ def snapshot(location: LakeLocation, table: str) -> Change | None:
 
 
 def newest_version(location: LakeLocation, table: str) -> int | None:
-    """The version of the newest snapshot; None where there is no table."""
+    """Return the version of the newest snapshot, or None if there is no table."""
     try:
         return int(location.open(table).version())
     except TableNotFoundError:
         return None
+
+
+def live_files(delta: DeltaTable) -> list[LiveFile]:
+    """Return the files of an opened table's snapshot."""
+    rows = pa.table(delta.get_add_actions()).to_pylist()
+    return [
+        LiveFile(
+            unquote(row["path"]),
+            tuple(_partition_of(row).items()),
+            row["size_bytes"],
+            row["num_records"] or 0,
+            _moment(row["modification_time"]),
+        )
+        for row in rows
+    ]
 
 
 def _change(version: int, actions: list[dict[str, Any]]) -> Change:
@@ -124,8 +144,17 @@ def _file_of_log(add: dict[str, Any]) -> DataFile:
 
 def _file_of_snapshot(row: dict[str, Any]) -> DataFile:
     columns = tuple(sorted(name for name, count in (row.get("null_count") or {}).items() if count is not None))
-    partition = {name: None if value is None else str(value) for name, value in (row.get("partition") or {}).items()}
-    return DataFile(unquote(row["path"]), partition, row.get("num_records") or 0, row["size_bytes"], columns)
+    return DataFile(unquote(row["path"]), _partition_of(row), row.get("num_records") or 0, row["size_bytes"], columns)
+
+
+def _partition_of(row: dict[str, Any]) -> dict[str, str | None]:
+    return {name: None if value is None else str(value) for name, value in (row.get("partition") or {}).items()}
+
+
+def _moment(value: Any) -> datetime:
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    return datetime.fromtimestamp(value / 1000, UTC)
 
 
 def _checkpoint(files: pafs.FileSystem) -> int:

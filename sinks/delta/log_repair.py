@@ -1,8 +1,8 @@
-"""What a power cut leaves of a local table's log, and mending it.
+"""Damage that a power cut leaves in a local table's log, and its repair.
 
-deltalake syncs nothing, and the sink syncs each commit just after it was made: what lies between may be torn. The
-log's last entries may then be empty or cut, or name data files that are; or the checkpoint is. Such an entry is moved
-aside: it holds the offsets of its rows as well, so that the sink writes them again from Kafka, once.
+deltalake syncs nothing, and the sink syncs each commit just after it was made, so a power cut in between may leave the
+log's last entries empty or truncated, or the data files that they name, or a checkpoint. The repair moves such an entry
+aside. The entry also holds the offsets of its rows, so the sink writes these rows again from Kafka, exactly once.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ import pyarrow.parquet as pq
 from runtime.files import sync_folder
 
 ASIDE = ".torn"
+"""Suffix of a file that was moved aside."""
+
 HINT = "_last_checkpoint"
-LOST = "restore the folder from a backup, or make the tables anew with `fleetlake replay`"
+LOST = "restore the folder from a backup, or rebuild the tables with `fleetlake replay`"
 ADVICE = "stop the sinks and run `fleetlake lake verify --repair`"
 
 
-class TornLog(RuntimeError):
-    """A table cannot be read, since its log is torn; the message says where, and what to do."""
+class DamagedLog(RuntimeError):
+    """A table cannot be read because its log is damaged; the message says where, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class Torn:
+class DamagedFile:
     """A file of the log, and what is wrong with it."""
 
     file: Path
@@ -40,61 +42,61 @@ class Torn:
         return f"{self.file.name}: {self.why}"
 
 
-def torn(table: Path) -> list[Torn]:
-    """What of a table's log has to go so that it is sound: its last entries, newest first, and its checkpoint.
+def damaged_files(table: Path) -> list[DamagedFile]:
+    """Return the files to remove from a table's log: its damaged last entries, newest first, and its checkpoint.
 
-    TornLog where that would not help: what is torn was followed by sound entries, or versions are missing.
+    Raise DamagedLog if that would not help: intact entries follow a damaged one, or versions are missing.
     """
     log = table / "_delta_log"
-    broken, base = _checkpoint(log)
+    damaged, base = _damaged_checkpoints(log)
     entries = sorted(int(file.stem) for file in log.glob("*.json") if file.stem.isdecimal())
     later = [version for version in entries if version > base]
-    if broken and later != list(range(base + 1, base + 1 + len(later))):
-        raise TornLog(f"{table.name}: {broken[0]}, and the log does not reach back to before it: {LOST}")
-    sound = len(later)
-    while sound and (why := _of_entry(table, file := _entry(log, later[sound - 1]))):
-        broken.append(Torn(file, why))
-        sound -= 1
-    for version in later[:sound]:
+    if damaged and later != list(range(base + 1, base + 1 + len(later))):
+        raise DamagedLog(f"{table.name}: {damaged[0]}, and the log does not reach back to before it: {LOST}")
+    intact = len(later)
+    while intact and (why := _fault_of_entry(table, file := _entry(log, later[intact - 1]))):
+        damaged.append(DamagedFile(file, why))
+        intact -= 1
+    for version in later[:intact]:
         if _actions(_entry(log, version)) is None:
-            raise TornLog(f"{table.name}: entry {version} of the log is torn, and later ones are sound: {LOST}")
-    return broken
+            raise DamagedLog(f"{table.name}: entry {version} of the log is damaged, and later ones are intact: {LOST}")
+    return damaged
 
 
-def repair(table: Path) -> list[Torn]:
-    """Move what is torn aside (`….torn`, beside it); what was. No sink may run meanwhile."""
-    found = torn(table)
-    for one in found:
+def repair(table: Path) -> list[DamagedFile]:
+    """Move damaged files aside (`….torn`, in the same folder) and return what they were. No sink may run meanwhile."""
+    damaged = damaged_files(table)
+    for one in damaged:
         one.file.rename(one.file.with_name(one.file.name + ASIDE))
-    if found:
+    if damaged:
         sync_folder(table / "_delta_log")
-    return found
+    return damaged
 
 
-def _checkpoint(log: Path) -> tuple[list[Torn], int]:
-    """What of the newest checkpoint is torn, and the version of the newest sound one (-1: none)."""
-    broken: list[Torn] = []
+def _damaged_checkpoints(log: Path) -> tuple[list[DamagedFile], int]:
+    """Return the damaged checkpoints that are newer than the newest intact one, and its version (-1: none)."""
+    damaged: list[DamagedFile] = []
     for file in sorted(log.glob("*.checkpoint.parquet"), reverse=True):
-        if (why := _of_parquet(file)) is None:
-            return [*broken, *_hint(log, broken)], int(file.name.partition(".")[0])
-        broken.append(Torn(file, why))
-    return [*broken, *_hint(log, broken)], -1
+        if (why := _fault_of_parquet(file)) is None:
+            return [*damaged, *_damaged_hint(log, damaged)], int(file.name.partition(".")[0])
+        damaged.append(DamagedFile(file, why))
+    return [*damaged, *_damaged_hint(log, damaged)], -1
 
 
-def _hint(log: Path, broken: list[Torn]) -> Iterator[Torn]:
-    """The hint goes with the checkpoint it speaks of; deltalake passes by one that cannot be read."""
+def _damaged_hint(log: Path, checkpoints: list[DamagedFile]) -> Iterator[DamagedFile]:
+    """Yield the hint if it names a damaged or missing checkpoint; deltalake ignores a hint that cannot be read."""
     file = log / HINT
     try:
         version = int(json.loads(file.read_bytes())["version"])
     except FileNotFoundError:
         return
     except (ValueError, KeyError, TypeError):
-        yield Torn(file, "cannot be read")
+        yield DamagedFile(file, "cannot be read")
         return
-    if any(int(one.file.name.partition(".")[0]) == version for one in broken):
-        yield Torn(file, "names that checkpoint")
+    if any(int(one.file.name.partition(".")[0]) == version for one in checkpoints):
+        yield DamagedFile(file, "names that checkpoint")
     elif not list(log.glob(f"{version:020}.checkpoint*")):
-        yield Torn(file, f"names a checkpoint of version {version} that is not there")
+        yield DamagedFile(file, f"names a checkpoint of version {version} that does not exist")
 
 
 def _entry(log: Path, version: int) -> Path:
@@ -102,7 +104,7 @@ def _entry(log: Path, version: int) -> Path:
 
 
 def _actions(file: Path) -> list[dict[str, Any]] | None:
-    """What an entry says; None where it is torn. An empty one says nothing, as deltalake reads it."""
+    """Return the actions of an entry, or None if it is damaged. As in deltalake, an empty entry has no actions."""
     try:
         actions = [json.loads(line) for line in file.read_bytes().splitlines() if line]
     except ValueError:
@@ -110,30 +112,30 @@ def _actions(file: Path) -> list[dict[str, Any]] | None:
     return actions if all(isinstance(action, dict) for action in actions) else None
 
 
-def _of_entry(table: Path, file: Path) -> str | None:
+def _fault_of_entry(table: Path, file: Path) -> str | None:
     actions = _actions(file)
     if not actions:
-        return "the entry is torn" if actions is None else "the entry is empty"
+        return "the entry is damaged" if actions is None else "the entry is empty"
     for action in actions:
         added = action.get("add")
-        if added and (why := _of_data(table / unquote(added["path"]), added["size"])):
-            return f"names {added['path']}, which is {why}"
+        if added and (why := _fault_of_data(table / unquote(added["path"]), added["size"])):
+            return f"names {added['path']}, which {why}"
     return None
 
 
-def _of_data(file: Path, size: int) -> str | None:
+def _fault_of_data(file: Path, size: int) -> str | None:
     try:
-        there = file.stat().st_size
+        actual = file.stat().st_size
     except FileNotFoundError:
-        return "not there"
-    if there != size:
-        return f"of {there} bytes in place of {size}"
-    return _of_parquet(file)
+        return "does not exist"
+    if actual != size:
+        return f"has {actual} bytes instead of {size}"
+    return _fault_of_parquet(file)
 
 
-def _of_parquet(file: Path) -> str | None:
+def _fault_of_parquet(file: Path) -> str | None:
     try:
         pq.read_metadata(file)
     except (pa.ArrowException, OSError):
-        return "torn"
+        return "is not readable as Parquet"
     return None

@@ -1,7 +1,7 @@
 """From records of a topic to rows of a table, column by column. Pure.
 
-A whole batch is decoded and turned into Arrow columns at once; only if that fails is it halved, to find the records at
-fault. Times stay text until Arrow reads a whole column of them, which is what makes this quick.
+A whole batch is decoded and turned into Arrow columns at once. Only if that fails is the batch halved, to locate the
+records at fault. Times stay text until Arrow parses a whole column of them, which is what makes this quick.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ PAYLOAD_CHARACTERS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What a batch of records became: rows of their table, and the records that could not be read, with the reason."""
+    """The rows of a batch of records, and the records that could not be read, each with the reason."""
 
     table: pa.Table
-    poison: list[tuple[Record, str]]
+    unreadable: list[tuple[Record, str]]
 
 
 def to_rows(table: Table, records: Sequence[Record]) -> Rows:
-    """The rows of these records, sorted as the table wants them. Never raises for what a record holds."""
+    """Return the rows of these records in the table's order. No content of a record raises an error."""
     rows = _attempt(table, records)
-    return Rows(sorted_rows(rows.table, table.sort_by), rows.poison)
+    return Rows(sorted_rows(rows.table, table.sort_by), rows.unreadable)
 
 
-def dead_letters(poison: Sequence[tuple[Record, str]]) -> pa.Table:
-    """Rows of `dead_letters` for records that could not be read. Their ids are derived from where they stand."""
+def dead_letters(unreadable: Sequence[tuple[Record, str]]) -> pa.Table:
+    """Return rows of `dead_letters` for records that could not be read; their ids derive from the records' offsets."""
     decode = _decoder(wire.DeadLetter)
-    letters = [decode(wire.encode(_dead_letter(record, why))) for record, why in poison]
-    return _columns(DEAD_LETTERS, [record for record, _ in poison], letters)
+    letters = [decode(wire.encode(_dead_letter(record, why))) for record, why in unreadable]
+    return _columns(DEAD_LETTERS, [record for record, _ in unreadable], letters)
 
 
 def _halve(table: Table, records: Sequence[Record], error: Exception) -> Rows:
-    """Finds the records at fault by halving: one among many costs little more than the batch again."""
+    """Locate the records at fault by halving: one among many costs little more than converting the batch twice."""
     if len(records) == 1:
         return Rows(table.schema.empty_table(), [(records[0], str(error))])
     middle = len(records) // 2
     first, second = _attempt(table, records[:middle]), _attempt(table, records[middle:])
-    return Rows(pa.concat_tables([first.table, second.table]), first.poison + second.poison)
+    return Rows(pa.concat_tables([first.table, second.table]), first.unreadable + second.unreadable)
 
 
 def _attempt(table: Table, records: Sequence[Record]) -> Rows:
@@ -143,22 +143,22 @@ def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _getter(path: str) -> Callable[[Any], Any]:
-    """Like attrgetter, but an absent parent (a dead letter without origin) gives None."""
+    """Return a getter like attrgetter's that gives None if the parent is absent (a dead letter without origin)."""
     parent, _, child = path.partition(".")
     if not child:
         return attrgetter(path)
 
     def get(one: Any) -> Any:
-        found = getattr(one, parent)
-        return None if found is None else getattr(found, child)
+        owner = getattr(one, parent)
+        return None if owner is None else getattr(owner, child)
 
     return get
 
 
 def sorted_rows(rows: pa.Table, order: Sequence[str]) -> pa.Table:
-    """The rows in the order of these columns, nulls last.
+    """Return the rows in the order of these columns, nulls last.
 
-    Texts are compared once each, as ranks: ten times as quick where few of them are different.
+    Each distinct text is ranked once and rows are compared by rank, which is ten times as quick if few texts differ.
     """
     if rows.num_rows < 2 or not order:
         return rows
@@ -197,8 +197,9 @@ def _decoder(record: type[msgspec.Struct]) -> Callable[[bytes], Any]:
 
 @functools.cache
 def _with_text_times(record: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    """The same record with times as text and free-form parts as raw JSON: derived, so that it cannot drift from the
-    contract.
+    """Return the record type with times as text and free-form parts as raw JSON.
+
+    It is derived from the contract's type, so that the two cannot drift apart.
     """
     fields = [
         (field.name, _text_time(field.type), _default(field))
@@ -225,7 +226,7 @@ def _text_time(kind: Any) -> Any:
 
 
 def _is_json(kind: Any) -> bool:
-    """Free-form objects, and the problems of a dead letter: a table holds them as JSON text."""
+    """Return whether a table holds the field as JSON text: free-form objects, and the problems of a dead letter."""
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         return any(_is_json(argument) for argument in typing.get_args(kind))
     return typing.get_origin(kind) is dict or kind == list[wire.Problem]

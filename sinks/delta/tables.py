@@ -1,8 +1,8 @@
 """The tables of the lake: columns, order, partitions, and what each means. Pure.
 
-A table is fed by one topic. Each column names the field of the record it comes from, so that rows are built column
-by column without code for each table. Times are UTC in microseconds, stored without a zone: every reader then shows
-them as they are, and a filter on them can use the files' statistics.
+A table is fed by one topic. Each column names the record field that it comes from, so that rows are built column by
+column without code for each table. Times are UTC in microseconds, stored without a zone: every reader then shows them
+unchanged, and a filter on them can use the files' statistics.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from schemas.vendors import vendor_names
 
 TIMESTAMP = pa.timestamp("us")
 PARTITION_DATE = "received_date"
+ROW_GROUP_ROWS = 128 * 1024
+"""Rows of a Parquet row group: few enough that a sorted file can be read in part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of the lake. `items` names the list of the record that is exploded to one row an entry, if any.
+    """A table of the lake.
 
-    `record` is what a record's value is read as; None takes it as it is.
+    `items` names the list of the record that is exploded to one row per entry, if any. `record` is the type that a
+    record's value is decoded as; None keeps the bytes.
     """
 
     name: str
@@ -53,23 +56,23 @@ class Table:
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns as they are written, the partition date last."""
+        """Return the columns as they are written, the partition date last."""
         fields = [pa.field(column.name, column.type) for column in self.columns]
         return pa.schema([*fields, pa.field(PARTITION_DATE, pa.date32())])
 
     @property
     def order(self) -> tuple[str, ...]:
-        """Columns that rows are sorted by within a file of one partition."""
+        """Return the columns by which rows are sorted within a file of one partition."""
         return tuple(name for name in self.sort_by if name not in self.partition_by)
 
     @property
     def packed(self) -> tuple[str, ...]:
-        """Columns that are stored as differences to the row before: rising, mostly, within a device's rows."""
+        """Return the columns stored as differences to the previous row: they mostly rise within a device's rows."""
         return tuple(c.name for c in self.columns if c.type in (TIMESTAMP, pa.int64()))
 
     @property
     def comments(self) -> dict[str, str]:
-        """Column name to comment, in the order of the columns."""
+        """Return comments by column name, in the order of the columns."""
         return {c.name: c.comment for c in self.columns} | {
             PARTITION_DATE: "UTC date of received_at; the lake is partitioned by it: filter on it to read fewer files."
         }
@@ -101,7 +104,7 @@ READINGS = Table(
     topic=topics.READINGS,
     record=wire.Observation,
     items="readings",
-    comment="One row a reading: one value of one metric of one device.",
+    comment="One row per reading: one value of one metric of one device.",
     columns=(
         _DEVICE,
         _VENDOR,
@@ -134,9 +137,9 @@ EVENTS = Table(
     topic=topics.EVENTS,
     record=wire.EventSet,
     items="events",
-    comment="One row a discrete fact: cleaning report, alert, activity, command result, connection gap…",
+    comment="One row per discrete fact: cleaning report, alert, activity, command result, connection gap…",
     columns=(
-        Column("event_id", _TEXT, "item.event_id", "UUIDv5: the same event told again has the same one."),
+        Column("event_id", _TEXT, "item.event_id", "UUIDv5: the same event received again has the same one."),
         _DEVICE,
         _VENDOR,
         Column("type", _TEXT, "item.type", "cleaning_report, alert, connection_gap…"),
@@ -156,7 +159,7 @@ ALARM_EVENTS = Table(
     name="alarm_events",
     topic=topics.ALARMS,
     record=wire.AlarmEvent,
-    comment="The timeline of every alarm: one row a change, with the alarm as it then stood.",
+    comment="The timeline of every alarm: one row per change, with the alarm as it stood then.",
     columns=(
         Column("event_id", _TEXT, "event_id", "UUIDv5 of alarm and sequence."),
         Column("alarm_id", _TEXT, "alarm.alarm_id", "UUIDv5 of device, rule and first trigger."),
@@ -190,7 +193,7 @@ DEVICES = Table(
     name="devices",
     topic=topics.DEVICES,
     record=wire.Device,
-    comment="History of the devices' attributes: one row each time a registry told them.",
+    comment="History of the devices' attributes: one row each time a registry reported them.",
     columns=(
         _DEVICE,
         _VENDOR,
@@ -203,7 +206,7 @@ DEVICES = Table(
         Column("serial_number", _TEXT, "serial_number", "Its serial number."),
         Column("firmware_version", _TEXT, "firmware_version", "Its firmware."),
         Column("attributes", _TEXT, "attributes", "The vendor's further attributes: JSON text."),
-        Column("updated_at", TIMESTAMP, "updated_at", "When the registry told this, UTC."),
+        Column("updated_at", TIMESTAMP, "updated_at", "When the registry reported this, UTC."),
         _RECORDED,
         *_origin("the registry record", prefix="@"),
     ),
@@ -237,7 +240,7 @@ RAW = Table(
     name="raw",
     topic=topics.raw_topic("*"),
     record=None,
-    comment="The raw records, redacted, as they stand in Kafka: for reprocessing when Kafka has let them go.",
+    comment="The raw records, redacted, as they stand in Kafka: for reprocessing when Kafka no longer holds them.",
     columns=(
         Column("device_id", _TEXT, "@key", "vendor:native-id: the record's key."),
         Column("vendor", _TEXT, "@vendor", "Vendor of the raw topic."),
@@ -253,10 +256,9 @@ RAW = Table(
 
 
 def raw_tables(vendors: Sequence[str] | None = None) -> tuple[Table, ...]:
-    """The table `raw` as each vendor's topic feeds it."""
-    return tuple(
-        replace(RAW, topic=topics.raw_topic(vendor)) for vendor in (vendor_names() if vendors is None else vendors)
-    )
+    """Return the table `raw` once per vendor, each fed by the vendor's topic; by default for all vendors."""
+    names = vendor_names() if vendors is None else vendors
+    return tuple(replace(RAW, topic=topics.raw_topic(name)) for name in names)
 
 
 TABLES: tuple[Table, ...] = (READINGS, EVENTS, ALARM_EVENTS, DEVICES, DEAD_LETTERS)

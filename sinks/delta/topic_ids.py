@@ -1,7 +1,7 @@
-"""The ids of topics (KIP-516): how a topic that was deleted and created again is told from the one that was there.
+"""The ids of topics (KIP-516), which distinguish a topic that was deleted and created again from the earlier one.
 
-aiokafka 0.14 speaks metadata up to version 5, and ids came with version 10: the request is defined here
-(Kafka protocol guide, «Metadata Request (Version: 10)»).
+aiokafka 0.14 supports metadata requests up to version 5, and ids came with version 10. The request is therefore
+defined here (Kafka protocol guide, «Metadata Request (Version: 10)»).
 """
 
 from __future__ import annotations
@@ -111,10 +111,10 @@ class _TopicIdsRequest(Request[_MetadataRequestV10]):  # type: ignore[misc]
 
 
 async def topic_ids(settings: KafkaSettings, topics: list[str]) -> dict[str, str]:
-    """The id of each topic, as text.
+    """Return the id of each topic as text.
 
-    A broker that knows no topic ids (Kafka before 2.8) gives the nil UUID for all. Raises RuntimeError for a topic
-    that is not there, aiokafka's errors where no broker answers.
+    A broker without topic ids (Kafka before 2.8) gives the nil UUID for all. Raise RuntimeError for a topic that does
+    not exist, aiokafka's errors if no broker answers.
     """
     client = AIOKafkaClient(**client_options(settings))
     await client.bootstrap()
@@ -129,10 +129,10 @@ async def topic_ids(settings: KafkaSettings, topics: list[str]) -> dict[str, str
 async def _ask(client: AIOKafkaClient, topics: list[str]) -> dict[str, str]:
     for attempt in range(ATTEMPTS):
         response: Any = await client.send(client.get_random_node(), _TopicIdsRequest(topics))
-        found = response.to_object()["topics"]
-        errors = {topic["name"]: for_code(topic["error_code"]).__name__ for topic in found if topic["error_code"]}
+        described = response.to_object()["topics"]
+        errors = {topic["name"]: for_code(topic["error_code"]).__name__ for topic in described if topic["error_code"]}
         if not errors:
-            return {topic["name"]: str(topic["topic_id"]) for topic in found}
-        await asyncio.sleep(0.2 * (attempt + 1))  # a topic just declared is not known to every broker at once
+            return {topic["name"]: str(topic["topic_id"]) for topic in described}
+        await asyncio.sleep(0.2 * (attempt + 1))  # not every broker knows a topic that was just declared
     listed = ", ".join(f"{name} ({error})" for name, error in errors.items())
     raise RuntimeError(f"no such topics: {listed}; `fleetlake topics` declares them")

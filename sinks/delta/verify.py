@@ -1,8 +1,8 @@
-"""`verify`: recounts the lake against the records that Kafka still holds, and against itself.
+"""`verify`: audits the lake against the records that Kafka still holds, and against itself.
 
-Each record below the stored offset has to have its rows in the table exactly once, or to be in `dead_letters` because
+Each record below the stored offset must have its rows in the table exactly once, or must be in `dead_letters` because
 it could not be read. Where offsets are missing in Kafka (transaction markers, aborted records, compaction, retention)
-nothing is expected. Rows whose records Kafka has let go are held against one another only.
+nothing is expected. Rows whose records Kafka no longer holds are only compared with one another.
 """
 
 from __future__ import annotations
@@ -21,20 +21,30 @@ from deltalake.exceptions import TableNotFoundError
 from runtime.kafka import KafkaSettings, client_options
 from runtime.topic_reader import ReadLimits, Span, read_spans, spans_of, topic_consumer
 from schemas.consumed import Record
-from sinks.delta.audit import Problem, Recount, expected, identity_columns, identity_sql, runs
+from sinks.delta.audit import (
+    OffsetRun,
+    PartitionAudit,
+    Problem,
+    expected_rows,
+    identity_columns,
+    identity_sql,
+    offset_problems,
+    offset_runs,
+)
+from sinks.delta.erasure import device_digest, erased_devices
+from sinks.delta.lake_writer import app_id
 from sinks.delta.location import LakeLocation
-from sinks.delta.log_repair import ADVICE, TornLog, torn
-from sinks.delta.maintenance import device_digest, erased_devices, live_files
-from sinks.delta.sink import app_id
+from sinks.delta.log_reader import live_files
+from sinks.delta.log_repair import ADVICE, DamagedLog, damaged_files
 from sinks.delta.tables import TABLES, Table
 from sinks.delta.topic_ids import topic_ids
 
 LIMITS = ReadLimits(batch_records=50_000)
 SLACK_SECONDS = 3600
-"""A record may have come to its topic so long after it was received, which is what `expire_days` counts from."""
+"""How long after its receipt a record may have come to its topic; `expire_days` counts from the receipt."""
 
-WORST = 100_000
-"""So many holes or doubles of a table are looked at one by one."""
+MAX_DIFFERENCES = 100_000
+"""Largest number of holes, or of doubles, that are listed per table."""
 
 _SCHEMA = pa.schema(
     [
@@ -42,9 +52,12 @@ _SCHEMA = pa.schema(
         ("offset", pa.int64()),
         ("identity", pa.string()),
         ("rows", pa.int64()),
-        ("let_go", pa.bool_()),
+        ("may_lack", pa.bool_()),
     ]
 )
+
+Unreadable = Mapping[tuple[str, int, int], int]
+"""How often a record that the sink could not read is in the dead letters, by topic, partition and offset."""
 
 
 async def verify(
@@ -52,62 +65,61 @@ async def verify(
     kafka: KafkaSettings,
     tables: Sequence[Table] = TABLES,
     expire_days: Mapping[str, int] | None = None,
-) -> tuple[list[Recount], list[Problem]]:
-    """Recount the tables; what was counted of each partition, and what is wrong.
+) -> tuple[list[PartitionAudit], list[Problem]]:
+    """Audit the tables; return what was counted per partition, and what is wrong.
 
-    Reads only, beside a running pipeline: each table is judged as of one version, with the offsets stored in that
-    version. Rows of devices that were erased, or older than `expire_days` of their table, may be missing. Raises
-    RuntimeError for a topic that is not there, aiokafka's errors where Kafka does not answer.
+    This only reads, beside a running pipeline. Each table is compared as of one version, with the offsets stored in
+    that version. Rows of erased devices, and rows older than `expire_days` of their table, may be missing. Raise
+    RuntimeError for a topic that does not exist, aiokafka's errors if Kafka does not answer.
     """
     ids = await topic_ids(kafka, [table.topic for table in tables])
-    counted: list[Recount] = []
+    audits: list[PartitionAudit] = []
     problems: list[Problem] = []
     unreadable = _unreadable(location)
     for table in tables:
-        if broken := _torn(location, table.name):
-            problems += broken
+        if damaged := _damaged_log(location, table.name):
+            problems += damaged
             continue
         try:
             delta = location.open(table.name)
         except TableNotFoundError:
-            problems.append(Problem("hole", table.name, "the table is not there", table.topic))
+            problems.append(Problem("hole", table.name, "the table does not exist", table.topic))
             continue
-        if damaged := _missing_files(delta, location, table):
-            problems += damaged  # its rows cannot be read, and so not be counted
+        if missing := _missing_files(delta, location, table):
+            problems += missing  # rows of missing files can be neither read nor counted
             continue
-        async with _Comparison(delta, table, unreadable, (expire_days or {}).get(table.name)) as comparison:
-            found = await comparison.with_kafka(kafka, ids[table.topic])
-            counted += found
-            problems += [problem for one in found for problem in one.problems] + comparison.problems(found)
-    return counted, problems
+        async with _TableAudit(delta, table, unreadable, (expire_days or {}).get(table.name)) as audit:
+            partitions = await audit.read_topic(kafka, ids[table.topic])
+            audits += partitions
+            problems += [problem for one in partitions for problem in one.problems] + audit.problems(partitions)
+    return audits, problems
 
 
-def _torn(location: LakeLocation, table: str) -> list[Problem]:
+def _damaged_log(location: LakeLocation, table: str) -> list[Problem]:
     if location.local is None:
         return []
     try:
-        return [Problem("log", table, f"{one}; {ADVICE}") for one in torn(location.local / table)]
-    except TornLog as error:
+        return [Problem("log", table, f"{one}; {ADVICE}") for one in damaged_files(location.local / table)]
+    except DamagedLog as error:
         return [Problem("log", table, str(error))]
 
 
 def _missing_files(delta: DeltaTable, location: LakeLocation, table: Table) -> list[Problem]:
     files = live_files(delta)
-    found = location.files(table.name).get_file_info([file.path for file in files])
+    actual = location.files(table.name).get_file_info([file.path for file in files])
     problems = []
-    for file, info in zip(files, found, strict=True):
+    for file, info in zip(files, actual, strict=True):
         if info.size != file.bytes:
-            there = "gone" if info.size is None else f"of {info.size} bytes"
-            why = f"{file.path} ({file.rows} rows) is {there}; the log says {file.bytes} bytes"
+            state = "is missing" if info.size is None else f"has {info.size} bytes"
+            why = f"{file.path} ({file.rows} rows) {state}; the log says {file.bytes} bytes"
             problems.append(Problem("file", table.name, why))
     return problems
 
 
-def _unreadable(location: LakeLocation) -> Mapping[tuple[str, int, int], int]:
-    """How often each record that the sink could not read is in the dead letters, by topic, partition and offset."""
+def _unreadable(location: LakeLocation) -> Unreadable:
     try:
         letters = location.open("dead_letters").to_pyarrow_dataset()
-    except (TableNotFoundError, TornLog):
+    except (TableNotFoundError, DamagedLog):
         return {}
     with duckdb.connect() as connection:
         connection.register("letters", letters)
@@ -118,16 +130,10 @@ def _unreadable(location: LakeLocation) -> Mapping[tuple[str, int, int], int]:
     return {(topic, partition, offset): count for topic, partition, offset, count in rows}
 
 
-class _Comparison:
-    """One table beside its topic, in a DuckDB of its own that may spill to disk."""
+class _TableAudit:
+    """Compares one table with its topic, in a DuckDB of its own that may spill to disk."""
 
-    def __init__(
-        self,
-        delta: DeltaTable,
-        table: Table,
-        unreadable: Mapping[tuple[str, int, int], int],
-        expire_days: int | None,
-    ) -> None:
+    def __init__(self, delta: DeltaTable, table: Table, unreadable: Unreadable, expire_days: int | None) -> None:
         self._delta = delta
         self._erased = erased_devices(delta)
         self._expired_ms = (time.time() - expire_days * 86_400 + SLACK_SECONDS) * 1000 if expire_days else 0
@@ -136,9 +142,9 @@ class _Comparison:
         self._spill = tempfile.TemporaryDirectory(prefix="fleetlake-verify-")
         self._sql = duckdb.connect(config={"temp_directory": self._spill.name})
 
-    async def __aenter__(self) -> _Comparison:
+    async def __aenter__(self) -> _TableAudit:
         self._sql.execute(
-            'CREATE TABLE expected (partition INT, "offset" BIGINT, identity VARCHAR, rows BIGINT, let_go BOOLEAN)'
+            'CREATE TABLE expected (partition INT, "offset" BIGINT, identity VARCHAR, rows BIGINT, may_lack BOOLEAN)'
         )
         lake = self._delta.to_pyarrow_dataset()
         self._sql.register("lake", lake.scanner(columns=identity_columns(self._table)).to_reader())
@@ -153,112 +159,100 @@ class _Comparison:
         self._sql.close()
         self._spill.cleanup()
 
-    async def with_kafka(self, kafka: KafkaSettings, topic_id: str) -> list[Recount]:
-        """Read what the topic holds of what is stored."""
+    async def read_topic(self, kafka: KafkaSettings, topic_id: str) -> list[PartitionAudit]:
+        """Read the records below the stored offsets that the topic still holds, and return the partitions' counts."""
         async with topic_consumer(client_options(kafka), self._table.topic) as (consumer, partitions):
             spans = await spans_of(consumer, partitions)
-            counted = {
-                tp: Recount(self._table.name, tp.topic, tp.partition, span.start, span.end, self._stored(tp, topic_id))
-                for tp, span in spans.items()
-            }
-            for one in counted.values():
-                one.problems += _of_offsets(one)
-            stored = {tp: Span(one.begin, min(one.stored or 0, one.end)) for tp, one in counted.items()}
+            audits = {tp: self._partition_audit(tp, span, topic_id) for tp, span in spans.items()}
+            for one in audits.values():
+                one.problems += offset_problems(one)
+            stored = {tp: Span(one.begin, min(one.stored or 0, one.end)) for tp, one in audits.items()}
             async for batch in read_spans(consumer, stored, LIMITS):
-                self._expect(batch.records, counted[batch.partition])
-            return list(counted.values())
+                self._expect(batch.records, audits[batch.partition])
+            return list(audits.values())
+
+    def _partition_audit(self, partition: TopicPartition, span: Span, topic_id: str) -> PartitionAudit:
+        stored = self._stored(partition, topic_id)
+        return PartitionAudit(self._table.name, partition.topic, partition.partition, span.start, span.end, stored)
 
     def _stored(self, partition: TopicPartition, topic_id: str) -> int | None:
         stored: int | None = self._delta.transaction_version(app_id(partition.topic, topic_id, partition.partition))
         return stored
 
-    def _expect(self, records: Sequence[Record], one: Recount) -> None:
-        found = [expected(self._table, record) for record in records]
-        one.records += len(found)
-        one.rows += sum(each.rows for each in found)
-        columns = [list(column) for column in zip(*found, strict=True)] or [[], [], [], []]
-        columns.append([self._let_go(record) for record in records])
+    def _expect(self, records: Sequence[Record], audit: PartitionAudit) -> None:
+        expected = [expected_rows(self._table, record) for record in records]
+        audit.records += len(expected)
+        audit.rows += sum(one.rows for one in expected)
+        columns = [list(column) for column in zip(*expected, strict=True)] or [[], [], [], []]
+        columns.append([self._may_lack_rows(record) for record in records])
         rows = pa.Table.from_arrays(
             [pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA
         )
         self._sql.register("more", rows)
         self._sql.execute("INSERT INTO expected SELECT * FROM more")
 
-    def _let_go(self, record: Any) -> bool:
-        """Whether its rows may be missing."""
+    def _may_lack_rows(self, record: Any) -> bool:
         if record.timestamp < self._expired_ms:
             return True
         return bool(self._erased) and device_digest(record.key or b"") in self._erased
 
-    def problems(self, counted: list[Recount]) -> list[Problem]:
-        """What does not agree."""
-        return [*self._differences("hole"), *self._differences("double"), *self._unread(), *self._beyond(counted)]
+    def problems(self, audits: list[PartitionAudit]) -> list[Problem]:
+        """Return where table and topic disagree."""
+        return [
+            *self._differences("hole"),
+            *self._differences("double"),
+            *self._unreadable_problems(),
+            *self._extra_rows(audits),
+        ]
 
     def _differences(self, kind: str) -> list[Problem]:
         sign = "<" if kind == "hole" else ">"
         rows = self._sql.execute(
             f"""
 SELECT partition, "offset", e.rows, coalesce(a.rows, 0) FROM (
-  SELECT identity, sum(rows) AS rows, min(partition) AS partition, min("offset") AS "offset", bool_or(let_go) AS let_go
+  SELECT identity, sum(rows) AS rows, min(partition) AS partition, min("offset") AS "offset",
+    bool_or(may_lack) AS may_lack
   FROM expected WHERE identity IS NOT NULL GROUP BY identity
 ) e LEFT JOIN actual a USING (identity)
-WHERE coalesce(a.rows, 0) {sign} e.rows AND (a.rows > e.rows OR NOT let_go) ORDER BY ALL LIMIT {WORST}"""
+WHERE coalesce(a.rows, 0) {sign} e.rows AND (a.rows > e.rows OR NOT may_lack) ORDER BY ALL LIMIT {MAX_DIFFERENCES}"""
         ).fetchall()
         off = [
-            (partition, offset, abs(want - found))
-            for partition, offset, want, found in rows
-            if not (kind == "hole" and not found and (self._table.topic, partition, offset) in self._unreadable)
+            (partition, offset, abs(expected - actual))
+            for partition, offset, expected, actual in rows
+            if not (kind == "hole" and not actual and (self._table.topic, partition, offset) in self._unreadable)
         ]
         word = "missing" if kind == "hole" else "too many"
         return [
-            self._problem(kind, p, first, last, f"{rows_off} rows of {records} records {word}", rows_off)
-            for p, first, last, records, rows_off in runs(off)
+            self._problem(kind, run, f"{run.rows} rows of {run.records} records {word}") for run in offset_runs(off)
         ]
 
-    def _unread(self) -> list[Problem]:
-        """Records that cannot be read have to be in the dead letters, once."""
+    def _unreadable_problems(self) -> list[Problem]:
+        """Return the records that cannot be read and are not exactly once in the dead letters."""
         rows = self._sql.execute(
-            'SELECT partition, "offset" FROM expected WHERE identity IS NULL AND NOT let_go ORDER BY ALL'
+            'SELECT partition, "offset" FROM expected WHERE identity IS NULL AND NOT may_lack ORDER BY ALL'
         ).fetchall()
-        found = [(p, offset, self._unreadable.get((self._table.topic, p, offset), 0)) for p, offset in rows]
-        said = "a record that cannot be read is in dead_letters {} times"
+        counts = [(p, offset, self._unreadable.get((self._table.topic, p, offset), 0)) for p, offset in rows]
+        detail = "a record that cannot be read is in dead_letters {} times"
         return [
-            self._problem("hole" if times == 0 else "double", p, offset, offset, said.format(times), 1)
-            for p, offset, times in found
+            self._problem("hole" if times == 0 else "double", OffsetRun(p, offset, offset), detail.format(times))
+            for p, offset, times in counts
             if times != 1
         ]
 
-    def _beyond(self, counted: list[Recount]) -> list[Problem]:
-        """Rows of records that Kafka does not hold: none may be there if nothing has gone from Kafka yet."""
-        if self._table.name == "devices":  # compacted: registry records go one by one
+    def _extra_rows(self, audits: list[PartitionAudit]) -> list[Problem]:
+        """Return rows of records that Kafka does not hold, unless Kafka has deleted records already."""
+        if self._table.name == "devices":  # a compacted topic: registry records vanish one by one
             return []
         rows = self._sql.execute(
             "SELECT identity, a.rows FROM actual a ANTI JOIN expected e USING (identity) ORDER BY ALL LIMIT 100"
         ).fetchall()
-        if not rows or any(one.begin > 0 for one in counted):
+        if not rows or any(one.begin > 0 for one in audits):
             return []
         return [
             Problem("extra", self._table.name, f"{count} rows of {identity}, which is no record", count=count)
             for identity, count in rows
         ]
 
-    def _problem(self, kind: str, partition: int, first: int, last: int, detail: str, count: int) -> Problem:
-        return Problem(kind, self._table.name, detail, self._table.topic, partition, first, last, count)
-
-
-def _of_offsets(one: Recount) -> list[Problem]:
-    if one.stored is None:
-        return []
-    if one.stored > one.end:
-        why = f"offset {one.stored} is stored as the next, and the log ends at {one.end}"
-        return [
-            Problem("offset", one.table, why, one.topic, one.partition, one.end, one.stored - 1, one.stored - one.end)
-        ]
-    if one.stored < one.begin:
-        why = "Kafka let records go before they were written"
-        return [
-            Problem(
-                "expired", one.table, why, one.topic, one.partition, one.stored, one.begin - 1, one.begin - one.stored
-            )
-        ]
-    return []
+    def _problem(self, kind: str, run: OffsetRun, detail: str) -> Problem:
+        table, topic = self._table.name, self._table.topic
+        return Problem(kind, table, detail, topic, run.partition, run.first, run.last, run.rows)

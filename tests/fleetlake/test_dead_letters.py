@@ -32,11 +32,11 @@ from runtime.kafka import KafkaSettings
 from schemas import wire
 from schemas.envelope import Envelope
 from schemas.topics import DEAD_LETTER, DEVICES, READINGS, raw_topic
-from sinks.consumer import Slice
+from sinks.delta.lake_writer import LakeWriter
 from sinks.delta.location import LakeLocation
-from sinks.delta.sink import Lake
 from sinks.delta.tables import TABLES
 from sinks.settings import DeltaSettings
+from sinks.writer import Slice
 from streams.normalise import operator as steps
 from tests.fleetlake.raw_records import DEVICE, START, located, produced, replay
 from tests.support.lake import rows
@@ -95,7 +95,7 @@ def _until_put_back(envelope: Envelope, *more: Any) -> Any:
 
 
 async def test_what_does_not_go_back_says_why(kafka: str, vendor: str, tmp_path: Path) -> None:
-    lake = Lake(tmp_path, DeltaSettings(), {table.topic: "1" for table in TABLES})
+    lake = LakeWriter(tmp_path, DeltaSettings(), {table.topic: "1" for table in TABLES})
     lake.open()
     topic = raw_topic(vendor)
 
@@ -188,7 +188,7 @@ def whys(location: LakeLocation, found: list[wire.DeadLetter]) -> list[str | Non
 
 
 def written(data: Path, topic_id: str, topic: str, *values: wire.DeadLetter | wire.Device) -> None:
-    lake = Lake(data, DeltaSettings(), {table.topic: topic_id for table in TABLES})
+    lake = LakeWriter(data, DeltaSettings(), {table.topic: topic_id for table in TABLES})
     lake.open()
     first = lake.stored(topic, [0])[0]
     records = [record_of(wire.encode(v), topic=topic, offset=(first or 0) + n) for n, v in enumerate(values)]

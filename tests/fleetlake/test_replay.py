@@ -13,12 +13,12 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from fleetlake.cli.options import parse_time
 from fleetlake.errors import UserError
 from schemas.topics import raw_topic
-from sinks.consumer import Slice
 from sinks.delta.diff import Scope, diff
+from sinks.delta.lake_writer import LakeWriter
 from sinks.delta.location import LakeLocation
-from sinks.delta.sink import Lake
 from sinks.delta.tables import TABLES, raw_tables
 from sinks.settings import DeltaSettings
+from sinks.writer import Slice
 from tests.fleetlake.raw_records import START, replay
 from tests.support.lake import rows
 
@@ -50,7 +50,7 @@ async def test_replayed_tables_are_the_same_and_drop_the_same_repeats(kafka: str
 async def test_what_kafka_has_let_go_comes_from_the_raw_table(kafka: str, vendor: str, tmp_path: Path) -> None:
     live = tmp_path / "live"
     tables = [*TABLES, *raw_tables((vendor,))]
-    lake = Lake(live, DeltaSettings(), {table.topic: "1" for table in tables}, tables)
+    lake = LakeWriter(live, DeltaSettings(), {table.topic: "1" for table in tables}, tables)
     lake.open()
     topic = raw_topic(vendor)
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka, auto_offset_reset="earliest")

@@ -34,7 +34,7 @@ from runtime.kafka import KafkaSettings, declare_topics
 from schemas import wire
 from schemas.topics import READINGS, topic_specs
 from sinks.delta.log_reader import MARK
-from sinks.delta.maintenance import clean_log
+from sinks.delta.maintenance.vacuum import clean_log
 from tests.load.process import Stage, cpu_seconds, memory_mib
 from tests.load.snapshots import METRICS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from sinks.delta.compaction import LARGE_BYTES, SMALL_BYTES, LiveFile, Merge, plan_expiry, plan_merges
+from sinks.delta.maintenance.compaction import LARGE_BYTES, SMALL_BYTES, LiveFile, Merge, plan_expiry, plan_merges
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 KIB = 1024

@@ -16,13 +16,15 @@ from fleetlake.errors import UserError
 from fleetlake.session import Session
 from schemas import wire
 from schemas.topics import READINGS
-from sinks.consumer import Slice, StaleWriter
+from sinks.delta.lake_writer import LakeWriter
 from sinks.delta.location import LakeLocation
-from sinks.delta.maintenance import live_files, merge_files, tidy
-from sinks.delta.sink import Lake
+from sinks.delta.log_reader import live_files
+from sinks.delta.maintenance.merging import merge_files
+from sinks.delta.maintenance.table import maintain
 from sinks.delta.tables import TABLES
 from sinks.duckdb.sink import Published
 from sinks.settings import DeltaSettings, DuckdbSettings
+from sinks.writer import Slice, StaleWriter
 from tests.sinks.stores import SERVERS, running
 from tests.support.records import DEVICE, record_of
 from tests.support.samples import observation
@@ -39,8 +41,8 @@ def store(request: pytest.FixtureRequest, unused_port: Callable[[], int], tmp_pa
         yield settings
 
 
-def lake(settings: DeltaSettings) -> Lake:
-    opened = Lake(Path("/nowhere"), settings, {table.topic: "1" for table in TABLES})
+def lake(settings: DeltaSettings) -> LakeWriter:
+    opened = LakeWriter(Path("/nowhere"), settings, {table.topic: "1" for table in TABLES})
     opened.open()
     return opened
 
@@ -70,11 +72,11 @@ def test_writers_in_several_processes_and_a_merger_share_a_bucket(store: DeltaSe
     location = LakeLocation.of(Path("/nowhere"), store)
     eager = store.model_copy(update={"compact_files": 4})
     while any(writer.is_alive() for writer in writers):
-        tidy(location, "readings", eager, vacuum=False)
+        maintain(location, "readings", eager, vacuum=False)
     for writer in writers:
         writer.join()
         assert writer.exitcode == 0
-    tidy(location, "readings", eager, vacuum=True)
+    maintain(location, "readings", eager, vacuum=True)
     table = location.open("readings")
     found = table.to_pyarrow_table(columns=["origin_partition", "origin_offset"]).to_pylist()
     assert len(found) == 3 * 60 * 2
@@ -93,7 +95,7 @@ def test_fleet_duckdb_is_published_from_a_bucket(store: DeltaSettings, tmp_path:
         sink.publish()
         writer.write(READINGS, [batch(5, 10, 5)])
         assert sink.follow()
-        tidy(location, "readings", store.model_copy(update={"compact_files": 2}), vacuum=False)
+        maintain(location, "readings", store.model_copy(update={"compact_files": 2}), vacuum=False)
         sink.publish()
     with fleetlake.connect(tmp_path, options) as connection:
         assert connection.execute("SELECT count(*) FROM readings WHERE metric = 'battery.level'").fetchone() == (10,)
@@ -119,7 +121,7 @@ def test_a_working_file_that_is_far_behind_is_made_anew(store: DeltaSettings, tm
     with closing(Published(tmp_path, DuckdbSettings(), location)) as sink:
         sink.publish()
         writer.write(READINGS, [batch(5, 10, 5)])
-        tidy(location, "readings", store.model_copy(update={"compact_files": 2}), vacuum=False)
+        maintain(location, "readings", store.model_copy(update={"compact_files": 2}), vacuum=False)
         location.open("readings").vacuum(0, dry_run=False, enforce_retention_duration=False)
         sink.publish()
     with fleetlake.connect(tmp_path, store.options()) as connection:

@@ -25,7 +25,7 @@ from runtime.health import Health
 from schemas import wire
 from schemas.topics import ALARMS, DEAD_LETTER, DEVICES, EVENTS, READINGS
 from sinks.delta.location import LakeLocation
-from sinks.delta.maintenance import tidy
+from sinks.delta.maintenance.table import maintain
 from sinks.delta.tables import READINGS as READINGS_TABLE
 from sinks.duckdb.sink import Published, run_duckdb_sink
 from sinks.duckdb.sql import CREATE, PUBLISHED, UNKNOWN_COLUMN, VIEW_OF, apply
@@ -103,7 +103,7 @@ def test_following_gives_what_a_rebuild_gives(
         writing.write(DEVICES, device(f"name {n}") if n % 4 else None)
         if n % 5 == 0:
             sink.publish()
-    tidy(LakeLocation(str(data / "lake")), "readings", DeltaSettings(compact_files=2), vacuum=False)
+    maintain(LakeLocation(str(data / "lake")), "readings", DeltaSettings(compact_files=2), vacuum=False)
     writing.write(READINGS, observation(99))
     sink.publish()
 
@@ -217,7 +217,7 @@ def test_files_that_are_gone_and_a_log_that_is_cut_lead_to_a_rebuild(data: Path,
     for n in range(1, 20):
         writing.write(READINGS, observation(n))
     path = data / "lake" / "readings"
-    tidy(LakeLocation(str(path.parent)), path.name, DeltaSettings(), vacuum=False)
+    maintain(LakeLocation(str(path.parent)), path.name, DeltaSettings(), vacuum=False)
     DeltaTable(path).vacuum(0, dry_run=False, enforce_retention_duration=False)
     sink.publish()  # what the log says was added is deleted: merged, and vacuumed
     assert (number_of(data, "readings"), number_of(data, "recent_readings")) == (40, 40)
@@ -366,7 +366,7 @@ async def test_ten_readers_see_one_whole_state_after_another_while_it_is_publish
         await asyncio.to_thread(writing.write, READINGS, observation(n, device=f"ogmen:{n % 7}"))
         if n % 20 == 0:
             settings = DeltaSettings(compact_files=5)
-            await asyncio.to_thread(tidy, LakeLocation(str(data / "lake")), "readings", settings, False)
+            await asyncio.to_thread(maintain, LakeLocation(str(data / "lake")), "readings", settings, False)
         n += 1
     stop.set()
     await task

@@ -11,7 +11,7 @@ from pathlib import Path
 from runtime.health import Health
 from runtime.kafka import KafkaSettings
 from runtime.process import run_stage
-from sinks.delta.sink import run_delta_sink
+from sinks.delta.sink import DeltaSink
 from sinks.settings import DeltaSettings
 from tests.support.sinks import tables_of
 
@@ -23,9 +23,8 @@ def main() -> int:
 
     async def stage(stop: asyncio.Event, health: Health) -> None:
         kafka = KafkaSettings(**job["kafka"])
-        await run_delta_sink(
-            DeltaSettings(**job["delta"]), kafka, Path(job["data"]), stop, health, tables_of(job["topics"])
-        )
+        sink = DeltaSink(DeltaSettings(**job["delta"]), kafka, Path(job["data"]), tables_of(job["topics"]))
+        await sink.run(stop, health)
 
     return run_stage("delta", stage)
 

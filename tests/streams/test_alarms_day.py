@@ -27,7 +27,7 @@ from schemas.topics import ALARM_ACTIONS, ALARMS, INHIBITORS, WATERMARKS
 from schemas.vendors import vendor_names
 from sinks.delta.diff import Scope, diff
 from sinks.delta.location import LakeLocation
-from sinks.delta.sink import run_delta_sink
+from sinks.delta.sink import DeltaSink
 from sinks.settings import DeltaSettings
 from streams.settings import StreamSettings
 from tests.streams.fleet import (
@@ -178,7 +178,7 @@ async def made_anew(fleet: Fleet) -> None:
     kafka = KafkaSettings(bootstrap_servers=fleet.kafka)
     live, rebuilt = fleet.folder / "live", fleet.folder / "rebuilt"
     stop = asyncio.Event()
-    sink = asyncio.create_task(run_delta_sink(DeltaSettings(flush_seconds=0.3), kafka, live, stop, Health("delta")))
+    sink = asyncio.create_task(DeltaSink(DeltaSettings(flush_seconds=0.3), kafka, live).run(stop, Health("delta")))
     wanted = len(await told(fleet.kafka))
     await eventually(lambda: sink.done() or count(live, "alarm_events") >= wanted, 60)
     stop.set()

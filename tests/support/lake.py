@@ -11,11 +11,11 @@ from deltalake import DeltaTable
 import fleetlake
 from schemas import wire
 from schemas.topics import READINGS
-from sinks.consumer import Slice
+from sinks.delta.lake_writer import LakeWriter
 from sinks.delta.location import LakeLocation
-from sinks.delta.sink import Lake
 from sinks.delta.tables import TABLES
 from sinks.settings import DeltaSettings
+from sinks.writer import Slice
 from tests.support.records import record_of
 from tests.support.samples import NOON, observation
 
@@ -36,7 +36,7 @@ class Writing:
     """The lake as the Delta sink would write it, without Kafka."""
 
     def __init__(self, data: Path) -> None:
-        self.lake = Lake(data, DeltaSettings(), {table.topic: "1" for table in TABLES})
+        self.lake = LakeWriter(data, DeltaSettings(), {table.topic: "1" for table in TABLES})
         self.lake.open()
         self.next: dict[str, int] = {}
 
@@ -57,7 +57,7 @@ def ask(data: Path, statement: str) -> list[tuple[Any, ...]]:
 
 def filled(data: Path, commits: int = 20, devices: int = 7, days_ago: int = 0) -> LakeLocation:
     """A lake of one row a device and reading in each of many small files, all of one day and vendor."""
-    lake = Lake(data, DeltaSettings(sync=False), {table.topic: "1" for table in TABLES})
+    lake = LakeWriter(data, DeltaSettings(sync=False), {table.topic: "1" for table in TABLES})
     lake.open()
     for number in range(commits):
         at = NOON + timedelta(seconds=number)

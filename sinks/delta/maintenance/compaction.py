@@ -1,8 +1,9 @@
-"""Which files of a table to merge, and which to let go. Pure.
+"""Planning which files of a table to merge and which to expire. Pure.
 
-Two tiers keep the cost of merging low: many small files become one of up to `SMALL_BYTES`, many of those one of up to
-`LARGE_BYTES`; a file is rewritten twice in its life, whatever the rate. When a day is over and nothing has come to it
-for an hour, whatever is left of it is merged: late records, or a sink that catches up, then cost few rewrites.
+Two tiers keep the cost of merging low: many small files become one of up to `SMALL_BYTES`, and many of those become one
+of up to `LARGE_BYTES`. A file is rewritten twice in its life, whatever the rate. When a day is over and has received
+nothing for an hour, its remaining files are merged; waiting keeps rewrites few when records come late or a sink
+catches up.
 """
 
 from __future__ import annotations
@@ -40,46 +41,47 @@ Merge = tuple[LiveFile, ...]
 
 
 def plan_merges(files: Iterable[LiveFile], now: datetime, at_least: int, settled: timedelta = SETTLED) -> list[Merge]:
-    """What to merge at the moment `now` (UTC).
+    """Return what to merge at the moment `now` (UTC).
 
-    Of a tier, when it has `at_least` files; of a day that is over and has settled, whatever can be merged.
+    A tier is merged when it has `at_least` files. Of a day that is over, and has received nothing for `settled`, all
+    mergeable files are merged.
     """
     partitions: dict[tuple[tuple[str, str | None], ...], list[LiveFile]] = defaultdict(list)
     for file in files:
         partitions[file.partition].append(file)
     merges: list[Merge] = []
-    for _, found in sorted(partitions.items(), key=lambda item: str(item[0])):
-        found.sort(key=lambda file: (file.written_at, file.path))
-        if _is_over(found, now, settled):
-            merges += _bins([file for file in found if file.bytes < LARGE_BYTES // 2], LARGE_BYTES)
+    for _, members in sorted(partitions.items(), key=lambda item: str(item[0])):
+        members.sort(key=lambda file: (file.written_at, file.path))
+        if _is_over(members, now, settled):
+            merges += _bins([file for file in members if file.bytes < LARGE_BYTES // 2], LARGE_BYTES)
         else:
-            merges += _of_tiers(found, at_least)
+            merges += _of_tiers(members, at_least)
     return merges
 
 
 def plan_expiry(files: Iterable[LiveFile], now: datetime, days: int) -> list[LiveFile]:
-    """The files whose rows were received more than `days` whole days before `now`."""
+    """Return the files whose rows were received more than `days` whole days before `now`."""
     oldest = (now.astimezone(UTC) - timedelta(days=days)).date().isoformat()
     return [file for file in files if file.day and file.day < oldest]
 
 
-def _is_over(found: Sequence[LiveFile], now: datetime, settled: timedelta) -> bool:
+def _is_over(members: Sequence[LiveFile], now: datetime, settled: timedelta) -> bool:
     today = now.astimezone(UTC).date().isoformat()
-    return found[0].day < today and now - found[-1].written_at >= settled
+    return members[0].day < today and now - members[-1].written_at >= settled
 
 
-def _of_tiers(found: Sequence[LiveFile], at_least: int) -> list[Merge]:
+def _of_tiers(members: Sequence[LiveFile], at_least: int) -> list[Merge]:
     tiers = ((0, SMALL_BYTES // 2, SMALL_BYTES), (SMALL_BYTES // 2, LARGE_BYTES // 2, LARGE_BYTES))
     merges: list[Merge] = []
     for floor, ceiling, target in tiers:
-        tier = [file for file in found if floor <= file.bytes < ceiling]
+        tier = [file for file in members if floor <= file.bytes < ceiling]
         if len(tier) >= at_least:
             merges += _bins(tier, target)
     return merges
 
 
 def _bins(files: Sequence[LiveFile], target: int) -> Iterator[Merge]:
-    """In order, so that a merged file holds one stretch of time; a bin of one file needs no merging."""
+    """Yield bins in order, so that a merged file holds one stretch of time. A bin of one file needs no merging."""
     taken: list[LiveFile] = []
     for file in files:
         if taken and sum(one.bytes for one in taken) + file.bytes > target:

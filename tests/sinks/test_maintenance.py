@@ -1,4 +1,4 @@
-"""Upkeep of the lake: merged files are sorted and small, rows stay, whoever else is at work."""
+"""Maintenance of the lake: merged files are sorted and small, rows stay, whoever else is at work."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from deltalake import DeltaTable, write_deltalake
 
 from schemas import wire
 from schemas.topics import READINGS, raw_topic
-from sinks.consumer import Slice
-from sinks.delta import maintenance as upkeep
+from sinks.delta.lake_writer import LakeWriter
 from sinks.delta.location import LakeLocation
-from sinks.delta.maintenance import LOG_CLEANUP, clean_log, live_files, merge_files, tidy
-from sinks.delta.sink import Lake
+from sinks.delta.log_reader import live_files
+from sinks.delta.maintenance import merging
+from sinks.delta.maintenance.merging import merge_files
+from sinks.delta.maintenance.table import maintain
+from sinks.delta.maintenance.vacuum import clean_log
+from sinks.delta.table_setup import LOG_CLEANUP
 from sinks.delta.tables import TABLES, raw_tables
 from sinks.settings import DeltaSettings
+from sinks.writer import Slice
 from tests.support.lake import count, filled, rows
 from tests.support.records import record_of
 from tests.support.samples import observation
@@ -36,8 +40,8 @@ def everything(data: Path) -> Counter[str]:
 def test_a_merged_file_is_sorted_as_a_whole_in_parts_of_bounded_size(tmp_path: Path) -> None:
     location = filled(tmp_path)
     before = everything(tmp_path)
-    with mock.patch.object(upkeep, "CHUNK_ROWS", 50):
-        assert tidy(location, "readings", DeltaSettings(), vacuum=False).into == 1
+    with mock.patch.object(merging, "CHUNK_ROWS", 50):
+        assert maintain(location, "readings", DeltaSettings(), vacuum=False).into == 1
     assert everything(tmp_path) == before
     [file] = location.open("readings").file_uris()
     read = pq.ParquetFile(Path(file.removeprefix("file://")))
@@ -52,7 +56,7 @@ def test_a_merged_file_is_sorted_as_a_whole_in_parts_of_bounded_size(tmp_path: P
 
 def test_statistics_of_a_merged_file_bound_its_values(tmp_path: Path) -> None:
     location = filled(tmp_path)
-    tidy(location, "readings", DeltaSettings(), vacuum=False)
+    maintain(location, "readings", DeltaSettings(), vacuum=False)
     table = location.open("readings")
     [add] = [json.loads(line)["add"] for line in _entry(tmp_path, table.version()) if "add" in json.loads(line)]
     stats = json.loads(add["stats"])
@@ -85,14 +89,14 @@ def test_two_that_merge_the_same_files_double_nothing(tmp_path: Path) -> None:
 def test_a_merge_overtaken_by_a_writer_is_tried_again_on_what_there_is(tmp_path: Path) -> None:
     location = filled(tmp_path)
     table = location.open("readings")
-    write = upkeep._write_sorted
+    write = merging._write_sorted
 
     def overtaken(*arguments: object) -> object:
         written = write(*arguments)  # type: ignore[arg-type]
         write_deltalake(location.uri("readings"), rows_of_another(location), mode="append")
         return written
 
-    with mock.patch.object(upkeep, "_write_sorted", overtaken):
+    with mock.patch.object(merging, "_write_sorted", overtaken):
         assert merge_files(table, location, tuple(live_files(table)), 3)
     assert count(tmp_path, "readings") == 281
     assert len(location.open("readings").file_uris()) == 2
@@ -111,10 +115,10 @@ def test_a_merge_overtaken_by_a_deletion_does_not_bring_rows_back(tmp_path: Path
     assert count(tmp_path, "readings") == 240
 
 
-def test_rows_that_are_too_old_are_let_go_without_reading_them(tmp_path: Path) -> None:
+def test_rows_that_are_too_old_expire_without_being_read(tmp_path: Path) -> None:
     location = filled(tmp_path, commits=2, days_ago=10)
-    assert tidy(location, "readings", DeltaSettings(expire_days={"readings": 30}), vacuum=False).expired == 0
-    assert tidy(location, "readings", DeltaSettings(expire_days={"readings": 5}), vacuum=False).expired == 2
+    assert maintain(location, "readings", DeltaSettings(expire_days={"readings": 30}), vacuum=False).expired == 0
+    assert maintain(location, "readings", DeltaSettings(expire_days={"readings": 5}), vacuum=False).expired == 2
     assert count(tmp_path, "readings") == 0
 
 
@@ -125,14 +129,14 @@ def test_a_file_without_a_commit_is_deleted_when_it_is_old(tmp_path: Path) -> No
     [live] = live_files(location.open("readings"))
     stray = tmp_path / "lake" / "readings" / Path(live.path).parent / "merged-of-a-killed-process.parquet"
     stray.write_bytes(b"PAR1")
-    tidy(location, "readings", DeltaSettings(), vacuum=True)
+    maintain(location, "readings", DeltaSettings(), vacuum=True)
     assert stray.exists(), "somebody may be about to commit it"
     os.utime(stray, (0, 0))
-    tidy(location, "readings", DeltaSettings(), vacuum=True)
+    maintain(location, "readings", DeltaSettings(), vacuum=True)
     assert not stray.exists() and count(tmp_path, "readings") == 14
 
 
-def test_old_log_entries_go_by_upkeep_alone_and_two_at_a_time_hurt_nobody(tmp_path: Path) -> None:
+def test_only_maintenance_deletes_old_log_entries_and_two_at_once_do_no_harm(tmp_path: Path) -> None:
     """Left to deltalake, every commit deletes them, and of two that do so at once one fails."""
     location = filled(tmp_path, commits=1)
     table = location.open("readings")
@@ -148,15 +152,15 @@ def test_old_log_entries_go_by_upkeep_alone_and_two_at_a_time_hurt_nobody(tmp_pa
     table.create_checkpoint()  # so that none of them reads an older one, which another may delete
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: clean_log(location.open("readings")), range(8)))
-    tidy(location, "readings", DeltaSettings(), vacuum=True)
+    maintain(location, "readings", DeltaSettings(), vacuum=True)
     assert len(list(log.glob("*.json"))) < 5
     assert count(tmp_path, "readings") == 14 + 61
 
 
-def test_a_lake_of_an_older_version_is_told_to_leave_its_log_to_upkeep(tmp_path: Path) -> None:
+def test_a_lake_of_an_older_version_leaves_its_log_to_maintenance(tmp_path: Path) -> None:
     location = filled(tmp_path, commits=1)
     location.open("readings").alter.set_table_properties({LOG_CLEANUP: "true"})
-    Lake(tmp_path, DeltaSettings(), {table.topic: "1" for table in TABLES}).open()
+    LakeWriter(tmp_path, DeltaSettings(), {table.topic: "1" for table in TABLES}).open()
     assert location.open("readings").metadata().configuration[LOG_CLEANUP] == "false"
 
 
@@ -166,7 +170,7 @@ def test_what_is_not_of_the_product_is_merged_too(tmp_path: Path) -> None:
     table = location.open("readings")
     more = table.to_pyarrow_table().slice(0, 3).append_column("site", [["a", "b", None]])
     write_deltalake(table, more, mode="append", schema_mode="merge")
-    tidy(location, "readings", DeltaSettings(), vacuum=False)
+    maintain(location, "readings", DeltaSettings(), vacuum=False)
     found = rows(tmp_path, "readings")
     assert Counter(row["site"] for row in found) == {None: 16 * 14 + 1, "a": 1, "b": 1}
     assert len(location.open("readings").file_uris()) == 1
@@ -174,7 +178,7 @@ def test_what_is_not_of_the_product_is_merged_too(tmp_path: Path) -> None:
 
 def test_raw_records_are_kept_byte_by_byte(tmp_path: Path) -> None:
     tables = [*TABLES, *raw_tables()]
-    lake = Lake(tmp_path, DeltaSettings(), {table.topic: f"id of {table.topic}" for table in tables}, tables)
+    lake = LakeWriter(tmp_path, DeltaSettings(), {table.topic: f"id of {table.topic}" for table in tables}, tables)
     lake.open()
     for vendor in ("karcher", "ogmen"):
         topic = raw_topic(vendor)
@@ -185,14 +189,17 @@ def test_raw_records_are_kept_byte_by_byte(tmp_path: Path) -> None:
     assert found["karcher"]["value"] == b"\x00\xff not text"
     assert json.loads(found["ogmen"]["headers"]) == [["ce_id", "m1"], ["ce_type", "x"]]
     assert (found["ogmen"]["origin_topic"], found["ogmen"]["origin_offset"]) == (raw_topic("ogmen"), 4)
-    Lake(tmp_path, DeltaSettings(), {table.topic: f"id of {table.topic}" for table in tables}, tables).open()
+    LakeWriter(tmp_path, DeltaSettings(), {table.topic: f"id of {table.topic}" for table in tables}, tables).open()
 
 
 @pytest.mark.parametrize("sync", [True, False])
 def test_a_commit_is_on_the_disk_before_the_next(tmp_path: Path, sync: bool) -> None:
     synced: list[Path] = []
-    with mock.patch("sinks.delta.location.sync", synced.append):
-        lake = Lake(tmp_path, DeltaSettings(sync=sync), {table.topic: "1" for table in TABLES})
+    with (
+        mock.patch("sinks.delta.durability.sync_file", synced.append),
+        mock.patch("sinks.delta.durability.sync_folder", synced.append),
+    ):
+        lake = LakeWriter(tmp_path, DeltaSettings(sync=sync), {table.topic: "1" for table in TABLES})
         lake.open()
         made = tmp_path / "lake" / "devices" / "_delta_log"
         assert set(synced) >= {made, made / f"{0:020}.json"} if sync else not synced

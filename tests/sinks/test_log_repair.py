@@ -1,4 +1,4 @@
-"""A power cut between a commit and its sync: what is torn is named, moved aside, and its rows are written again."""
+"""A power cut between a commit and its sync: damage is named and moved aside, and the rows are written again."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pytest
 from deltalake import DeltaTable
 
 from schemas.topics import READINGS
+from sinks.delta.lake_writer import LakeWriter
 from sinks.delta.location import LakeLocation
-from sinks.delta.log_repair import TornLog, repair, torn
-from sinks.delta.maintenance import clean_log
-from sinks.delta.sink import Lake
+from sinks.delta.log_repair import DamagedLog, damaged_files, repair
+from sinks.delta.maintenance.vacuum import clean_log
 from sinks.delta.tables import TABLES
 from sinks.duckdb.sink import Published
 from sinks.settings import DeltaSettings, DuckdbSettings
 from tests.support.lake import Writing, ask, rows
 from tests.support.samples import observation
 
-Tear = Callable[[Path], None]
+Damage = Callable[[Path], None]
 
 
 def empty(file: Path) -> None:
@@ -60,8 +60,8 @@ def newest_file(data: Path) -> Path:
     return max((data / "lake" / "readings").rglob("*.parquet"), key=lambda file: file.stat().st_mtime_ns)
 
 
-def opened(data: Path) -> Lake:
-    lake = Lake(data, DeltaSettings(), {table.topic: "1" for table in TABLES})
+def opened(data: Path) -> LakeWriter:
+    lake = LakeWriter(data, DeltaSettings(), {table.topic: "1" for table in TABLES})
     lake.open()
     return lake
 
@@ -80,25 +80,25 @@ def written_again(data: Path, stored: int) -> None:
     assert ask(data, "SELECT count(*), count(DISTINCT origin_offset) FROM recent_readings") == [(8, 4)]
 
 
-@pytest.mark.parametrize("tear", [zeros, half])
-def test_a_torn_entry_stops_the_sink_with_advice_and_is_moved_aside(data: Path, tear: Tear) -> None:
+@pytest.mark.parametrize("damage", [zeros, half])
+def test_a_damaged_entry_stops_the_sink_with_advice_and_is_moved_aside(data: Path, damage: Damage) -> None:
     file = entry(data)
-    tear(file)
-    with pytest.raises(TornLog, match=f"{file.name}: the entry is torn.*lake verify --repair"):
+    damage(file)
+    with pytest.raises(DamagedLog, match=f"{file.name}: the entry is damaged.*lake verify --repair"):
         opened(data)
     assert [one.file for one in repair(data / "lake" / "readings")] == [file]
-    assert not torn(data / "lake" / "readings")
+    assert not damaged_files(data / "lake" / "readings")
     written_again(data, 3)
 
 
-@pytest.mark.parametrize("tear", [zeros, half, empty, Path.unlink])
-def test_an_entry_whose_data_file_is_torn_goes_too(data: Path, tear: Tear) -> None:
-    tear(newest_file(data))
+@pytest.mark.parametrize("damage", [zeros, half, empty, Path.unlink])
+def test_an_entry_whose_data_file_is_damaged_goes_too(data: Path, damage: Damage) -> None:
+    damage(newest_file(data))
     assert len(repair(data / "lake" / "readings")) == 1
     written_again(data, 3)
 
 
-def test_several_torn_entries_go_newest_first(data: Path) -> None:
+def test_several_damaged_entries_go_newest_first(data: Path) -> None:
     file = entry(data)
     half(file)
     zeros(file.with_name(f"{int(file.stem) - 1:020}.json"))
@@ -108,24 +108,24 @@ def test_several_torn_entries_go_newest_first(data: Path) -> None:
 
 def test_an_empty_entry_needs_no_repair(data: Path) -> None:
     empty(entry(data))
-    assert [one.why for one in torn(data / "lake" / "readings")] == ["the entry is empty"]
+    assert [one.why for one in damaged_files(data / "lake" / "readings")] == ["the entry is empty"]
     written_again(data, 3)
 
 
-def test_a_torn_checkpoint_is_passed_by_where_the_log_reaches_back(data: Path) -> None:
+def test_a_damaged_checkpoint_is_removed_if_the_log_reaches_back(data: Path) -> None:
     table = data / "lake" / "readings"
     clean_log(DeltaTable(table))
     half(next((table / "_delta_log").glob("*.checkpoint.parquet")))
-    with pytest.raises(TornLog, match=r"checkpoint\.parquet: torn"):
+    with pytest.raises(DamagedLog, match=r"checkpoint\.parquet: is not readable as Parquet"):
         LakeLocation(str(data / "lake")).open("readings")
     assert len(repair(table)) == 2, "the checkpoint, and the hint to it"
     written_again(data, 4)
 
 
-def test_what_cannot_be_mended_is_left_alone(data: Path) -> None:
+def test_what_cannot_be_repaired_is_left_alone(data: Path) -> None:
     table = data / "lake" / "readings"
     file = entry(data)
     zeros(file.with_name(f"{int(file.stem) - 1:020}.json"))
-    with pytest.raises(TornLog, match="later ones are sound: restore the folder"):
+    with pytest.raises(DamagedLog, match="later ones are intact: restore the folder"):
         repair(table)
     assert not list((table / "_delta_log").glob("*.torn"))

@@ -1,4 +1,4 @@
-"""From records to rows: nothing lost, nothing changed, and what cannot be read is told apart."""
+"""From records to rows: nothing lost, nothing changed, and what cannot be read is set apart."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ observations = st.builds(
 
 def only(table: Table, value: Any) -> dict[str, Any]:
     rows = to_rows(table, [record_of(wire.encode(value))])
-    assert rows.poison == []
+    assert rows.unreadable == []
     [row] = rows.table.to_pylist()
     assert list(row) == table.schema.names
     return dict(row)
@@ -65,7 +65,7 @@ def test_every_reading_becomes_one_row_with_its_exact_value(made: list[wire.Obse
     ]
     names = ["metric", "value_number", "value_text", "value_boolean", "value_json", "observed_at", "received_at"]
     found = [tuple(row[n] for n in [*names, "received_date", "origin_offset"]) for row in rows.table.to_pylist()]
-    assert rows.poison == []
+    assert rows.unreadable == []
     assert Counter(found) == Counter(wanted)
 
 
@@ -131,16 +131,16 @@ def test_a_dead_letters_fields(with_origin: bool) -> None:
 )
 def test_a_record_that_cannot_be_read_costs_only_itself(bad: bytes | None) -> None:
     good = [record_of(wire.encode(observation(n)), offset=n) for n in range(10)]
-    poison = record_of(bad, offset=10)
-    rows = to_rows(READINGS, [*good[:7], poison, *good[7:]])
+    unreadable = record_of(bad, offset=10)
+    rows = to_rows(READINGS, [*good[:7], unreadable, *good[7:]])
     assert rows.table.num_rows == 20
-    assert [record for record, _ in rows.poison] == [poison]
+    assert [record for record, _ in rows.unreadable] == [unreadable]
 
-    [letter] = dead_letters(rows.poison).to_pylist()
-    assert (letter["stage"], letter["origin_topic"], letter["origin_offset"]) == ("sink", poison.topic, 10)
+    [letter] = dead_letters(rows.unreadable).to_pylist()
+    assert (letter["stage"], letter["origin_topic"], letter["origin_offset"]) == ("sink", unreadable.topic, 10)
     assert letter["payload_bytes"] == len(bad or b"")
     assert json.loads(letter["problems"])[0]["detail"]
-    assert letter["message_id"] == dead_letters(rows.poison).to_pylist()[0]["message_id"]
+    assert letter["message_id"] == dead_letters(rows.unreadable).to_pylist()[0]["message_id"]
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)

@@ -7,29 +7,25 @@ import random
 import signal
 from collections import Counter
 from pathlib import Path
-from unittest import mock
 
-import pyarrow as pa
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
-from deltalake import DeltaTable, Field
-from deltalake.schema import PrimitiveType
+from deltalake import DeltaTable
 
 from runtime.health import Health
 from runtime.kafka import KafkaSettings
 from schemas import wire
 from schemas.topics import ALARMS, DEAD_LETTER, DEVICES, EVENTS, READINGS
-from sinks.consumer import SinkError, Slice, StaleWriter
-from sinks.delta.location import LakeLocation
-from sinks.delta.maintenance import Tidied, tidy
-from sinks.delta.sink import Lake, run_delta_sink
+from sinks.delta.lake_writer import LakeWriter
+from sinks.delta.sink import DeltaSink
 from sinks.delta.tables import TABLES
 from sinks.delta.topic_ids import topic_ids
 from sinks.settings import DeltaSettings
+from sinks.writer import SinkError, Slice
 from tests.support.kafka import MakeTopics
 from tests.support.lake import count, rows
-from tests.support.records import DEVICE, record_of
+from tests.support.records import record_of
 from tests.support.samples import alarm_event, dead_letter, device, event_set, observation
 from tests.support.sinks import PARTITIONS, Sinks, own_topics, produce, tables_of
 from tests.support.waiting import eventually
@@ -56,7 +52,7 @@ async def run_until(
     """The sink in this process until `done()`."""
     stop = asyncio.Event()
     options = KafkaSettings(bootstrap_servers=kafka, application_id=topics[READINGS], session_timeout_seconds=2)
-    task = asyncio.create_task(run_delta_sink(settings, options, data, stop, Health("delta"), tables_of(topics)))
+    task = asyncio.create_task(DeltaSink(settings, options, data, tables_of(topics)).run(stop, Health("delta")))
     try:
         while not done():  # type: ignore[operator]
             if task.done():
@@ -152,7 +148,7 @@ async def test_a_zombie_that_wakes_with_a_full_buffer_writes_nothing_twice(
         heir = sinks.start(flush_seconds=0.1)
         await eventually(lambda: count(sinks.data, "readings") == 2 * PARTITIONS * 100)
         zombie.send_signal(signal.SIGCONT)
-        await eventually(lambda: "reading again from what is stored" in sinks.log(zombie))
+        await eventually(lambda: "re-reading from the stored offsets" in sinks.log(zombie))
         for partition in range(PARTITIONS):
             await produce(kafka, topics[READINGS], numbered(100, 200, partition), partition)
         await eventually(lambda: count(sinks.data, "readings") >= 2 * PARTITIONS * 200)
@@ -202,7 +198,7 @@ async def test_a_stored_offset_past_the_logs_end_stops_the_sink(
     await run_until(kafka, topics, tmp_path, lambda: count(tmp_path, "readings") == 20)
     tables = tables_of(topics)
     options = KafkaSettings(bootstrap_servers=kafka)
-    ahead = Lake(tmp_path, QUICK, await topic_ids(options, [table.topic for table in tables]), tables)
+    ahead = LakeWriter(tmp_path, QUICK, await topic_ids(options, [table.topic for table in tables]), tables)
     ahead.open()
     ahead.write(topics[READINGS], [Slice(0, 10, 5000, [record_of(wire.encode(observation(4999)), offset=4999)])])
 
@@ -219,7 +215,7 @@ async def _expire(kafka: str, topic: str, before: int) -> None:
         await admin.close()
 
 
-async def test_records_that_expired_before_they_were_written_are_told_and_passed(
+async def test_records_that_expired_before_they_were_written_are_logged_and_skipped(
     kafka: str, make_topics: MakeTopics, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     topics = await own_topics(make_topics)
@@ -232,7 +228,7 @@ async def test_records_that_expired_before_they_were_written_are_told_and_passed
     assert set(origins(tmp_path)) == {(0, n) for n in [*range(10), *range(31, 51)]}
 
 
-async def test_records_that_expire_under_a_running_sink_are_told_and_passed(
+async def test_records_that_expire_under_a_running_sink_are_logged_and_skipped(
     kafka: str, make_topics: MakeTopics, tmp_path: Path
 ) -> None:
     topics = await own_topics(make_topics)
@@ -263,129 +259,6 @@ async def test_poison_goes_to_the_dead_letters_once_and_stops_nothing(
     letters = {(row["origin_topic"], row["origin_offset"]): row for row in rows(tmp_path, "dead_letters")}
     assert set(letters) == {(topics[READINGS], 5), (topics[READINGS], 6), (topics[DEAD_LETTER], 0)}
     assert letters[topics[READINGS], 5]["payload"] == "not json"
-
-
-# The writer alone, without Kafka: what a process does that dies, or is late, at the worst moment.
-
-
-def lake(data: Path) -> Lake:
-    opened = Lake(data, DeltaSettings(), {table.topic: "1" for table in TABLES})
-    opened.open()
-    return opened
-
-
-def batch(first: int, last: int, stored: int | None, poison: int | None = None) -> Slice:
-    records = [
-        record_of(b"?" if n == poison else wire.encode(observation(n)), offset=n, topic=READINGS)
-        for n in range(first, last)
-    ]
-    return Slice(0, stored, last, list(records))
-
-
-def test_a_death_between_dead_letters_and_rows_doubles_neither(tmp_path: Path) -> None:
-    dying = lake(tmp_path)
-    with mock.patch.object(Lake, "_commit", _die_at_readings(Lake._commit)), pytest.raises(KeyboardInterrupt):
-        dying.write(READINGS, [batch(0, 10, None, poison=3)])
-    assert (count(tmp_path, "dead_letters"), count(tmp_path, "readings")) == (1, 0)
-
-    heir = lake(tmp_path)
-    assert heir.stored(READINGS, [0]) == {0: None}
-    heir.write(READINGS, [batch(0, 12, None, poison=3)])
-    assert (count(tmp_path, "dead_letters"), count(tmp_path, "readings")) == (1, 22)
-
-
-def _die_at_readings(commit: object) -> object:
-    def die(self: Lake, table: object, *arguments: object) -> None:
-        if table.name == "readings":  # type: ignore[attr-defined]
-            raise KeyboardInterrupt
-        commit(self, table, *arguments)  # type: ignore[operator]
-
-    return die
-
-
-def test_a_writer_whose_offsets_were_written_by_another_is_refused(tmp_path: Path) -> None:
-    slow, quick = lake(tmp_path), lake(tmp_path)
-    quick.write(READINGS, [batch(0, 10, None)])
-    with pytest.raises(StaleWriter, match="stands at 10, expected None"):
-        slow.write(READINGS, [batch(0, 5, None)])
-    assert count(tmp_path, "readings") == 20
-
-
-def test_a_writer_overtaken_between_its_check_and_its_commit_is_refused(tmp_path: Path) -> None:
-    slow, quick = lake(tmp_path), lake(tmp_path)
-    convert = Lake._commit
-
-    def overtaken(self: Lake, *arguments: object) -> None:
-        if self is slow:
-            quick.write(READINGS, [batch(0, 10, None)])
-        convert(self, *arguments)  # type: ignore[arg-type]
-
-    with mock.patch.object(Lake, "_commit", overtaken), pytest.raises(StaleWriter, match="refused"):
-        slow.write(READINGS, [batch(0, 5, None)])
-    assert count(tmp_path, "readings") == 20
-
-
-def test_partitions_of_one_topic_are_written_side_by_side(tmp_path: Path) -> None:
-    one, other = lake(tmp_path), lake(tmp_path)
-    for partition, writer in enumerate([one, other]):
-        one_slice = batch(0, 10, None)
-        one_slice.partition = partition
-        writer.write(READINGS, [one_slice])
-    assert one.stored(READINGS, [0, 1, 2]) == {0: 10, 1: 10, 2: None}
-
-
-def test_records_that_make_no_rows_move_the_offset_all_the_same(tmp_path: Path) -> None:
-    writer = lake(tmp_path)
-    writer.write(READINGS, [Slice(0, None, 1, [record_of(b"?", offset=0)])])
-    assert writer.stored(READINGS, [0]) == {0: 1}
-
-
-def test_a_new_column_needs_no_rewriting_and_an_older_sink_goes_on(tmp_path: Path) -> None:
-    older = lake(tmp_path)
-    older.write(READINGS, [batch(0, 5, None)])
-    DeltaTable(tmp_path / "lake" / "readings").alter.add_columns([Field("site", PrimitiveType("string"))])
-    older.write(READINGS, [batch(5, 10, 5)])
-    assert {row["site"] for row in rows(tmp_path, "readings")} == {None}
-    assert count(tmp_path, "readings") == 20
-
-
-def test_a_table_without_a_column_that_we_know_gets_it(tmp_path: Path) -> None:
-    table = next(table for table in TABLES if table.name == "readings")
-    without = pa.schema([field for field in table.schema if field.name != "time_quality"])
-    DeltaTable.create(
-        tmp_path / "lake" / "readings",
-        without,
-        partition_by=list(table.partition_by),
-        configuration={"fleetlake.topic_id": "1"},
-        raise_if_key_not_exists=False,
-    )
-    writer = lake(tmp_path)
-    writer.write(READINGS, [batch(0, 5, None)])
-    assert {row["time_quality"] for row in rows(tmp_path, "readings")} == {"ok"}
-
-
-def test_merging_keeps_every_row_and_every_offset_and_deletes_only_what_is_old(tmp_path: Path) -> None:
-    writer = lake(tmp_path)
-    for n in range(20):
-        writer.write(READINGS, [batch(n, n + 1, n or None)])
-    before = origins(tmp_path)
-    path = tmp_path / "lake" / "readings"
-    files = set(DeltaTable(path).file_uris())
-    assert tidy(LakeLocation(str(tmp_path / "lake")), "readings", DeltaSettings(), vacuum=True) == Tidied(20, 1)
-    assert len(DeltaTable(path).file_uris()) == 1
-    assert origins(tmp_path) == before
-    assert all(Path(file).exists() for file in files), "a reader may still have them open"
-    assert writer.stored(READINGS, [0]) == {0: 20}
-    writer.write(READINGS, [batch(20, 21, 20)])
-    assert sum(origins(tmp_path).values()) == 42
-
-
-def test_the_lake_says_whose_device_it_was(tmp_path: Path) -> None:
-    writer = lake(tmp_path)
-    writer.write(READINGS, [batch(0, 1, None)])
-    [file] = DeltaTable(tmp_path / "lake" / "readings").file_uris()
-    assert "vendor=karcher" in file and "received_date=2026-11-21" in file
-    assert {row["device_id"] for row in rows(tmp_path, "readings")} == {DEVICE}
 
 
 async def test_topics_that_are_not_there_are_named(kafka: str, tmp_path: Path) -> None:
