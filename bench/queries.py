@@ -27,7 +27,7 @@ from bench.fleet_readings import device_ids
 from bench.history import END, ROBOTS, THREADS, bytes_a_reading, days_of, generate
 from bench.part import Bench, progress
 from bench.results import Samples
-from sinks.duckdb.sink import Published
+from sinks.duckdb.published import PublishedDatabase
 from sinks.settings import DuckdbSettings
 
 NAME = "queries"
@@ -150,9 +150,9 @@ def _publish(folder: Path, system: str, samples: Samples) -> None:
     for _ in range(COLD_RUNS):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        with closing(Published(folder, DuckdbSettings())) as sink:
+        with closing(PublishedDatabase(folder, DuckdbSettings())) as sink:
             samples.add(NAME, system, **_cost("first_follow", sink.follow))
-    with closing(Published(folder, DuckdbSettings())) as sink:
+    with closing(PublishedDatabase(folder, DuckdbSettings())) as sink:
         for _ in range(RUNS):
             taken = _cost("publish", sink.publish)
             samples.add(NAME, system, **taken, published_bytes=(folder / "fleet.duckdb").stat().st_size)

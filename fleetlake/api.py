@@ -58,7 +58,7 @@ def attach(
     connection.execute(f"SET VARIABLE fleetlake_data = '{_quoted(folder)}'")
     if (lake := _url_of_lake(connection)) is not None:
         from sinks.delta.location import LakeLocation
-        from sinks.duckdb.lake_files import read_by_url
+        from sinks.duckdb.lake_file_system import read_by_url
 
         read_by_url(connection, LakeLocation(lake, _storage_options(storage_options)))
 

@@ -179,10 +179,10 @@ def explained(error: duckdb.Error) -> UserError:
     """DuckDB's words (a syntax error comes with the line and the spot), and what to do next."""
     import duckdb
 
-    from sinks.duckdb.lake_files import words_of
+    from sinks.duckdb.lake_file_system import url_error
 
     words = str(error).strip()
-    if by_url := words_of(error):
+    if by_url := url_error(error):
         return UserError(
             f"SQL: {by_url}\nThe lake could not be read by URL. Its credentials are looked for in `storage_options` of "
             "[sink.delta] (fleetlake.toml, --config, $FLEETLAKE_CONFIG) and in the environment; if a query ran for "

@@ -81,7 +81,7 @@ def sink_stage(settings: Settings, names: list[str]) -> Stage:
     """One sink, or both side by side in one process."""
     from sinks.delta.location import LakeLocation
     from sinks.delta.sink import DeltaSink
-    from sinks.duckdb.sink import run_duckdb_sink
+    from sinks.duckdb.sink import DuckDBSink
 
     kafka = resolve_kafka(settings) if "delta" in names else settings.kafka
     data = settings.pipeline.data
@@ -96,7 +96,7 @@ def sink_stage(settings: Settings, names: list[str]) -> Stage:
             if "delta" in names:
                 group.create_task(delta(stop, health))
             if "duckdb" in names:
-                group.create_task(run_duckdb_sink(settings.sink.duckdb, data, stop, health, lake))
+                group.create_task(DuckDBSink(settings.sink.duckdb, data, lake).run(stop, health))
 
     return stage
 

@@ -30,6 +30,10 @@ class LakeLocation:
             return LakeLocation(settings.url.rstrip("/"), settings.options())
         return LakeLocation(str(data_dir.resolve() / "lake"))
 
+    def is_beside(self, data_dir: Path) -> bool:
+        """Return whether this is the folder `lake` of a data folder, so that the two are moved together."""
+        return self.root == LakeLocation.of(data_dir, DeltaSettings()).root
+
     @property
     def local(self) -> Path | None:
         """The folder, or None if the lake is in an object store."""

@@ -1,8 +1,8 @@
-"""Roll-ups of readings by minute and by hour: kept up to date from what each version of the lake adds. Pure.
+"""Roll-ups of readings by minute and by hour, updated with the rows that each version of the lake adds. Pure.
 
-A roll-up holds its aggregates in a form that can be merged, so that late data, in whatever order they come, change
-the buckets they belong to and give what a recount gives. It reaches back to `floor`, which only rises: a bucket
-that is in the table has all its readings, whenever they were received.
+A roll-up holds its aggregates in a form that can be merged. Late data, in any order, therefore change the buckets that
+they belong to, and give the same result as aggregating all readings at once. A roll-up reaches back to its `floor`,
+which only rises: a bucket in the table has all its readings, whenever they were received.
 """
 
 from __future__ import annotations
@@ -56,12 +56,13 @@ COMMENTS = {
 
 
 def fold(rollup: Rollup, days: float, rows: int, newest: str) -> list[str]:
-    """Fold the rows of the view `fresh` into a roll-up, then drop what is older than `days` before `newest` (SQL), and
-    the oldest buckets beyond `rows` rows.
+    """Return statements that fold the rows of the view `fresh` into a roll-up and then bound it.
+
+    They drop what is older than `days` before `newest` (SQL), and the oldest buckets beyond `rows` rows.
     """
     name, unit = rollup.name, rollup.unit
     since = f"(SELECT floor FROM floors WHERE rollup = '{name}')"
-    # Held by DuckDB as a limit on observed_at too, so that a rebuild reads only the files that matter.
+    # DuckDB applies the floor to observed_at before reading, so that a rebuild opens only the files that matter.
     return [
         _raise(name, f"date_trunc('{unit}', {newest} - {interval(days)})"),
         f"""CREATE OR REPLACE TEMP TABLE added AS
@@ -77,13 +78,13 @@ FROM fresh WHERE value_number IS NOT NULL AND observed_at >= {since} GROUP BY AL
     ]
 
 
-def forget() -> list[str]:
-    """Empty the roll-ups, before they are made again from a snapshot."""
+def clear() -> list[str]:
+    """Return statements that empty the roll-ups, before they are rebuilt from a snapshot."""
     return [f"DELETE FROM {rollup.name}" for rollup in ROLLUPS] + ["UPDATE floors SET floor = '-infinity'"]
 
 
 def published(rollup: Rollup) -> str:
-    """The roll-up as users see it."""
+    """Return the query of the roll-up as users see it."""
     return (
         f"SELECT device_id, vendor, metric, unit, bucket, count, min, max, total / count AS mean, "
         f"earliest.value AS first, newest.value AS last FROM work.{rollup.name} ORDER BY {KEYS}"
@@ -91,7 +92,7 @@ def published(rollup: Rollup) -> str:
 
 
 def over(source: str, bucket: str, where: Sequence[str]) -> str:
-    """The same columns, aggregated from readings: the full history."""
+    """Return a query for the same columns, aggregated from readings: the full history."""
     conditions = " AND ".join(["value_number IS NOT NULL", *where])
     return f"""SELECT device_id, vendor, metric, unit, bucket, count, min, max, total / count AS mean,
   earliest.value AS first, newest.value AS last
@@ -101,7 +102,7 @@ FROM (
 
 
 def interval(days: float) -> str:
-    """SQL for so many days."""
+    """Return SQL for an interval of days."""
     return f"to_microseconds({round(days * 86_400_000_000)})"
 
 
@@ -114,7 +115,7 @@ def _raise(name: str, floor: str) -> str:
 
 
 def _beyond(rollup: Rollup, rows: int) -> str:
-    """The end of the newest bucket that has no place among so many rows; null if all have."""
+    """Return SQL for the end of the newest bucket beyond the newest `rows` rows; null if there is none."""
     return f"""(SELECT max(bucket) + INTERVAL 1 {rollup.unit} FROM (
   SELECT bucket, sum(count(*)) OVER (ORDER BY bucket DESC) AS upto FROM {rollup.name} GROUP BY bucket
 ) WHERE upto > {rows})"""

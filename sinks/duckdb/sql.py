@@ -12,10 +12,10 @@ from sinks.duckdb.rollups import ROLLUPS, interval
 from sinks.settings import DuckdbSettings
 
 STORAGE_VERSION = "v1.2.0"
-"""Storage format of the published file: what DuckDB clients since 1.2 read. 2.0's default is unreadable to 1.5."""
+"""Storage format of the published file, which DuckDB clients since 1.2 read. 1.5 cannot read 2.0's default."""
 
 DATA_FOLDER = "fleetlake_data"
-"""Variable by which a session says where the data folder is, when `fleet.duckdb` is attached rather than opened."""
+"""Variable of a session that names the data folder if `fleet.duckdb` is attached rather than opened."""
 
 LAKE = "fleetlake_lake"
 """Variable of the sink's session: where the lake is, relative to `fleet.duckdb` or by URL."""
@@ -33,7 +33,7 @@ VIEW_OF = {
     "alarm_events": "alarm_events",
     "dead_letters": "dead_letters",
 } | {"devices": "device_history"}
-"""Lake table to view of its full history."""
+"""View of the full history, by lake table."""
 
 _TYPES = {
     pa.string(): "VARCHAR",
@@ -47,50 +47,50 @@ _TYPES = {
 
 
 def text(value: str) -> str:
-    """A string literal."""
+    """Return a string literal."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def name(value: str) -> str:
-    """A quoted identifier."""
+    """Return a quoted identifier."""
     return '"' + value.replace('"', '""') + '"'
 
 
 def columns(table: Table, but: Sequence[str] = ()) -> str:
-    """The columns of a table as a definition list."""
+    """Return the columns of a table as a definition list."""
     return ", ".join(f"{name(f.name)} {_TYPES[f.type]}" for f in table.schema if f.name not in but)
 
 
 def rows_of(table: Table, files: Sequence[tuple[str, Sequence[str]]], path: str) -> str:
-    """A query for the rows of these files (path, columns), columns in the table's order, then those it does not know.
+    """Return a query for the rows of files, each given by its path and columns.
 
-    `path` is SQL for a file's path, in terms of `f`, its path relative to the table. A column that a file lacks is
-    null there.
+    The table's columns come first, in its order, then columns that this version does not know. `path` is SQL for a
+    file's path in terms of `f`, its path relative to the table. A column that a file lacks is null there.
     """
     if not files:
         nulls = ", ".join(f"NULL::{_TYPES[f.type]} AS {name(f.name)}" for f in table.schema)
         return f"SELECT {nulls} WHERE false"
-    every = {column for _, found in files for column in found} | set(table.partition_by)
-    wanted = ", ".join(
+    every = {column for _, present in files for column in present} | set(table.partition_by)
+    known = ", ".join(
         name(f.name) if f.name in every else f"NULL::{_TYPES[f.type]} AS {name(f.name)}" for f in table.schema
     )
     unknown = "".join(f", {name(column)}" for column in sorted(every - set(table.schema.names)))
-    alike = len({frozenset(found) for _, found in files}) == 1
+    alike = len({frozenset(present) for _, present in files}) == 1
     hive = ", ".join(f"{text(c)}: {_TYPES[table.schema.field(c).type]}" for c in table.partition_by)
     listed = ",\n".join(text(file) for file, _ in files)
     return (
-        f"SELECT {wanted}{unknown} FROM read_parquet(list_transform([{listed}], lambda f: {path}), "
+        f"SELECT {known}{unknown} FROM read_parquet(list_transform([{listed}], lambda f: {path}), "
         f"hive_partitioning = true, hive_types = {{{hive}}}, union_by_name = {str(not alike).lower()})"
     )
 
 
 def data_folder(absolute: str) -> str:
-    """SQL for the data folder, evaluated when a view is bound.
+    """Return SQL for the data folder, evaluated when a view is bound.
 
-    DuckDB resolves a relative path against the reader's working directory, and an absolute one breaks when the
-    folder is moved or mounted elsewhere. But a database opened as a file has its temporary directory beside it: so
-    the place of `fleet.duckdb` is known wherever it was opened. Where it was attached or renamed, the variable
-    `fleetlake_data` says it, else it is where the sink wrote it.
+    DuckDB resolves a relative path against the reader's working directory, and an absolute one breaks when the folder
+    is moved or mounted elsewhere. But a database that is opened as a file has its temporary directory beside it, so
+    the place of `fleet.duckdb` is known wherever it was opened. If it was attached or renamed, the variable
+    `fleetlake_data` names the folder; without it, the folder is the one the sink wrote to.
     """
     temporary = "current_setting('temp_directory')"
     return (
@@ -128,8 +128,8 @@ CREATE TABLE registry (received_at TIMESTAMP, origin_offset BIGINT, {
 {rollups.CREATE}"""
 
 
-def forget(table: str) -> list[str]:
-    """Empty what was made of a lake table, before it is made again from a snapshot."""
+def clear(table: str) -> list[str]:
+    """Return statements that empty the working tables of a lake table, before they are rebuilt from a snapshot."""
     made = {
         "readings": ("recent_readings", "latest"),
         "devices": ("registry",),
@@ -139,12 +139,12 @@ def forget(table: str) -> list[str]:
     return [
         *emptied,
         f"DELETE FROM seen WHERE source = {text(table)}",
-        *(rollups.forget() if table == "readings" else []),
+        *(rollups.clear() if table == "readings" else []),
     ]
 
 
 def _newest(kept: str, of: str, keys: str, order: str) -> str:
-    """Fold new rows into a table that keeps the newest row a key. Rewrites it: it is small."""
+    """Return SQL that folds new rows into a table of the newest row per key. It rewrites the table, which is small."""
     return f"""
 CREATE OR REPLACE TABLE {kept} AS SELECT unnest(max_by(row, rank)) FROM (
   SELECT {keys}, struct_pack({_packed(of)}) AS row, {order} AS rank FROM (
@@ -157,8 +157,8 @@ def _packed(of: str) -> str:
     return ", ".join(f"{column} := {column}" for column in of.split(", "))
 
 
-def apply(table: str, settings: DuckdbSettings) -> list[str]:
-    """Fold the rows of the temporary view `fresh` into the working tables."""
+def fold(table: str, settings: DuckdbSettings) -> list[str]:
+    """Return statements that fold the rows of the temporary view `fresh` into the working tables."""
     match table:
         case "readings":
             return [
@@ -190,7 +190,7 @@ def apply(table: str, settings: DuckdbSettings) -> list[str]:
 
 
 def _seen(table: str) -> str:
-    """When each device was heard; by table, so that one of them can be made anew without the other."""
+    """Return SQL for when each device was heard, per lake table, so that each can be rebuilt without the other."""
     return f"""
 CREATE OR REPLACE TABLE seen AS
 SELECT source, device_id, any_value(vendor) AS vendor, min(first_seen) AS first_seen, max(last_seen) AS last_seen FROM (
@@ -203,7 +203,7 @@ def _rolled_up(settings: DuckdbSettings) -> list[str]:
     days = {"minute": settings.minute_days, "hour": settings.hour_days}
     newest = "(SELECT max(last_seen) FROM seen WHERE source = 'readings')"
     folds = (rollups.fold(one, days[one.unit], settings.rollup_rows, newest) for one in ROLLUPS)
-    return [statement for fold in folds for statement in fold]
+    return [statement for statements in folds for statement in statements]
 
 
 PUBLISHED: dict[str, tuple[str, str, dict[str, str]]] = {
@@ -216,7 +216,7 @@ FROM work.registry r FULL JOIN (
   SELECT device_id, any_value(vendor) AS vendor, min(first_seen) AS first_seen, max(last_seen) AS last_seen
   FROM work.seen GROUP BY device_id
 ) s USING (device_id) ORDER BY device_id""",
-        "Every device that a registry knows or that has sent something, as it stands.",
+        "Every device that a registry knows or that has sent something, in its current state.",
         {
             **DEVICES.comments,
             "registered": "False for a device that sends but no registry knows, or knows no longer.",
@@ -255,10 +255,10 @@ SELECT table_name, version AS delta_version, (now() AT TIME ZONE 'UTC')::TIMESTA
   coalesce(sum(rows), 0)::BIGINT AS rows, count(path) AS files, coalesce(sum(bytes), 0)::BIGINT AS bytes,
   getvariable({text(LAKE)}) || '/' || table_name AS location
 FROM work.progress LEFT JOIN work.files USING (table_name) GROUP BY ALL ORDER BY table_name""",
-        "What this file tells: the version of each lake table, and how much that is.",
+        "What this file shows: the version of each lake table, and its size.",
         {
             "table_name": "Table of the lake.",
-            "delta_version": "The version of it that all tables and views here tell.",
+            "delta_version": "The version of it that all tables and views here show.",
             "published_at": "When this file was written, UTC.",
             "rows": "Rows in that version.",
             "files": "Parquet files in that version.",
@@ -267,32 +267,35 @@ FROM work.progress LEFT JOIN work.files USING (table_name) GROUP BY ALL ORDER BY
         },
     ),
 }
-"""What is published as a table: its query, its comment, its columns' comments."""
+"""What is published as a table: its query, its comment, its columns' comments, by name."""
 
 
 def attach(path: str) -> str:
-    """Open the file to publish, in the storage format that older clients read."""
+    """Return SQL that creates the file to publish, in the storage format that older clients read."""
     return f"ATTACH {text(path)} AS published (STORAGE_VERSION {text(STORAGE_VERSION)})"
 
 
 def publish_table(table: str) -> str:
-    """Copy a working table into the published file."""
+    """Return SQL that creates a published table from the working tables."""
     return f"CREATE TABLE {name(table)} AS {PUBLISHED[table][0]}"
 
 
 def publish_view(table: Table, files: Sequence[tuple[str, Sequence[str]]], place: str) -> str:
-    """A view over the full history of a lake table: the files of one version. `place`: SQL for the table's folder."""
+    """Return SQL for a view over the full history of a lake table, which is the files of one version.
+
+    `place` is SQL for the table's folder.
+    """
     path = f"{place} || '/' || f"
     return f"CREATE VIEW {name(VIEW_OF[table.name])} AS {rows_of(table, files, path)}"
 
 
-def comment(kind: str, of: str, words: str, each: dict[str, str], present: Iterable[str]) -> list[str]:
-    """COMMENT ON a table or view and each of its columns."""
-    return [f"COMMENT ON {kind} {name(of)} IS {text(words)}"] + [
-        f"COMMENT ON COLUMN {name(of)}.{name(column)} IS {text(each.get(column, UNKNOWN_COLUMN))}" for column in present
+def comment(kind: str, of: str, comment: str, columns: dict[str, str], present: Iterable[str]) -> list[str]:
+    """Return COMMENT ON statements for a table or view and each of its columns."""
+    return [f"COMMENT ON {kind} {name(of)} IS {text(comment)}"] + [
+        f"COMMENT ON COLUMN {name(of)}.{name(column)} IS {text(columns.get(column, UNKNOWN_COLUMN))}" for column in present
     ]
 
 
 def schema_fingerprint() -> str:
-    """Changes whenever the working tables would be others: then they are made anew."""
+    """Return a text that changes whenever the working tables would, so that they are then rebuilt."""
     return CREATE + "".join(str(table.schema) for table in TABLES) + PARTITION_DATE

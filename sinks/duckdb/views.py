@@ -1,7 +1,7 @@
 """Views and macros that `fleet.duckdb` brings: what people would write themselves, each with its comment. Pure.
 
-They read the published tables and the views of the lake by name, so they tell the same state. No macro's parameter has
-the name of a column: inside the macro it would hide the column.
+They read the published tables and the views of the lake by name, so they show the same state. No macro's parameter has
+the name of a column, because inside the macro it would hide the column.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ORDER = "observed_at, received_at, origin_offset"
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A view: its query, what it tells, and what its columns mean."""
+    """A view: its query, its comment, and its columns' comments."""
 
     query: str
     comment: str
@@ -25,7 +25,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Macro:
-    """A macro: its parameters (with defaults), its query or expression, and what it gives."""
+    """A macro: its parameters (with defaults), its query or expression, and its comment."""
 
     parameters: str
     body: str
@@ -38,7 +38,7 @@ _DEVICE = {"device_id": "vendor:native-id.", "vendor": "karcher, ogmen, waysclou
 _RANK = "CASE severity WHEN 'critical' THEN 1 WHEN 'major' THEN 2 WHEN 'minor' THEN 3 WHEN 'warning' THEN 4 ELSE 5 END"
 
 _FLEET_HEALTH = f"""
-WITH told AS (
+WITH reported AS (
   SELECT device_id,
     max(value_number) FILTER (metric = 'battery.level') AS battery_level,
     max(value_number) FILTER (metric = 'network.signal_strength') AS signal_strength,
@@ -58,7 +58,7 @@ SELECT device_id, vendor, name, model,
     ELSE 'ok' END AS health,
   last_seen, {_NOW} - last_seen AS silent_for, battery_level, signal_strength, state,
   coalesce(open_alarms, 0) AS open_alarms, worst_severity
-FROM devices LEFT JOIN told USING (device_id) LEFT JOIN raised USING (device_id)"""
+FROM devices LEFT JOIN reported USING (device_id) LEFT JOIN raised USING (device_id)"""
 
 _CLEANING_SESSIONS = """
 SELECT event_id, device_id, vendor, data ->> '$.reportId' AS report_id,
@@ -98,7 +98,7 @@ FROM timed GROUP BY rule_id, vendor"""
 VIEWS: dict[str, View] = {
     "fleet_health": View(
         _FLEET_HEALTH,
-        "One row a device: is it well? By the newest moment that this file tells (fleet_now()).",
+        "One row per device: is it well? As of the newest moment in this file (fleet_now()).",
         {
             **_DEVICE,
             "name": "Its name.",
@@ -110,14 +110,14 @@ VIEWS: dict[str, View] = {
             "battery_level": "Latest battery.level, %.",
             "signal_strength": "Latest network.signal_strength, dB[mW].",
             "state": "What it does, in the vendor's words: robot.status, machine.state, robot.movement, power.state or "
-            "device.mode, the first it tells.",
+            "device.mode, the first that it reports.",
             "open_alarms": "Alarms that are not resolved.",
             "worst_severity": "The worst severity of those.",
         },
     ),
     "cleaning_sessions": View(
         _CLEANING_SESSIONS,
-        "One row a cleaning report, in its newest version. Full history.",
+        "One row per cleaning report, in its newest version. Full history.",
         {
             **_DEVICE,
             "event_id": "The event it was read from.",
@@ -127,9 +127,9 @@ VIEWS: dict[str, View] = {
             "operating_minutes": "Time in operation, minutes.",
             "area": "Cleaned area, m².",
             "distance": "Distance, m (unit assumed).",
-            "battery": "Battery, as the vendor tells it: a ratio, taken to be the share used.",
-            "water": "Water, as the vendor tells it; unit not documented.",
-            "detergents": "Detergents, as the vendor tells them; unit not documented.",
+            "battery": "Battery, as the vendor reports it: a ratio, taken to be the share used.",
+            "water": "Water, as the vendor reports it; unit not documented.",
+            "detergents": "Detergents, as the vendor reports them; unit not documented.",
             "execution_mode": "ROUTINE… in the vendor's words.",
             "suction_mode": "Eco… in the vendor's words.",
             "occurred_at": "Time of the event, UTC: the session's end.",
@@ -138,8 +138,8 @@ VIEWS: dict[str, View] = {
     ),
     "alarm_mttr": View(
         _ALARM_MTTR,
-        "Alarms by rule and vendor: how often, and the mean time to acknowledge and to resolve (MTTR). Each time that "
-        "an alarm is reopened counts by itself. Full history.",
+        "Alarms by rule and vendor: how often, and the mean time to acknowledge and to resolve (MTTR). Each "
+        "reopening of an alarm counts separately. Full history.",
         {
             "rule_id": "The rule.",
             "rule_name": "Its newest name.",
@@ -176,7 +176,7 @@ WHERE metric = metric_name AND value_number IS NOT NULL"""
 
 
 def _series(parameter: str) -> str:
-    """The numbers of the metric that a macro's parameter names, one a moment: the one received last."""
+    """Return a query for the numbers of the metric that a macro's parameter names: per moment, the one received last."""
     return f"""(
   SELECT device_id, observed_at, max_by(value_number, (received_at, origin_offset)) AS value FROM readings
   WHERE metric = {parameter} AND value_number IS NOT NULL GROUP BY device_id, observed_at
@@ -253,7 +253,7 @@ _EVERY = rollups.over(
 
 MACROS: dict[str, Macro] = {
     "fleet_now": Macro(
-        "", _NOW, "The newest moment that this file tells, UTC. In place of now(): right on a copy too.", table=False
+        "", _NOW, "The newest moment in this file, UTC. Use it in place of now(): it is right on a copy too.", table=False
     ),
     "value_at": Macro(
         "device, metric_name, moment",
@@ -280,13 +280,13 @@ MACROS: dict[str, Macro] = {
     "device_uptime": Macro(
         "since, until, silence := INTERVAL 15 MINUTE",
         _DEVICE_UPTIME,
-        "Share of the time, in %, in which a device was heard; a gap longer than `silence` counts as down. A device "
-        "that is newer than `since` is counted from its first sign of life. To the minute.",
+        "Percentage of the time in which a device was heard; a gap longer than `silence` counts as down. A device "
+        "that is newer than `since` is counted from when it was first heard. To the minute.",
     ),
     "state_periods": Macro(
         "metric_name",
         _STATE_PERIODS,
-        "From when to when a device was in which state, by a metric such as robot.status; the last one has no end.",
+        "When a device entered and left each state, by a metric such as robot.status; the last state has no end.",
     ),
     "series": Macro(
         "metric_name",
@@ -312,12 +312,12 @@ MACROS: dict[str, Macro] = {
 
 
 def create_view(name: str) -> str:
-    """CREATE VIEW of one of `VIEWS`."""
+    """Return CREATE VIEW for one of `VIEWS`."""
     return f"CREATE VIEW {name} AS {VIEWS[name].query}"
 
 
 def create_macro(name: str) -> list[str]:
-    """CREATE MACRO of one of `MACROS`, and its comment."""
+    """Return CREATE MACRO for one of `MACROS`, and its comment."""
     macro = MACROS[name]
     kind = "MACRO TABLE" if macro.table else "MACRO"
     body = f"TABLE {macro.body}" if macro.table else macro.body

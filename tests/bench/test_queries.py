@@ -9,7 +9,7 @@ import duckdb
 
 from bench.history import bytes_a_reading, days_of, generate
 from bench.queries import questions, systems
-from sinks.duckdb.sink import Published
+from sinks.duckdb.published import PublishedDatabase
 from sinks.settings import DuckdbSettings
 
 
@@ -17,7 +17,7 @@ def test_all_layouts_answer_alike(tmp_path: Path) -> None:
     rows = generate(tmp_path, days=0.05, robots=1)
     assert 0.04 < days_of(rows, robots=1) < 0.06
     (tmp_path / "work").mkdir()
-    with closing(Published(tmp_path, DuckdbSettings())) as sink:
+    with closing(PublishedDatabase(tmp_path, DuckdbSettings())) as sink:
         sink.publish()
     for system in systems(tmp_path):
         with closing(system.connect()) as connection:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import fleetlake
 from fleetlake.cli.main import app
 from fleetlake.ops.erase import delete_files, erase_rows, wait_for_published
-from sinks.duckdb.sink import Published
+from sinks.duckdb.published import PublishedDatabase
 from sinks.settings import DuckdbSettings
 from tests.support.lake import count, filled
 
@@ -60,7 +60,7 @@ def test_two_lakes_that_differ_end_with_status_1(tmp_path: Path) -> None:
 def test_what_a_device_told_is_erased_from_tables_and_disk(tmp_path: Path) -> None:
     location = filled(tmp_path, commits=4)
     (tmp_path / "work").mkdir()
-    with closing(Published(tmp_path, DuckdbSettings())) as sink:
+    with closing(PublishedDatabase(tmp_path, DuckdbSettings())) as sink:
         sink.publish()
         done = erase_rows(location, "karcher:3")
         assert (done.rows["readings"], done.rows["events"]) == (8, 0)

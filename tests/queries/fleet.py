@@ -17,7 +17,7 @@ from typing import Any
 
 from schemas import wire
 from schemas.topics import ALARMS, DEAD_LETTER, DEVICES, EVENTS, READINGS
-from sinks.duckdb.sink import Published
+from sinks.duckdb.published import PublishedDatabase
 from sinks.settings import DuckdbSettings
 from tests.support.lake import Writing
 
@@ -45,7 +45,7 @@ def build(data: Path) -> Path:
     """Make the data folder: lake and `fleet.duckdb`."""
     (data / "work").mkdir(parents=True)
     writing = Writing(data)
-    with closing(Published(data, DuckdbSettings())) as sink:
+    with closing(PublishedDatabase(data, DuckdbSettings())) as sink:
         writing.write(DEVICES, *_registry(START, "2.1.0"))
         for day in range(DAYS):
             start = START + day * DAY

@@ -18,7 +18,7 @@ from prompt_toolkit.output import DummyOutput
 from fleetlake.cli.shell import Shell, Words, complete, run_shell
 from fleetlake.session import Session
 from schemas.topics import READINGS
-from sinks.duckdb.sink import Published
+from sinks.duckdb.published import PublishedDatabase
 from sinks.settings import DuckdbSettings
 from tests.support.lake import Writing
 from tests.support.paths import ROOT
@@ -89,7 +89,7 @@ def test_each_query_sees_what_was_published_last_and_keeps_what_is_temporary(tmp
     data = tmp_path / "data"
     (data / "work").mkdir(parents=True)
     writing = Writing(data)
-    with closing(Published(data, DuckdbSettings())) as sink:
+    with closing(PublishedDatabase(data, DuckdbSettings())) as sink:
         sink.publish()
         with Session(data) as session:
 

@@ -1,4 +1,4 @@
-"""docs/tables.md tells every table and column that there is, in the words of the code."""
+"""docs/tables.md states every table and column that there is, in the words of the code."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 
 from sinks.delta.tables import RAW, TABLES, Table
-from sinks.duckdb import sql as statements
+from sinks.duckdb import sql
 from sinks.duckdb.sql import PUBLISHED, VIEW_OF
 from sinks.duckdb.views import MACROS, VIEWS
 from sinks.settings import DeltaSettings, DuckdbSettings
 
-TYPES = {**statements._TYPES, pa.binary(): "BLOB"}
+TYPES = {**sql._TYPES, pa.binary(): "BLOB"}
 TEXT = (Path(__file__).parents[2] / "docs" / "tables.md").read_text()
 
 

@@ -15,7 +15,7 @@ from sinks.delta.location import LakeLocation
 from sinks.delta.log_repair import DamagedLog, damaged_files, repair
 from sinks.delta.maintenance.vacuum import clean_log
 from sinks.delta.tables import TABLES
-from sinks.duckdb.sink import Published
+from sinks.duckdb.published import PublishedDatabase
 from sinks.settings import DeltaSettings, DuckdbSettings
 from tests.support.lake import Writing, ask, rows
 from tests.support.samples import observation
@@ -47,7 +47,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def publish(data: Path) -> None:
-    with closing(Published(data, DuckdbSettings())) as sink:
+    with closing(PublishedDatabase(data, DuckdbSettings())) as sink:
         sink.publish()
 
 

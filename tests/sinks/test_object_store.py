@@ -22,7 +22,7 @@ from sinks.delta.log_reader import live_files
 from sinks.delta.maintenance.merging import merge_files
 from sinks.delta.maintenance.table import maintain
 from sinks.delta.tables import TABLES
-from sinks.duckdb.sink import Published
+from sinks.duckdb.published import PublishedDatabase
 from sinks.settings import DeltaSettings, DuckdbSettings
 from sinks.writer import Slice, StaleWriter
 from tests.sinks.stores import SERVERS, running
@@ -91,10 +91,10 @@ def test_fleet_duckdb_is_published_from_a_bucket(store: DeltaSettings, tmp_path:
     writer = lake(store)
     writer.write(READINGS, [batch(0, 5, None)])
     (tmp_path / "work").mkdir()
-    with closing(Published(tmp_path, DuckdbSettings(), location)) as sink:
+    with closing(PublishedDatabase(tmp_path, DuckdbSettings(), location)) as sink:
         sink.publish()
         writer.write(READINGS, [batch(5, 10, 5)])
-        assert sink.follow()
+        assert sink.catch_up()
         maintain(location, "readings", store.model_copy(update={"compact_files": 2}), vacuum=False)
         sink.publish()
     with fleetlake.connect(tmp_path, options) as connection:
@@ -118,7 +118,7 @@ def test_a_working_file_that_is_far_behind_is_made_anew(store: DeltaSettings, tm
     writer = lake(store)
     writer.write(READINGS, [batch(0, 5, None)])
     (tmp_path / "work").mkdir()
-    with closing(Published(tmp_path, DuckdbSettings(), location)) as sink:
+    with closing(PublishedDatabase(tmp_path, DuckdbSettings(), location)) as sink:
         sink.publish()
         writer.write(READINGS, [batch(5, 10, 5)])
         maintain(location, "readings", store.model_copy(update={"compact_files": 2}), vacuum=False)

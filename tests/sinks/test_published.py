@@ -27,8 +27,9 @@ from schemas.topics import ALARMS, DEAD_LETTER, DEVICES, EVENTS, READINGS
 from sinks.delta.location import LakeLocation
 from sinks.delta.maintenance.table import maintain
 from sinks.delta.tables import READINGS as READINGS_TABLE
-from sinks.duckdb.sink import Published, run_duckdb_sink
-from sinks.duckdb.sql import CREATE, PUBLISHED, UNKNOWN_COLUMN, VIEW_OF, apply
+from sinks.duckdb.published import PublishedDatabase
+from sinks.duckdb.sink import DuckDBSink
+from sinks.duckdb.sql import CREATE, PUBLISHED, UNKNOWN_COLUMN, VIEW_OF, fold
 from sinks.duckdb.views import MACROS, VIEWS
 from sinks.settings import DeltaSettings, DuckdbSettings
 from tests.support.lake import Writing, ask
@@ -48,8 +49,8 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def sink(data: Path) -> Iterator[Published]:
-    with closing(Published(data, DuckdbSettings())) as published:
+def sink(data: Path) -> Iterator[PublishedDatabase]:
+    with closing(PublishedDatabase(data, DuckdbSettings())) as published:
         yield published
 
 
@@ -57,13 +58,13 @@ def number_of(data: Path, table: str) -> int:
     return int(ask(data, f"SELECT count(*) FROM {table}")[0][0])
 
 
-def test_before_anything_arrives_every_table_is_there_and_empty(data: Path, sink: Published) -> None:
+def test_before_anything_arrives_every_table_is_there_and_empty(data: Path, sink: PublishedDatabase) -> None:
     sink.publish()
     for name in [*PUBLISHED, *VIEW_OF.values(), *VIEWS]:
         assert number_of(data, name) == 0
 
 
-def test_every_lake_table_is_told(data: Path, sink: Published) -> None:
+def test_every_lake_table_is_told(data: Path, sink: PublishedDatabase) -> None:
     writing = Writing(data)
     writing.write(READINGS, observation(1), observation(2, device="ogmen:7"))
     writing.write(EVENTS, event_set(1))
@@ -92,9 +93,9 @@ def test_every_lake_table_is_told(data: Path, sink: Published) -> None:
 
 @pytest.mark.parametrize("portion", [5, 1_000_000])
 def test_following_gives_what_a_rebuild_gives(
-    data: Path, sink: Published, portion: int, monkeypatch: pytest.MonkeyPatch
+    data: Path, sink: PublishedDatabase, portion: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sinks.duckdb.sink.PORTION_ROWS", portion)
+    monkeypatch.setattr("sinks.duckdb.working.PORTION_ROWS", portion)
     writing = Writing(data)
     for n in range(12):
         at = NOON + timedelta(minutes=(n * 5) % 12)
@@ -117,13 +118,13 @@ def test_following_gives_what_a_rebuild_gives(
     sink.close()
     shutil.rmtree(data / "work")
     (data / "work").mkdir()
-    with closing(Published(data, DuckdbSettings())) as anew:
+    with closing(PublishedDatabase(data, DuckdbSettings())) as anew:
         anew.publish()
     assert told() == followed
     assert len(followed["readings"]) == 26
 
 
-def test_the_latest_value_is_the_newest_observed_and_never_one_from_the_future(data: Path, sink: Published) -> None:
+def test_the_latest_value_is_the_newest_observed_and_never_one_from_the_future(data: Path, sink: PublishedDatabase) -> None:
     def reading(value: float, minutes: int, quality: str = "ok") -> list[wire.Reading]:
         at = NOON + timedelta(minutes=minutes)
         return [wire.Reading(metric="m", observed_at=at, value_number=value, unit="%", time_quality=quality)]
@@ -148,10 +149,10 @@ def test_the_latest_value_is_the_newest_observed_and_never_one_from_the_future(d
 
 def test_recent_readings_are_bounded_by_time_and_number_the_history_is_not(data: Path) -> None:
     writing = Writing(data)
-    with closing(Published(data, DuckdbSettings(recent_days=1, recent_rows=20))) as sink:
+    with closing(PublishedDatabase(data, DuckdbSettings(recent_days=1, recent_rows=20))) as sink:
         for hours in range(0, 48, 2):
             writing.write(READINGS, observation(hours, at=NOON + timedelta(hours=hours)))
-            sink.step()
+            sink.catch_up()
         sink.publish()
         assert number_of(data, "recent_readings") == 20
         assert number_of(data, "readings") == 48
@@ -163,7 +164,7 @@ def test_recent_readings_stay_bounded_when_they_are_made_in_portions() -> None:
     """In one transaction, as from a snapshot: much is deleted, and then something older comes."""
     wanted = 50_000
     settings = DuckdbSettings(recent_days=1000, recent_rows=wanted, minute_days=0.01, hour_days=0.01)
-    statements = [each for each in apply("readings", settings) if "recent_readings" in each or "seen" in each]
+    statements = [each for each in fold("readings", settings) if "recent_readings" in each or "seen" in each]
     with duckdb.connect() as connection:
         connection.execute(CREATE)
         columns = ", ".join(f"NULL AS {name}" for name in READINGS_TABLE.schema.names if name != "received_at")
@@ -179,7 +180,7 @@ def test_recent_readings_stay_bounded_when_they_are_made_in_portions() -> None:
     assert found == (wanted, datetime(2026, 11, 2, 20, 0, 50))
 
 
-def test_a_device_whose_registry_entry_is_deleted_is_told_as_unregistered(data: Path, sink: Published) -> None:
+def test_a_device_whose_registry_entry_is_deleted_is_told_as_unregistered(data: Path, sink: PublishedDatabase) -> None:
     writing = Writing(data)
     writing.write(READINGS, observation(1))
     writing.write(DEVICES, device("Robot 5"), None)
@@ -187,7 +188,7 @@ def test_a_device_whose_registry_entry_is_deleted_is_told_as_unregistered(data: 
     assert ask(data, "SELECT registered, name FROM devices") == [(False, None)]
 
 
-def test_late_data_goes_to_the_day_it_was_received(data: Path, sink: Published) -> None:
+def test_late_data_goes_to_the_day_it_was_received(data: Path, sink: PublishedDatabase) -> None:
     writing = Writing(data)
     writing.write(READINGS, *(observation(n, at=NOON - timedelta(days=n), received=NOON) for n in range(60)))
     sink.publish()
@@ -195,7 +196,7 @@ def test_late_data_goes_to_the_day_it_was_received(data: Path, sink: Published) 
     assert ask(data, "SELECT files FROM published WHERE table_name = 'readings'") == [(1,)]
 
 
-def test_a_new_column_shows_in_the_view_beside_files_without_it(data: Path, sink: Published) -> None:
+def test_a_new_column_shows_in_the_view_beside_files_without_it(data: Path, sink: PublishedDatabase) -> None:
     writing = Writing(data)
     writing.write(READINGS, observation(1))
     sink.publish()
@@ -210,7 +211,7 @@ def test_a_new_column_shows_in_the_view_beside_files_without_it(data: Path, sink
     assert ask(data, "SELECT comment FROM duckdb_columns() WHERE column_name = 'site'") == [(UNKNOWN_COLUMN,)]
 
 
-def test_files_that_are_gone_and_a_log_that_is_cut_lead_to_a_rebuild(data: Path, sink: Published) -> None:
+def test_files_that_are_gone_and_a_log_that_is_cut_lead_to_a_rebuild(data: Path, sink: PublishedDatabase) -> None:
     writing = Writing(data)
     writing.write(READINGS, observation(0))
     sink.publish()
@@ -231,7 +232,7 @@ def test_files_that_are_gone_and_a_log_that_is_cut_lead_to_a_rebuild(data: Path,
     assert (number_of(data, "readings"), number_of(data, "recent_readings")) == (46, 46)
 
 
-def test_rows_deleted_from_the_lake_leave_the_published_tables(data: Path, sink: Published) -> None:
+def test_rows_deleted_from_the_lake_leave_the_published_tables(data: Path, sink: PublishedDatabase) -> None:
     writing = Writing(data)
     writing.write(READINGS, observation(1), observation(2, device="ogmen:7"))
     sink.publish()
@@ -241,7 +242,7 @@ def test_rows_deleted_from_the_lake_leave_the_published_tables(data: Path, sink:
         assert ask(data, f"SELECT DISTINCT device_id FROM {name}") == [(DEVICE,)]
 
 
-def test_every_table_view_and_column_explains_itself(data: Path, sink: Published) -> None:
+def test_every_table_view_and_column_explains_itself(data: Path, sink: PublishedDatabase) -> None:
     sink.publish()
     silent = ask(
         data,
@@ -283,7 +284,7 @@ EVERYTHING = (
 
 def test_a_plain_client_reads_the_folder_where_it_is_moved_copied_or_mounted(data: Path, tmp_path: Path) -> None:
     writing = Writing(data)
-    with closing(Published(data, DuckdbSettings())) as sink:
+    with closing(PublishedDatabase(data, DuckdbSettings())) as sink:
         writing.write(READINGS, observation(1))
         sink.publish()
     assert plain_client(data / "fleet.duckdb", COUNT) == [[2, 2]]
@@ -302,7 +303,7 @@ def test_a_plain_client_reads_the_folder_where_it_is_moved_copied_or_mounted(dat
         assert connection.execute("SELECT count(*) FROM fleet.readings").fetchall() == [(2,)]
 
 
-def test_nobody_can_lock_others_out_and_a_dead_readers_wal_does_no_harm(data: Path, sink: Published) -> None:
+def test_nobody_can_lock_others_out_and_a_dead_readers_wal_does_no_harm(data: Path, sink: PublishedDatabase) -> None:
     writing = Writing(data)
     sink.publish()
     assert (data / "fleet.duckdb").stat().st_mode & 0o777 == 0o444
@@ -314,7 +315,7 @@ def test_nobody_can_lock_others_out_and_a_dead_readers_wal_does_no_harm(data: Pa
     assert {path.name for path in data.iterdir()} == {"fleet.duckdb", "lake", "work"}
 
 
-def test_an_older_connection_of_this_process_hides_nothing(data: Path, sink: Published) -> None:
+def test_an_older_connection_of_this_process_hides_nothing(data: Path, sink: PublishedDatabase) -> None:
     writing = Writing(data)
     sink.publish()
     with fleetlake.connect(data) as old:
@@ -355,7 +356,7 @@ def _reader(data: Path) -> subprocess.Popen[bytes]:
 
 async def test_ten_readers_see_one_whole_state_after_another_while_it_is_published(data: Path) -> None:
     stop = asyncio.Event()
-    task = asyncio.create_task(run_duckdb_sink(DuckdbSettings(publish_seconds=0.2), data, stop, Health("duckdb")))
+    task = asyncio.create_task(DuckDBSink(DuckdbSettings(publish_seconds=0.2), data).run(stop, Health("duckdb")))
     await eventually((data / "fleet.duckdb").exists)
     writing = await asyncio.to_thread(Writing, data)
     await asyncio.to_thread(writing.write, READINGS, observation(0))
@@ -381,9 +382,9 @@ PUBLISHER = """
 import asyncio, sys
 from pathlib import Path
 from runtime.health import Health
-from sinks.duckdb.sink import run_duckdb_sink
+from sinks.duckdb.sink import DuckDBSink
 from sinks.settings import DuckdbSettings
-asyncio.run(run_duckdb_sink(DuckdbSettings(publish_seconds=0.2), Path(sys.argv[1]), asyncio.Event(), Health("d")))
+asyncio.run(DuckDBSink(DuckdbSettings(publish_seconds=0.2), Path(sys.argv[1])).run(asyncio.Event(), Health("d")))
 """
 
 
@@ -396,7 +397,7 @@ async def test_one_process_publishes_and_another_takes_over_when_it_ends(data: P
     stop, health = asyncio.Event(), Health("duckdb")
     try:
         await eventually((data / "fleet.duckdb").exists)
-        second = asyncio.create_task(run_duckdb_sink(DuckdbSettings(publish_seconds=0.2), data, stop, health))
+        second = asyncio.create_task(DuckDBSink(DuckdbSettings(publish_seconds=0.2), data).run(stop, health))
         await asyncio.sleep(0.5)
         assert health.ready_problems()
         assert not second.done()
@@ -415,10 +416,10 @@ async def test_one_process_publishes_and_another_takes_over_when_it_ends(data: P
 
 def test_killed_at_any_moment_it_goes_on_where_it_was(data: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from sinks.duckdb.sink import Published; "
-        "from sinks.settings import DuckdbSettings; s = Published(Path(sys.argv[1]), DuckdbSettings())\n"
+        "import sys; from pathlib import Path; from sinks.duckdb.published import PublishedDatabase; "
+        "from sinks.settings import DuckdbSettings; s = PublishedDatabase(Path(sys.argv[1]), DuckdbSettings())\n"
         "print('open', flush=True)\n"
-        "while True: s.follow(); s.publish()"
+        "while True: s.catch_up(); s.publish()"
     )
     writing = Writing(data)
     n = 0
@@ -432,7 +433,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(data: Path) -> None:
         process.kill()
         process.wait()
         process.stdout.close()
-    with closing(Published(data, DuckdbSettings())) as sink:
+    with closing(PublishedDatabase(data, DuckdbSettings())) as sink:
         sink.publish()
     assert ask(data, "SELECT count(*), count(DISTINCT origin_offset) FROM recent_readings") == [(2 * n, n)]
     assert number_of(data, "readings") == 2 * n

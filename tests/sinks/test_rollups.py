@@ -18,7 +18,7 @@ from schemas import wire
 from schemas.topics import READINGS
 from sinks.duckdb import rollups
 from sinks.duckdb.rollups import ROLLUPS
-from sinks.duckdb.sink import Published
+from sinks.duckdb.published import PublishedDatabase
 from sinks.settings import DuckdbSettings
 from tests.support.lake import Writing, ask
 from tests.support.samples import NOON, observation
@@ -81,7 +81,7 @@ def test_the_published_rollups_are_those_of_the_history(tmp_path: Path) -> None:
     choice = random.Random(7)
     (tmp_path / "work").mkdir()
     writing = Writing(tmp_path)
-    with closing(Published(tmp_path, DuckdbSettings(minute_days=0.5, hour_days=2))) as sink:
+    with closing(PublishedDatabase(tmp_path, DuckdbSettings(minute_days=0.5, hour_days=2))) as sink:
         for step in range(36):
             received = NOON + timedelta(hours=2 * step)
             readings = [
