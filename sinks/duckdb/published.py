@@ -9,8 +9,8 @@ import time
 from itertools import chain
 from pathlib import Path
 
-from runtime.metrics import BATCH_SECONDS, OPEN_ALARMS, PUBLISHED_AT
 from runtime.files import sync_file, sync_folder
+from runtime.metrics import BATCH_SECONDS, OPEN_ALARMS, PUBLISHED_AT
 from sinks.delta.location import LakeLocation
 from sinks.delta.tables import TABLES
 from sinks.duckdb import sql, views

@@ -291,8 +291,9 @@ def publish_view(table: Table, files: Sequence[tuple[str, Sequence[str]]], place
 
 def comment(kind: str, of: str, comment: str, columns: dict[str, str], present: Iterable[str]) -> list[str]:
     """Return COMMENT ON statements for a table or view and each of its columns."""
+    comments = {column: columns.get(column, UNKNOWN_COLUMN) for column in present}
     return [f"COMMENT ON {kind} {name(of)} IS {text(comment)}"] + [
-        f"COMMENT ON COLUMN {name(of)}.{name(column)} IS {text(columns.get(column, UNKNOWN_COLUMN))}" for column in present
+        f"COMMENT ON COLUMN {name(of)}.{name(column)} IS {text(each)}" for column, each in comments.items()
     ]
 
 

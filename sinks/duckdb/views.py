@@ -176,7 +176,7 @@ WHERE metric = metric_name AND value_number IS NOT NULL"""
 
 
 def _series(parameter: str) -> str:
-    """Return a query for the numbers of the metric that a macro's parameter names: per moment, the one received last."""
+    """Return a query for the numbers of the metric that a parameter names: of each moment, the one received last."""
     return f"""(
   SELECT device_id, observed_at, max_by(value_number, (received_at, origin_offset)) AS value FROM readings
   WHERE metric = {parameter} AND value_number IS NOT NULL GROUP BY device_id, observed_at
@@ -253,7 +253,10 @@ _EVERY = rollups.over(
 
 MACROS: dict[str, Macro] = {
     "fleet_now": Macro(
-        "", _NOW, "The newest moment in this file, UTC. Use it in place of now(): it is right on a copy too.", table=False
+        "",
+        _NOW,
+        "The newest moment in this file, UTC. In place of now(): it is right on a copy too.",
+        table=False,
     ),
     "value_at": Macro(
         "device, metric_name, moment",

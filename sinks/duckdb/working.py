@@ -1,4 +1,4 @@
-"""The DuckDB sink's private working file: what is current and bounded, kept at the newest versions of the lake's tables.
+"""The DuckDB sink's private working file: what is current and bounded, kept up to date with the lake.
 
 Each version's added files are folded into the working tables, and the version is stored in the same transaction. If
 the log was cleaned up, files were vacuumed, or rows were deleted from the lake, a table is rebuilt from a snapshot.

@@ -124,7 +124,9 @@ def test_following_gives_what_a_rebuild_gives(
     assert len(followed["readings"]) == 26
 
 
-def test_the_latest_value_is_the_newest_observed_and_never_one_from_the_future(data: Path, sink: PublishedDatabase) -> None:
+def test_the_latest_value_is_the_newest_observed_and_never_one_from_the_future(
+    data: Path, sink: PublishedDatabase
+) -> None:
     def reading(value: float, minutes: int, quality: str = "ok") -> list[wire.Reading]:
         at = NOON + timedelta(minutes=minutes)
         return [wire.Reading(metric="m", observed_at=at, value_number=value, unit="%", time_quality=quality)]

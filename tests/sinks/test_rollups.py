@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from schemas import wire
 from schemas.topics import READINGS
 from sinks.duckdb import rollups
-from sinks.duckdb.rollups import ROLLUPS
 from sinks.duckdb.published import PublishedDatabase
+from sinks.duckdb.rollups import ROLLUPS
 from sinks.settings import DuckdbSettings
 from tests.support.lake import Writing, ask
 from tests.support.samples import NOON, observation
