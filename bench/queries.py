@@ -151,7 +151,7 @@ def _publish(folder: Path, system: str, samples: Samples) -> None:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         with closing(PublishedDatabase(folder, DuckdbSettings())) as sink:
-            samples.add(NAME, system, **_cost("first_catch_up", sink.catch_up))
+            samples.add(NAME, system, **_cost("first_follow", sink.catch_up))
     with closing(PublishedDatabase(folder, DuckdbSettings())) as sink:
         for _ in range(RUNS):
             taken = _cost("publish", sink.publish)

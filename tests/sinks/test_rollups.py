@@ -1,4 +1,4 @@
-"""Roll-ups of `fleet.duckdb` give what a recount gives, whatever comes late and in whatever order."""
+"""Roll-ups of `fleet.duckdb` give what aggregating all readings gives, whatever comes late and in whatever order."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def test_every_bucket_that_is_held_has_all_its_readings(batches: list[list[Row]]
                 ).fetchall()
                 assert held <= 10
                 recount = RECOUNT.format(unit=rollup.unit, source="every", floor=floor)
-                told = rollups.published(rollup).replace("work.", "")
-                found = connection.execute(f"SELECT {SHOWN} FROM ({told})").fetchall()
+                query = rollups.published(rollup).replace("work.", "")
+                found = connection.execute(f"SELECT {SHOWN} FROM ({query})").fetchall()
                 same(found, connection.execute(recount).fetchall())
 
 
 def test_the_published_rollups_are_those_of_the_history(tmp_path: Path) -> None:
-    """Three days told out of order, with times far in the future, published now and then."""
+    """Three days reported out of order, with times far in the future, published now and then."""
     choice = random.Random(7)
     (tmp_path / "work").mkdir()
     writing = Writing(tmp_path)

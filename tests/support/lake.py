@@ -55,6 +55,11 @@ def ask(data: Path, statement: str) -> list[tuple[Any, ...]]:
         return connection.execute(statement).fetchall()
 
 
+def number_of(data: Path, table: str) -> int:
+    """Rows of a table or view of `fleet.duckdb`."""
+    return int(ask(data, f"SELECT count(*) FROM {table}")[0][0])
+
+
 def filled(data: Path, commits: int = 20, devices: int = 7, days_ago: int = 0) -> LakeLocation:
     """A lake of one row a device and reading in each of many small files, all of one day and vendor."""
     lake = LakeWriter(data, DeltaSettings(sync=False), {table.topic: "1" for table in TABLES})
