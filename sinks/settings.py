@@ -10,61 +10,65 @@ TableName = Literal["readings", "events", "alarm_events", "devices", "dead_lette
 
 
 class DeltaSettings(BaseModel):
-    """Section `[sink.delta]`: when rows are written to the lake and how the lake is kept tidy."""
+    """Section `[sink.delta]`: when rows are written to the lake, and how its tables are maintained."""
 
     model_config = ConfigDict(extra="forbid")
 
     url: str = Field(
         default="",
         pattern=r"^$|^(s3|s3a|az|adl|abfs|abfss|gs|file)://.+",
-        description="Where the lake is, if not in the data folder: s3://bucket/lake, az://container/lake, gs://bucket/lake.",
+        description="URL of the lake if it is not in the data folder: s3://bucket/lake, az://container/lake, gs://bucket/lake.",
     )
     storage_options: dict[str, SecretStr] = Field(
         default_factory=dict,
-        description="What the object store needs, in deltalake's words: aws_access_key_id, aws_endpoint_url…; "
-        "what is not said comes from the environment.",
+        description="deltalake's options for the object store: aws_access_key_id, aws_endpoint_url…. "
+        "Options that are missing here are taken from the environment.",
     )
     sync: bool = Field(
         default=True,
-        description="On a local disk, sync every commit before the next one: a power cut cannot tear the lake.",
+        description="Whether each commit to a local disk is synced before the next one, as protection against power cuts.",
     )
     raw: bool = Field(
         default=False,
-        description="Keep the raw records too, in table `raw`: they can be normalised anew when Kafka has let them go.",
+        description="Whether raw records are kept in table `raw`, so that they can be normalised again when Kafka no longer "
+        "holds them.",
     )
-    flush_seconds: float = Field(default=5, gt=0, description="A record waits at most so long before it is written.")
+    flush_seconds: float = Field(default=5, gt=0, description="How long a record waits at most before it is written.")
     flush_records: int = Field(
-        default=50_000, ge=1, description="So many buffered records of a table are written at once."
+        default=50_000, ge=1, description="Number of buffered records of a table that are written without waiting."
     )
     flush_bytes: int = Field(
-        default=32 * 1024 * 1024, ge=1024, description="So many buffered bytes (JSON) of a table are written at once."
+        default=32 * 1024 * 1024,
+        ge=1024,
+        description="Size in bytes (JSON) of a table's buffered records that are written without waiting.",
     )
     compression_level: int = Field(default=3, ge=1, le=22, description="Zstandard level of the Parquet files.")
     maintenance_seconds: float = Field(
         default=60,
         gt=0,
-        description="How often small files are looked for and merged. One process does it for a table.",
+        description="How often a table's small files are merged and its old rows deleted. One process per table does it.",
     )
     compact_files: int = Field(
         default=16,
         ge=2,
-        description="So many small files of a day (and vendor) are merged; of a day that is over, two.",
+        description="Number of small files of a day (and vendor) that are merged. For a past day two are enough.",
     )
     vacuum_seconds: float = Field(default=3600, gt=0, description="How often files that no snapshot needs are deleted.")
     retention_hours: int = Field(
         default=24,
         ge=1,
-        description="Files replaced by a merge stay so long: a query, or a copy of fleet.duckdb, may be so old.",
+        description="How long replaced files are kept: for running queries, and for older copies of fleet.duckdb.",
     )
-    log_retention_hours: int = Field(default=48, ge=1, description="The lake's transaction log reaches back so far.")
+    log_retention_hours: int = Field(default=48, ge=1, description="How far the lake's transaction log reaches back.")
     expire_days: dict[TableName, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict,
-        description="Rows received more than so many days ago are deleted, by table: { readings = 400 }. None: kept.",
+        description="After how many days rows are deleted, by table and from their receipt: { readings = 400 }. Rows of "
+        "other tables are kept.",
     )
     accept_new_topics: bool = Field(
         default=False,
-        description="Go on with topics that were deleted and created again, from their start, keeping the rows. "
-        "Without it the sink stops: offsets of the old topic mean nothing in the new one.",
+        description="Whether to continue with topics that were deleted and created again, from their start, keeping "
+        "the rows. Otherwise the sink stops, because offsets of the old topic mean nothing in the new one.",
     )
 
     def options(self) -> dict[str, str]:
@@ -82,18 +86,26 @@ class DuckdbSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     publish_seconds: float = Field(
-        default=5, gt=0, description="fleet.duckdb is published at most so often, if anything changed."
+        default=5, gt=0, description="How often fleet.duckdb is published at most, if anything changed."
     )
     recent_days: float = Field(
-        default=1, gt=0, description="`recent_readings` reaches back so many days from the newest reading,"
+        default=1, gt=0, description="How many days `recent_readings` reaches back from the newest reading."
     )
-    recent_rows: int = Field(default=500_000, ge=1, description="and holds at most so many rows, the newest.")
+    recent_rows: int = Field(
+        default=500_000, ge=1, description="Largest number of rows in `recent_readings`; the newest are kept."
+    )
     minute_days: float = Field(
-        default=1, gt=0, description="`readings_1m` reaches back so many days from the newest reading,"
+        default=1, gt=0, description="How many days `readings_1m` reaches back from the newest reading."
     )
-    hour_days: float = Field(default=31, gt=0, description="`readings_1h` so many,")
-    rollup_rows: int = Field(default=500_000, ge=1, description="and each holds at most so many rows, the newest.")
+    hour_days: float = Field(
+        default=31, gt=0, description="How many days `readings_1h` reaches back from the newest reading."
+    )
+    rollup_rows: int = Field(
+        default=500_000, ge=1, description="Largest number of rows in each of these two; the newest are kept."
+    )
     alarm_days: float = Field(
-        default=90, gt=0, description="`alarms` forgets what was resolved longer ago; `alarm_events` does not."
+        default=90, gt=0, description="How many days resolved alarms stay in `alarms`; `alarm_events` keeps all."
     )
-    memory_limit: str = Field(default="1GB", pattern=r"^\d+(\.\d+)?\s?[KMG]i?B$", description="Memory DuckDB may use.")
+    memory_limit: str = Field(
+        default="1GB", pattern=r"^\d+(\.\d+)?\s?[KMG]i?B$", description="How much memory DuckDB may use."
+    )
