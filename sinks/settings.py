@@ -26,12 +26,11 @@ class DeltaSettings(BaseModel):
     )
     sync: bool = Field(
         default=True,
-        description="Whether each commit to a local disk is synced before the next one, as protection against power cuts.",
+        description="Whether each commit to a local disk is synced before the next one, against power cuts.",
     )
     raw: bool = Field(
         default=False,
-        description="Whether raw records are kept in table `raw`, so that they can be normalised again when Kafka no longer "
-        "holds them.",
+        description="Whether raw records are kept in table `raw`, to be normalised again when Kafka no longer holds them.",
     )
     flush_seconds: float = Field(default=5, gt=0, description="How long a record waits at most before it is written.")
     flush_records: int = Field(
@@ -46,7 +45,7 @@ class DeltaSettings(BaseModel):
     maintenance_seconds: float = Field(
         default=60,
         gt=0,
-        description="How often a table's small files are merged and its old rows deleted. One process per table does it.",
+        description="How often a table's small files are merged and its old rows deleted, by one process per table.",
     )
     compact_files: int = Field(
         default=16,
@@ -62,8 +61,8 @@ class DeltaSettings(BaseModel):
     log_retention_hours: int = Field(default=48, ge=1, description="How far the lake's transaction log reaches back.")
     expire_days: dict[TableName, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict,
-        description="After how many days rows are deleted, by table and from their receipt: { readings = 400 }. Rows of "
-        "other tables are kept.",
+        description="After how many days from receipt a table's rows are deleted: { readings = 400 }. Other tables keep "
+        "their rows.",
     )
     accept_new_topics: bool = Field(
         default=False,
