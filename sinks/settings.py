@@ -30,7 +30,7 @@ class DeltaSettings(BaseModel):
     )
     raw: bool = Field(
         default=False,
-        description="Whether raw records are kept in table `raw`, to be normalised again when Kafka no longer holds them.",
+        description="Whether table `raw` keeps raw records, to normalise them again when Kafka no longer has them.",
     )
     flush_seconds: float = Field(default=5, gt=0, description="How long a record waits at most before it is written.")
     flush_records: int = Field(
@@ -61,8 +61,8 @@ class DeltaSettings(BaseModel):
     log_retention_hours: int = Field(default=48, ge=1, description="How far the lake's transaction log reaches back.")
     expire_days: dict[TableName, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict,
-        description="After how many days from receipt a table's rows are deleted: { readings = 400 }. Other tables keep "
-        "their rows.",
+        description="Number of days from receipt after which a table's rows are deleted: { readings = 400 }. "
+        "Tables that are not named keep their rows.",
     )
     accept_new_topics: bool = Field(
         default=False,
