@@ -19,10 +19,10 @@ from deltalake.exceptions import TableNotFoundError
 from alarm_service.settings import AlarmsSettings
 from runtime.kafka import KafkaSettings, client_options
 from schemas.topics import DEVICES
+from sinks.delta.erasure import remember_erased
 from sinks.delta.location import LakeLocation
 from sinks.delta.log_reader import MARK
-from sinks.delta.maintenance.commits import without_rebase, commit_on_newest
-from sinks.delta.erasure import remember_erased
+from sinks.delta.maintenance.commits import commit_on_newest, without_rebase
 from sinks.delta.tables import BY_NAME
 
 POLL_SECONDS = 0.5
