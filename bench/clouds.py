@@ -66,7 +66,7 @@ class Karcher(Cloud):
 
     def __init__(self, cloud: KarcherCloud, port: int) -> None:
         self._urls = cloud.endpoints(_HOST, port)
-        self._channels = list(cloud._channels.values())
+        self._sockets, self._robots = cloud.sockets, cloud.fleet.robots
 
     def configuration(self) -> str:
         """See `Cloud`."""
@@ -79,13 +79,13 @@ class Karcher(Cloud):
 
     def connected(self) -> bool:
         """See `Cloud`."""
-        return all(map(len, self._channels))
+        return all(map(self._sockets.listeners, self._robots))
 
     async def say(self, number: int) -> None:
         """See `Cloud`."""
         place = {"coordinateX": number, "coordinateY": 6355, "mapId": "124b7f11-3d80-4a2b-b5a7-345835b2f465"}
         message = karcher_payloads.message({"location": place}, time.time())
-        await self._channels[number % len(self._channels)].send(msgspec.json.encode(message))
+        await self._sockets.send(self._robots[number % len(self._robots)], msgspec.json.encode(message))
 
     def number(self, found: dict[str, Any]) -> int | None:
         """See `Cloud`."""

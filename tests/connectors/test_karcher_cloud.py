@@ -33,8 +33,8 @@ async def test_a_fleet_arrives_in_kafka(
     caplog.set_level(logging.DEBUG)
     raw, devices = await raw_tail("karcher"), await tail(DEVICES)
     async with cloud() as (karcher, settings), running(KarcherConnector(settings, Context(publisher, tmp_path))):
-        robots = {f"karcher:{m.native_id}" for m in karcher.machines if m.family != "other" and not m.retired}
-        live = {f"karcher:{m.native_id}" for m in karcher.machines if not m.retired}
+        robots = {f"karcher:{m.native_id}" for m in karcher.fleet.machines if m.family != "other" and not m.retired}
+        live = {f"karcher:{m.native_id}" for m in karcher.fleet.machines if not m.retired}
         envelopes = await raw.envelopes(
             lambda found: (
                 {e.device_id for e in found if e.type == "karcher.datapoints"} >= robots
@@ -42,7 +42,7 @@ async def test_a_fleet_arrives_in_kafka(
                 and {"karcher.cleaning.report", "karcher.notification"} <= {e.type for e in found}
             )
         )
-        registry = await devices.until(lambda found: len(found) >= len(karcher.machines))
+        registry = await devices.until(lambda found: len(found) >= len(karcher.fleet.machines))
         token = next(iter(karcher._tokens))
     assert {decode_device(r.value or b"").device_id for r in registry} >= live
     assert len({e.id for e in envelopes if e.type != "karcher.status"}) == len(
@@ -64,7 +64,7 @@ async def test_a_lost_connection_leaves_a_gap_and_reads_the_status_again(
     async with cloud() as (karcher, settings):
         slow = settings.model_copy(update={"status_seconds": 3600.0})
         async with running(KarcherConnector(slow, Context(publisher, tmp_path))):
-            machine = next(m for m in karcher.machines if m.family != "other" and not m.retired)
+            machine = next(m for m in karcher.fleet.machines if m.family != "other" and not m.retired)
             name = f"karcher:{machine.native_id}"
             await raw.envelopes(
                 lambda found: {"karcher.datapoints", "karcher.status"} <= {e.type for e in found if e.device_id == name}

@@ -39,7 +39,7 @@ def often(settings: KarcherSettings, **more: float) -> KarcherSettings:
 
 
 def robots(karcher: KarcherCloud) -> list[Machine]:
-    return [m for m in karcher.machines if m.family != "other" and not m.retired]
+    return [m for m in karcher.fleet.machines if m.family != "other" and not m.retired]
 
 
 def kinds(found: list[Envelope], kind: str) -> list[Envelope]:
@@ -59,16 +59,16 @@ async def test_each_step_of_a_command_comes_once_even_over_a_restart(
     raw = await raw_tail("karcher")
     async with cloud(devices=3) as (karcher, settings):
         settings = often(settings)
-        kira = next(m for m in karcher.machines if m.family == "kira")
-        cancelled = karcher.command(kira, "missionPause", {})
+        kira = next(m for m in karcher.fleet.machines if m.family == "kira")
+        cancelled = karcher.executions.send(kira, "missionPause", {}).execution_id
         async with connected(settings, publisher, tmp_path):
             await eventually(lambda: karcher.requests["/machines/command-execution/{execution}", 200] >= 3)
-            karcher.cancel(cancelled)
+            karcher.executions.cancel(cancelled)
             await raw.envelopes(lambda found: b"CANCELLED" in b"".join(e.data for e in kinds(found, "command")))
             remembered = tmp_path / "karcher-commands-0.json"  # until then a restart may tell it again, by the same id
             await eventually(lambda: f"{cancelled} finished" in remembered.read_text())
-        karcher.moods.bare_details = True  # now without `data`, and CANCELED
-        later = karcher.command(kira, "missionStop", {})
+        karcher.misbehaviour.bare_details = True  # now without `data`, and CANCELED
+        later = karcher.executions.send(kira, "missionStop", {}).execution_id
         async with connected(settings, publisher, tmp_path):
             found = await raw.envelopes(
                 lambda found: any(later in e.data.decode() and b"SUCCEEDED" in e.data for e in kinds(found, "command")),
@@ -91,9 +91,9 @@ async def test_a_command_whose_details_are_forbidden_is_told_by_its_history(
 ) -> None:
     raw = await raw_tail("karcher")
     async with cloud() as (karcher, settings):
-        karcher.moods.answers["/machines/command-execution/{execution}"] = 403
+        karcher.misbehaviour.answers["/machines/command-execution/{execution}"] = 403
         machine = robots(karcher)[0]
-        sent = karcher.command(machine, "missionPause", {})
+        sent = karcher.executions.send(machine, "missionPause", {}).execution_id
         async with connected(often(settings), publisher, tmp_path):
             await eventually(lambda: karcher.requests["/machines/{material}/{serial}/command-executions", 200] >= 11)
             found = await raw.envelopes(lambda found: any(sent in e.data.decode() for e in kinds(found, "command")))
@@ -107,18 +107,18 @@ async def test_machines_that_appear_and_vanish_are_picked_up(
     devices = await tail(DEVICES)
     async with cloud() as (karcher, settings), connected(often(settings), publisher, tmp_path):
         first, new = robots(karcher)[0], new_machine(1, 900)
-        await eventually(lambda: karcher.listeners(first) == 1)
-        karcher.register(new)
-        await eventually(lambda: karcher.listeners(new) == 1)
-        karcher.unregister(first)
-        await eventually(lambda: karcher.listeners(first) == 0)
+        await eventually(lambda: karcher.sockets.listeners(first) == 1)
+        karcher.fleet.register(new)
+        await eventually(lambda: karcher.sockets.listeners(new) == 1)
+        karcher.fleet.unregister(first)
+        await eventually(lambda: karcher.sockets.listeners(first) == 0)
 
         def says(registered: bool, machine: Machine) -> bool:
             told = [decode_device(r.value or b"") for r in devices.records]
             return any(d.device_id == f"karcher:{machine.native_id}" and d.registered is registered for d in told)
 
         await devices.until(lambda _: says(False, first) and says(True, new))
-        assert karcher.listeners(new) == 1
+        assert karcher.sockets.listeners(new) == 1
 
 
 async def test_what_is_forbidden_is_said_once_and_the_rest_goes_on(
@@ -131,14 +131,14 @@ async def test_what_is_forbidden_is_said_once_and_the_rest_goes_on(
         return [r.getMessage() for r in caplog.records if "notifications" in r.getMessage()]
 
     async with cloud() as (karcher, settings):
-        karcher.moods.answers |= {NOTIFICATIONS: 403, "socket": 403}
+        karcher.misbehaviour.answers |= {NOTIFICATIONS: 403, "socket": 403}
         async with connected(often(settings, registry_seconds=0.5), publisher, tmp_path):
             await eventually(lambda: karcher.requests[NOTIFICATIONS, 403] >= 2)
             await eventually(lambda: karcher.requests["socket", 403] >= 2 * len(robots(karcher)))
             found = await raw.envelopes(lambda found: len(kinds(found, "status")) > 5)
             assert kinds(found, "cleaning.report")
             asked = karcher.requests["token", 200]
-            del karcher.moods.answers[NOTIFICATIONS]
+            del karcher.misbehaviour.answers[NOTIFICATIONS]
             await raw.envelopes(lambda found: bool(kinds(found, "notification")))
             await eventually(lambda: len(about()) >= 2)  # said when all that was read is in Kafka
     told = about()
@@ -153,8 +153,8 @@ async def test_one_machine_that_spoils_a_request_costs_no_other(
     raw = await raw_tail("karcher")
     async with cloud() as (karcher, settings):
         bad = robots(karcher)[0]
-        karcher.moods.poison = bad.machine_id
-        wanted = {f"karcher:{m.native_id}" for m in karcher.machines if not m.retired and m is not bad}
+        karcher.misbehaviour.poison = bad.machine_id
+        wanted = {f"karcher:{m.native_id}" for m in karcher.fleet.machines if not m.retired and m is not bad}
         async with connected(often(settings), publisher, tmp_path):
             found = await raw.envelopes(lambda found: {e.device_id for e in kinds(found, "status")} >= wanted)
     assert f"karcher:{bad.native_id}" not in {e.device_id for e in kinds(found, "status")}
@@ -167,15 +167,15 @@ async def test_an_outage_of_an_endpoint_is_ridden_out(
     raw = await raw_tail("karcher")
     caplog.set_level(logging.INFO)
     async with cloud() as (karcher, settings):
-        karcher.moods.answers[STATUSES] = status
-        karcher.moods.retry_after = 1
+        karcher.misbehaviour.answers[STATUSES] = status
+        karcher.misbehaviour.retry_after = 1
         async with connected(often(settings, status_seconds=0.2), publisher, tmp_path):
             await eventually(lambda: karcher.requests[STATUSES, status] >= 2)
             before = karcher.requests[STATUSES, status]
             if status == 429:  # nobody asks before the time that was told
                 await asyncio.sleep(0.7)
                 assert karcher.requests[STATUSES, status] == before
-            karcher.moods.answers.clear()
+            karcher.misbehaviour.answers.clear()
             await raw.envelopes(lambda found: bool(kinds(found, "status")))
         assert karcher.requests[STATUSES, status] < 8
 
@@ -190,8 +190,8 @@ async def test_a_flood_is_left_out_and_counted_and_costs_no_other_machine(
         loud, quiet = robots(karcher)[:2]
         limited = settings.model_copy(update={"messages_per_second": 20.0})
         async with connected(limited, publisher, tmp_path):
-            await eventually(lambda: karcher.listeners(loud) == 1 and karcher.listeners(quiet) == 1)
-            await karcher.flood(loud, 3000)
+            await eventually(lambda: karcher.sockets.listeners(loud) == 1 and karcher.sockets.listeners(quiet) == 1)
+            await karcher.sockets.flood(loud, 3000)
             await eventually(lambda: counter._value.get() - before > 2500)
             flooded = time.time()
             found = await raw.envelopes(
@@ -214,7 +214,7 @@ async def test_two_processes_hold_each_machine_once(
         wanted = len(robots(karcher))
 
         def held() -> list[int]:
-            return [karcher.listeners(machine) for machine in robots(karcher)]
+            return [karcher.sockets.listeners(machine) for machine in robots(karcher)]
 
         async with AsyncProcess(settings, publisher, kafka, tmp_path):
             await eventually(lambda: held() == [1] * wanted)

@@ -89,12 +89,12 @@ async def poll_for_an_hour(account: Account) -> list[VendorError]:
 async def test_an_hour_of_401_costs_few_tokens(tmp_path: Path) -> None:
     """Tokens are issued, and every request with them is refused."""
     async with account(tmp_path) as mine:
-        mine.karcher.moods.refuse_tokens = True
+        mine.karcher.misbehaviour.refuse_tokens = True
         errors = await poll_for_an_hour(mine)
         assert len(errors) == 720 and {error.status for error in errors} == {401}
         assert mine.most_in_10_minutes() <= 10
         assert 2 <= len(mine.asked) <= 12
-        mine.karcher.moods.refuse_tokens = False
+        mine.karcher.misbehaviour.refuse_tokens = False
         await mine.rest.get("/machines/specifications")  # works again at once: the tokens were good
 
 
@@ -110,11 +110,11 @@ async def test_an_hour_of_wrong_credentials_costs_few_requests(tmp_path: Path) -
 @pytest.mark.parametrize("status", [429, 500])
 async def test_an_hour_without_a_token_endpoint_costs_few_requests(tmp_path: Path, status: int) -> None:
     async with account(tmp_path) as mine:
-        mine.karcher.moods.answers["token"] = status
+        mine.karcher.misbehaviour.answers["token"] = status
         errors = await poll_for_an_hour(mine)
         asked = sum(count for (what, _), count in mine.karcher.requests.items() if what == "token")
         assert errors and 2 <= asked <= 30
-        mine.karcher.moods.answers.clear()
+        mine.karcher.misbehaviour.answers.clear()
         mine.clock.now += 600
         await mine.rest.get("/machines/specifications")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ async def test_rest_wants_a_token_that_has_not_expired(clock: Clock, truth: Trut
         assert await client.get("/machines/specifications") == (401, {"status": 401, "message": "unauthorized"})
         await client.log_in()
         assert (await client.get("/machines/specifications"))[0] == 200
-        client.cloud.expire_tokens()
+        client.cloud.tokens.expire_all()
         assert (await client.get("/machines/specifications"))[0] == 401
 
 
@@ -105,7 +106,7 @@ async def test_specifications_come_in_pages(clock: Clock, truth: Truth) -> None:
             if not answer["pageInfo"]["hasNextPage"]:
                 break
             query["cursor"] = answer["pageInfo"]["endCursor"]
-        assert [each["machineId"] for each in found] == [machine.machine_id for machine in client.cloud.machines]
+        assert [each["machineId"] for each in found] == [machine.machine_id for machine in client.cloud.fleet.machines]
         dates = [each["generic"]["registrationDate"] for each in found]
         assert dates == sorted(dates)
         assert found[0]["generic"]["serial"] == "1.533-002.0;000001"
@@ -144,7 +145,7 @@ async def test_each_endpoint_allows_five_requests_a_second(clock: Clock, truth: 
 
 async def test_statuses_are_stringly_typed_as_documented(clock: Clock, truth: Truth) -> None:
     async with cloud(clock, truth, devices=3) as client:
-        kira, cv50, other, retired = client.cloud.machines
+        kira, cv50, other, retired = client.cloud.fleet.machines
         ids = ",".join([kira.machine_id, cv50.machine_id, other.machine_id, retired.machine_id, "unknown"])
         _, answer = await client.get("/machines/statuses", machineIds=ids)
         assert [each["machineId"] for each in answer["data"]] == [m.machine_id for m in (kira, cv50, other)]
@@ -169,7 +170,7 @@ async def test_statuses_are_stringly_typed_as_documented(clock: Clock, truth: Tr
 
 async def test_a_socket_is_refused_at_the_handshake(clock: Clock, truth: Truth) -> None:
     async with cloud(clock, truth, devices=3) as client:
-        kira, _, other, retired = client.cloud.machines
+        kira, _, other, retired = client.cloud.fleet.machines
         for url, status in (
             (client.socket_url(kira, token="wrong"), 401),
             (client.socket_url(other), 400),
@@ -187,7 +188,7 @@ async def test_sockets_send_the_documented_datapoints(clock: Clock, truth: Truth
             "kira": {"pose", "robotStatus", "repeatProgress"},
             "cv50": {"location", "mcuMainInfo"},
         }
-        for machine in client.cloud.machines[:2]:
+        for machine in client.cloud.fleet.machines[:2]:
             seen: dict[str, Any] = {}
             async with connect(client.socket_url(machine)) as socket:
                 while not seen.keys() >= wanted[machine.family]:
@@ -202,7 +203,7 @@ async def test_sockets_send_the_documented_datapoints(clock: Clock, truth: Truth
 
 async def test_a_report_is_the_same_by_socket_and_by_rest(clock: Clock, truth: Truth) -> None:
     async with cloud(clock, truth, devices=1, rate=50) as client:
-        machine = client.cloud.machines[0]
+        machine = client.cloud.fleet.machines[0]
         async with connect(client.socket_url(machine)) as socket:
             await socket.recv()
             clock.forward(30)  # at least one job of twenty seconds ends meanwhile
@@ -220,7 +221,7 @@ async def test_a_report_is_the_same_by_socket_and_by_rest(clock: Clock, truth: T
 
 async def test_a_command_is_executed_or_cancelled(clock: Clock, truth: Truth) -> None:
     async with cloud(clock, truth, devices=3) as client:
-        kira, cv50 = client.cloud.machines[:2]
+        kira, cv50 = client.cloud.fleet.machines[:2]
         url = f"{client.urls['karcher.rest_url']}/machines/{kira.native_id}/commands"
         headers = {"Authorization": f"Bearer {client.token}"}
         body = {"commandName": "missionPause", "commandParameters": {}}
@@ -242,7 +243,7 @@ async def test_a_command_is_executed_or_cancelled(clock: Clock, truth: Truth) ->
 async def test_planted_faults_are_what_arrives(clock: Clock, truth: Truth) -> None:
     planted = FaultSettings(crossings=0, start_after=0.2, spacing=0.05)
     async with cloud(clock, truth, faults=planted, devices=2, rate=40) as client:
-        machine = client.cloud.machines[0]
+        machine = client.cloud.fleet.machines[0]
         received: list[bytes] = []
         async with connect(client.socket_url(machine), max_size=2 << 20) as socket:
             with pytest.raises(ConnectionClosed):  # the planted disconnect
@@ -262,15 +263,17 @@ async def test_planted_faults_are_what_arrives(clock: Clock, truth: Truth) -> No
     }
     assert {line["device_id"] for line in truth} == {f"karcher:{machine.native_id}"}
     digests = [hashlib.sha256(payload).hexdigest() for payload in received]
+    doubled = Counter(line["detail"]["sha256"] for line in truth if line["kind"] == "duplicate")
     for line in truth:
         if line["kind"] != "disconnect":
-            assert digests.count(line["detail"]["sha256"]) == (2 if line["kind"] == "duplicate" else 1), line
+            digest = line["detail"]["sha256"]  # duplicates due in the same tick, under load, are of one message
+            assert digests.count(digest) == 1 + doubled[digest], line
 
 
 async def test_a_battery_crosses_once_where_it_is_polled(clock: Clock, truth: Truth) -> None:
     planted = FaultSettings(crossings=1, malformed=0, duplicates=0, late=0, disconnects=0, start_after=10)
     async with cloud(clock, truth, faults=planted, devices=4) as client:
-        ids = ",".join(machine.machine_id for machine in client.cloud.machines[:3])
+        ids = ",".join(machine.machine_id for machine in client.cloud.fleet.machines[:3])
         low: list[str] = []
         for _ in range(20):
             _, answer = await client.get("/machines/statuses", machineIds=ids)
