@@ -6,11 +6,10 @@ import os
 import shutil
 import signal
 import subprocess
-import time
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
@@ -19,10 +18,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from fleetlake.local.broker import EmbeddedKafka
 from runtime.ports import free_port
 
-if TYPE_CHECKING:  # at run time after its assertions are rewritten
-    from tests.support.kafka import MakeTopics
-
 pytest.register_assert_rewrite("tests.support")
+from tests.support.kafka import MakeTopics  # noqa: E402
+from tests.support.waiting import eventually_blocking  # noqa: E402
+
 pytest_plugins = ["tests.support.tails"]
 
 
@@ -66,18 +65,19 @@ def _postgresql_bin() -> Path | None:
 
 
 @pytest.fixture(scope="module")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a real PostgreSQL, started for this module; it refuses to run as root, so it runs as its own user."""
+def postgresql() -> Iterator[str]:
+    """URL of a real PostgreSQL, started for this module; it refuses to run as root, so it runs as its own user.
+
+    Its folder is not among pytest's: these are closed to other users, again whenever another pytest begins.
+    """
     folder = _postgresql_bin()
     if folder is None:
         if os.environ.get("CI"):
             pytest.fail("CI must have PostgreSQL")
         pytest.skip("PostgreSQL is not installed")
-    data = tmp_path_factory.mktemp("postgresql")
+    data = Path(tempfile.mkdtemp(prefix="fleetlake-postgresql-"))
     user = "postgres" if os.getuid() == 0 else None
     if user:
-        for each in (data, *data.parents[:3]):  # the user must get to its folder
-            each.chmod(each.stat().st_mode | 0o011)
         shutil.chown(data, user)
     port = free_port()
     subprocess.run(
@@ -90,16 +90,17 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         command = [folder / "postgres", "-D", data / "db", *options.split()]
         server = subprocess.Popen(command, user=user, cwd=data, stderr=stderr)
     try:
-        deadline = time.monotonic() + 30
-        while subprocess.run(
-            [folder / "pg_isready", "-h", "127.0.0.1", "-p", str(port)], capture_output=True
-        ).returncode:
-            assert time.monotonic() < deadline and server.poll() is None, log.read_text()
-            time.sleep(0.1)
+        ready = [folder / "pg_isready", "-h", "127.0.0.1", "-p", str(port)]
+        eventually_blocking(
+            lambda: subprocess.run(ready, capture_output=True).returncode == 0 or server.poll() is not None,
+            what=log.read_text,
+        )
+        assert server.poll() is None, log.read_text()
         yield f"postgresql+psycopg://fleetlake@127.0.0.1:{port}/postgres"
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(20)
+        shutil.rmtree(data)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

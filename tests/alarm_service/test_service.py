@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,7 @@ from schemas.topics import ALARM_ACTIONS, ALARMS, topic_specs
 from tests.alarm_service.events import event
 from tests.alarm_service.service import HOT, PARTITIONS, Client, Running, raised, ready
 from tests.support.kafka import read_all
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +274,12 @@ async def test_two_services_that_are_killed_leave_every_event_once(running: Runn
     services = [running.start("alarms", "serve", **state) for _ in range(2)]
     names = [str(uuid4()) for _ in range(8)]
     enough = asyncio.Event()
+    store = open_store(url, running.folder / "unused.db")
+
+    def stored() -> Counter[tuple[str, int]]:
+        alarms, _ = store.alarms.page(AlarmFilter(), 1, 10_000)
+        names = [each.alarm.alarm_id for each in alarms]
+        return Counter((name, entry.sequence) for name in names for entry in store.alarms.timeline(name))
 
     async def write() -> None:
         async with AIOKafkaProducer(bootstrap_servers=running.kafka, transactional_id="planted") as producer:
@@ -284,14 +292,14 @@ async def test_two_services_that_are_killed_leave_every_event_once(running: Runn
                     await (producer.abort_transaction() if abort else producer.commit_transaction())
                 if enough.is_set():
                     return
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # so that the services have several batches to store
 
     async def until_serving(*some: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + 30
-        while not all("/v1/iot/alarms" in running.log_of(service) for service in some):
-            assert time.monotonic() < deadline, running.logs()
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(0.5)
+        await eventually(
+            lambda: all("/v1/iot/alarms" in running.log_of(service) for service in some), what=running.logs
+        )
+        known = len(stored())  # with both at work, some is written and stored
+        await eventually(lambda: len(stored()) > known, what=running.logs)
 
     writing = asyncio.create_task(write())
     await until_serving(*services)
@@ -300,28 +308,18 @@ async def test_two_services_that_are_killed_leave_every_event_once(running: Runn
         services[kill % 2].wait()
         services[kill % 2] = running.start("alarms", "serve", **state)
         await until_serving(services[kill % 2])
+    # both have stored, each what the other had not
+    await eventually(lambda: "continuing behind it" in running.logs(), 60, running.logs)
     enough.set()
     await writing
-    told = [r for records in (await read_all(running.kafka, ALARMS, PARTITIONS)).values() for r in records]
-    expected: dict[str, list[int]] = {}
-    for record in told:
-        found = wire.decode_alarm_event(record.value or b"")
-        expected.setdefault(found.alarm.alarm_id, []).append(found.sequence)
-    assert all(expected[name] == list(range(1, len(expected[names[0]]) + 1)) for name in names)
-    assert len(expected[names[0]]) > 20
-    store = open_store(url, running.folder / "unused.db")
-    deadline = time.monotonic() + 30
-    while True:
-        alarms, _ = store.alarms.page(AlarmFilter(), 1, 10_000)
-        stored = {
-            each.alarm.alarm_id: [e.sequence for e in store.alarms.timeline(each.alarm.alarm_id)] for each in alarms
-        }
-        if stored == expected or time.monotonic() > deadline:
-            break
-        await asyncio.sleep(0.2)
+    written = [r for records in (await read_all(running.kafka, ALARMS, PARTITIONS)).values() for r in records]
+    events = [wire.decode_alarm_event(record.value or b"") for record in written]
+    expected = Counter((each.alarm.alarm_id, each.sequence) for each in events)
+    assert set(expected.values()) == {1}
+    of_first = max(sequence for name, sequence in expected if name == names[0])
+    assert of_first > 20 and expected.keys() >= {(name, n) for name in names for n in range(1, of_first + 1)}
+    await eventually(lambda: stored() == expected, what=running.logs)
     store.close()
-    assert stored == expected, running.logs()
-    assert "going on behind it" in running.logs(), "both have stored, each what the other had not"
     for service in services:
         service.terminate()
         assert service.wait(20) == 0, running.logs()
