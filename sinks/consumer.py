@@ -114,6 +114,7 @@ class SinkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             now = time.monotonic()
             for partition, records in fetched.items():
                 self._buffers.add(partition, records, now)
+                log.debug("%s: %d records of %s fetched", self._stage, len(records), partition)
         else:  # fetched before a seek, so these records do not follow our position
             self._seek(self._buffers)
         await self._raise_failure()

@@ -6,7 +6,6 @@ defined here (Kafka protocol guide, «Metadata Request (Version: 10)»).
 
 from __future__ import annotations
 
-import asyncio
 from io import BytesIO
 from typing import Any
 from uuid import UUID
@@ -26,6 +25,7 @@ from aiokafka.protocol.types import (
 )
 
 from runtime.kafka import KafkaSettings, client_options
+from runtime.retry import retrying
 
 ATTEMPTS = 6
 
@@ -110,16 +110,22 @@ class _TopicIdsRequest(Request[_MetadataRequestV10]):  # type: ignore[misc]
         return request_struct_class([(UUID(int=0), name, {}) for name in self._topics], False, False, False, {})
 
 
+class UnknownTopicsError(RuntimeError):
+    """The broker does not know these topics."""
+
+
 async def topic_ids(settings: KafkaSettings, topics: list[str]) -> dict[str, str]:
     """Return the id of each topic as text.
 
-    A broker without topic ids (Kafka before 2.8) gives the nil UUID for all. Raise RuntimeError for a topic that does
-    not exist, aiokafka's errors if no broker answers.
+    A broker without topic ids (Kafka before 2.8) gives the nil UUID for all. Raise UnknownTopicsError for topics that
+    do not exist, aiokafka's errors if no broker answers.
     """
     client = AIOKafkaClient(**client_options(settings))
     await client.bootstrap()
     try:
-        return await _ask(client, topics)
+        # Retried, because not every broker knows a topic that was just declared.
+        attempts = retrying(UnknownTopicsError, base=0.2, cap=2, attempts=ATTEMPTS)
+        return await attempts(_ask, client, topics)
     except (IncompatibleBrokerVersion, NotImplementedError):
         return dict.fromkeys(topics, str(UUID(int=0)))
     finally:
@@ -127,12 +133,10 @@ async def topic_ids(settings: KafkaSettings, topics: list[str]) -> dict[str, str
 
 
 async def _ask(client: AIOKafkaClient, topics: list[str]) -> dict[str, str]:
-    for attempt in range(ATTEMPTS):
-        response: Any = await client.send(client.get_random_node(), _TopicIdsRequest(topics))
-        described = response.to_object()["topics"]
-        errors = {topic["name"]: for_code(topic["error_code"]).__name__ for topic in described if topic["error_code"]}
-        if not errors:
-            return {topic["name"]: str(topic["topic_id"]) for topic in described}
-        await asyncio.sleep(0.2 * (attempt + 1))  # not every broker knows a topic that was just declared
-    listed = ", ".join(f"{name} ({error})" for name, error in errors.items())
-    raise RuntimeError(f"no such topics: {listed}; `fleetlake topics` declares them")
+    response: Any = await client.send(client.get_random_node(), _TopicIdsRequest(topics))
+    described = response.to_object()["topics"]
+    errors = {topic["name"]: for_code(topic["error_code"]).__name__ for topic in described if topic["error_code"]}
+    if errors:
+        listed = ", ".join(f"{name} ({error})" for name, error in errors.items())
+        raise UnknownTopicsError(f"no such topics: {listed}; `fleetlake topics` declares them")
+    return {topic["name"]: str(topic["topic_id"]) for topic in described}

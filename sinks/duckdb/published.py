@@ -1,4 +1,4 @@
-"""`fleet.duckdb`: written anew from the working file and renamed into place (docs/adr/0006-published-duckdb.md).
+"""`fleet.duckdb`: written from the working file as a whole and renamed into place (docs/adr/0006-published-duckdb.md).
 
 A reader that opens the file at any moment sees one whole state: tables and views show the same versions of the lake.
 """
@@ -35,7 +35,7 @@ class PublishedDatabase:
         return self._working.catch_up()
 
     def publish(self) -> None:
-        """Catch up, write `fleet.duckdb` anew and rename it into place."""
+        """Catch up, write a new `fleet.duckdb` and rename it into place."""
         started = time.monotonic()
         self.catch_up()
         target = self._data_dir / sql.FILE_NAME

@@ -160,7 +160,7 @@ class WorkingDatabase:
         return None if row is None else int(row[0])
 
     def _open(self, path: Path) -> duckdb.DuckDBPyConnection:
-        """Open the working file; make it anew if it is missing or has another format or lake."""
+        """Open the working file; create a new one if it is missing or has another format or lake."""
         mark = path.with_suffix(".format")
         expected = hashlib.sha256((sql.schema_fingerprint() + self._lake_root).encode()).hexdigest()
         if not mark.exists() or mark.read_text() != expected:

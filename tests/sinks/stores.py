@@ -195,15 +195,15 @@ def _translate(port: int, behind: int) -> None:
             if "uploads" in query:
                 name = uuid.uuid4().hex
                 parts[name] = {}
-                told = f"<InitiateMultipartUploadResult><UploadId>{name}</UploadId></InitiateMultipartUploadResult>"
+                answer = f"<InitiateMultipartUploadResult><UploadId>{name}</UploadId></InitiateMultipartUploadResult>"
             else:
                 parts[query["uploadId"][0]][int(query["partNumber"][0])] = body
-                told = ""
+                answer = ""
             self.send_response(200)
             self.send_header("ETag", "part")
-            self.send_header("Content-Length", str(len(told)))
+            self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
-            self.wfile.write(told.encode())
+            self.wfile.write(answer.encode())
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = forward
 

@@ -21,8 +21,8 @@ def files(size: int, count: int, first: int = 0, **of: str) -> list[LiveFile]:
     return [file(size, number, **of) for number in range(first, first + count)]
 
 
-def plan(found: list[LiveFile]) -> list[Merge]:
-    return plan_merges(found, NOW, at_least=16)
+def plan(live: list[LiveFile]) -> list[Merge]:
+    return plan_merges(live, NOW, at_least=16)
 
 
 def test_few_small_files_of_today_are_left_alone() -> None:
@@ -53,7 +53,7 @@ def test_a_day_that_is_over_is_merged_once_nothing_has_come_for_an_hour() -> Non
     small, larger = yesterday(10 * KIB, 0, 3), yesterday(SMALL_BYTES, 1, 2)
     assert plan([small, larger]) == [(small, larger)]
     assert plan([larger]) == []
-    assert plan([small, larger, yesterday(KIB, 2, 0.5)]) == []  # a sink catches up: it would be merged again and again
+    assert plan([small, larger, yesterday(KIB, 2, 0.5)]) == []  # a sink catches up: it would be merged repeatedly
     assert plan([yesterday(LARGE_BYTES, 0, 3), yesterday(LARGE_BYTES, 1, 3)]) == []
 
 

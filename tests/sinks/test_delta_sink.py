@@ -6,6 +6,7 @@ import asyncio
 import random
 import signal
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,17 +48,14 @@ def twice_each(per_partition: int) -> Counter[tuple[int, int]]:
 
 
 async def run_until(
-    kafka: str, topics: dict[str, str], data: Path, done: object, settings: DeltaSettings = QUICK
+    kafka: str, topics: dict[str, str], data: Path, done: Callable[[], bool], settings: DeltaSettings = QUICK
 ) -> None:
-    """The sink in this process until `done()`."""
+    """Run the sink in this process until `done()`, or until it fails."""
     stop = asyncio.Event()
     options = KafkaSettings(bootstrap_servers=kafka, application_id=topics[READINGS], session_timeout_seconds=2)
     task = asyncio.create_task(DeltaSink(settings, options, data, tables_of(topics)).run(stop, Health("delta")))
     try:
-        while not done():  # type: ignore[operator]
-            if task.done():
-                return await task
-            await asyncio.sleep(0.05)
+        await eventually(lambda: task.done() or done(), 60)
     finally:
         stop.set()
         await asyncio.wait({task})
@@ -85,13 +83,9 @@ async def test_every_kind_of_record_reaches_its_table_once(kafka: str, make_topi
 async def test_what_is_buffered_at_a_clean_stop_is_written(kafka: str, make_topics: MakeTopics, tmp_path: Path) -> None:
     topics = await own_topics(make_topics)
     await produce(kafka, topics[READINGS], numbered(0, 200, 0))
-    patient = DeltaSettings(flush_seconds=3600)
     with Sinks(kafka, topics, tmp_path / "data") as sinks:
-        process = sinks.start(**patient.model_dump())
-        async with asyncio.timeout(30):
-            while "delta: reads" not in sinks.log(process):
-                await asyncio.sleep(0.1)
-        await asyncio.sleep(2)  # time to fetch; nothing shows that it has, before it writes
+        process = sinks.start(flush_seconds=3600)
+        await eventually(lambda: sinks.fetched(process) == 200)
         assert count(sinks.data, "readings") == 0
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 20) == 0, sinks.log(process)
@@ -135,14 +129,14 @@ async def test_a_zombie_that_wakes_with_a_full_buffer_writes_nothing_twice(
     kafka: str, make_topics: MakeTopics, tmp_path: Path
 ) -> None:
     topics = await own_topics(make_topics)
-    with Sinks(kafka, topics, tmp_path / "data", {"flush_seconds": 2.5}) as sinks:
+    with Sinks(kafka, topics, tmp_path / "data", {"flush_seconds": 4}) as sinks:
         zombie = sinks.start()
         await produce(kafka, topics[READINGS], numbered(0, 10, 0))
-        # it has its share now, and writes 2.5 s after it read
+        # its partitions are assigned now, and it writes 4 s after it has read
         await eventually(lambda: count(sinks.data, "readings") == 20)
         for partition in range(PARTITIONS):
             await produce(kafka, topics[READINGS], numbered(10 if partition == 0 else 0, 100, partition), partition)
-        await asyncio.sleep(1.5)
+        await eventually(lambda: sinks.fetched(zombie) == PARTITIONS * 100, every=0.05)
         zombie.send_signal(signal.SIGSTOP)
         assert count(sinks.data, "readings") == 20
         heir = sinks.start(flush_seconds=0.1)
@@ -163,12 +157,12 @@ async def _recreate(kafka: str, topic: str) -> None:
     await admin.start()
     try:
         await admin.delete_topics([topic])
-        for _ in range(50):
-            await asyncio.sleep(0.1)
+
+        async def created() -> bool:
             response = await admin.create_topics([NewTopic(topic, PARTITIONS, 1)])
-            if response.topic_errors[0][1] == 0:
-                return
-        raise AssertionError(response)
+            return bool(response.topic_errors[0][1] == 0)
+
+        await eventually(created, what=lambda: "the topic is still being deleted", every=0.1)
     finally:
         await admin.close()
 

@@ -21,9 +21,9 @@ TEXT = (Path(__file__).parents[2] / "docs" / "tables.md").read_text()
 @pytest.mark.parametrize("table", [*TABLES, RAW], ids=lambda table: table.name)
 def test_every_column_is_documented_and_no_other(table: Table) -> None:
     section = TEXT.split(f"### `{table.name}`")[1].split("###")[0]
-    found = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*) \|$", section, re.MULTILINE)
-    assert {name: comment for name, _, comment in found} == table.comments
-    assert [(name, kind) for name, kind, _ in found] == [(f.name, TYPES[f.type]) for f in table.schema], (
+    documented = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*) \|$", section, re.MULTILINE)
+    assert {name: comment for name, _, comment in documented} == table.comments
+    assert [(name, kind) for name, kind, _ in documented] == [(f.name, TYPES[f.type]) for f in table.schema], (
         "types are stable"
     )
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import subprocess
 import sys
 import time
 from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from runtime.health import Health
 from schemas.topics import READINGS
@@ -81,13 +84,16 @@ def _publisher(data: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", PUBLISHER, str(data)], cwd=ROOT)
 
 
-async def test_one_process_publishes_and_another_takes_over_when_it_ends(data: Path) -> None:
+async def test_one_process_publishes_and_another_takes_over_when_it_ends(
+    data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sinks.duckdb.sink")
     first = _publisher(data)
     stop, health = asyncio.Event(), Health("duckdb")
     try:
         await eventually((data / "fleet.duckdb").exists)
         second = asyncio.create_task(DuckDBSink(DuckdbSettings(publish_seconds=0.2), data).run(stop, health))
-        await asyncio.sleep(0.5)
+        await eventually(lambda: "waiting to take over" in caplog.text)
         assert health.ready_problems()
         assert not second.done()
         writing = await asyncio.to_thread(Writing, data)

@@ -78,12 +78,12 @@ def test_two_that_merge_the_same_files_double_nothing(tmp_path: Path) -> None:
     location = filled(tmp_path)
     before = everything(tmp_path)
     one, other = location.open("readings"), location.open("readings")
-    found = tuple(live_files(one))
-    assert merge_files(one, location, found, 3)
-    assert not merge_files(other, location, found, 3)
+    files = tuple(live_files(one))
+    assert merge_files(one, location, files, 3)
+    assert not merge_files(other, location, files, 3)
     assert everything(tmp_path) == before
-    files = list((tmp_path / "lake" / "readings").rglob("merged-*.parquet"))
-    assert len(files) == 1, "the loser takes its file away"
+    left = list((tmp_path / "lake" / "readings").rglob("merged-*.parquet"))
+    assert len(left) == 1, "the loser takes its file away"
 
 
 def test_a_merge_overtaken_by_a_writer_is_tried_again_on_what_there_is(tmp_path: Path) -> None:
@@ -171,8 +171,8 @@ def test_what_is_not_of_the_product_is_merged_too(tmp_path: Path) -> None:
     more = table.to_pyarrow_table().slice(0, 3).append_column("site", [["a", "b", None]])
     write_deltalake(table, more, mode="append", schema_mode="merge")
     maintain(location, "readings", DeltaSettings(), vacuum=False)
-    found = rows(tmp_path, "readings")
-    assert Counter(row["site"] for row in found) == {None: 16 * 14 + 1, "a": 1, "b": 1}
+    merged = rows(tmp_path, "readings")
+    assert Counter(row["site"] for row in merged) == {None: 16 * 14 + 1, "a": 1, "b": 1}
     assert len(location.open("readings").file_uris()) == 1
 
 
@@ -185,10 +185,10 @@ def test_raw_records_are_kept_byte_by_byte(tmp_path: Path) -> None:
         record = record_of(b"\x00\xff not text", key=f"{vendor}:1".encode(), topic=topic, offset=4, headers=HEADERS)
         lake.write(topic, [Slice(0, None, 5, [record])])
         assert lake.stored(topic, [0]) == {0: 5}
-    found = {row["vendor"]: row for row in rows(tmp_path, "raw")}
-    assert found["karcher"]["value"] == b"\x00\xff not text"
-    assert json.loads(found["ogmen"]["headers"]) == [["ce_id", "m1"], ["ce_type", "x"]]
-    assert (found["ogmen"]["origin_topic"], found["ogmen"]["origin_offset"]) == (raw_topic("ogmen"), 4)
+    raw = {row["vendor"]: row for row in rows(tmp_path, "raw")}
+    assert raw["karcher"]["value"] == b"\x00\xff not text"
+    assert json.loads(raw["ogmen"]["headers"]) == [["ce_id", "m1"], ["ce_type", "x"]]
+    assert (raw["ogmen"]["origin_topic"], raw["ogmen"]["origin_offset"]) == (raw_topic("ogmen"), 4)
     LakeWriter(tmp_path, DeltaSettings(), {table.topic: f"id of {table.topic}" for table in tables}, tables).open()
 
 

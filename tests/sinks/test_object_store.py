@@ -78,9 +78,9 @@ def test_writers_in_several_processes_and_a_merger_share_a_bucket(store: DeltaSe
         assert writer.exitcode == 0
     maintain(location, "readings", eager, vacuum=True)
     table = location.open("readings")
-    found = table.to_pyarrow_table(columns=["origin_partition", "origin_offset"]).to_pylist()
-    assert len(found) == 3 * 60 * 2
-    assert len({(row["origin_partition"], row["origin_offset"]) for row in found}) == 3 * 60
+    written = table.to_pyarrow_table(columns=["origin_partition", "origin_offset"]).to_pylist()
+    assert len(written) == 3 * 60 * 2
+    assert len({(row["origin_partition"], row["origin_offset"]) for row in written}) == 3 * 60
     assert len(live_files(table)) < 10
     assert lake(store).stored(READINGS, [0, 1, 2]) == {0: 60, 1: 60, 2: 60}
 
@@ -100,8 +100,8 @@ def test_fleet_duckdb_is_published_from_a_bucket(store: DeltaSettings, tmp_path:
     with fleetlake.connect(tmp_path, options) as connection:
         assert connection.execute("SELECT count(*) FROM readings WHERE metric = 'battery.level'").fetchone() == (10,)
         assert connection.execute("SELECT count(*) FROM recent_readings").fetchone() == (20,)
-        told = connection.execute("SELECT location, rows FROM published WHERE table_name = 'readings'").fetchone()
-        assert told == (location.uri("readings"), 20)
+        published = connection.execute("SELECT location, rows FROM published WHERE table_name = 'readings'").fetchone()
+        assert published == (location.uri("readings"), 20)
         assert connection.execute("FROM battery_history(?)", [DEVICE]).fetchall()
         with pytest.raises(duckdb.Error, match="only that can be read by URL"):
             connection.execute(f"FROM read_parquet('{location.root.partition('://')[0]}://other/x.parquet')")

@@ -24,7 +24,7 @@ from tests.support.lake import Writing, ask
 from tests.support.samples import NOON, observation
 
 START = datetime(2026, 11, 1)
-RECOUNT = """
+FROM_READINGS = """
 SELECT device_id, metric, date_trunc('{unit}', observed_at), count(*), min(value_number), max(value_number),
   avg(value_number), min_by(value_number, (observed_at, received_at, origin_offset, value_number)),
   max_by(value_number, (observed_at, received_at, origin_offset, value_number))
@@ -39,10 +39,10 @@ rows = st.tuples(
 )
 
 
-def same(found: Sequence[tuple[Any, ...]], due: Sequence[tuple[Any, ...]]) -> None:
+def same(actual: Sequence[tuple[Any, ...]], expected: Sequence[tuple[Any, ...]]) -> None:
     """Equal, the mean (and nothing else) but for rounding."""
-    assert [row[:6] + row[7:] for row in found] == [row[:6] + row[7:] for row in due]
-    assert [row[6] for row in found] == pytest.approx([row[6] for row in due], rel=1e-9, abs=1e-9)
+    assert [row[:6] + row[7:] for row in actual] == [row[:6] + row[7:] for row in expected]
+    assert [row[6] for row in actual] == pytest.approx([row[6] for row in expected], rel=1e-9, abs=1e-9)
 
 
 @given(batches=st.lists(st.lists(rows, min_size=1, max_size=12), min_size=1, max_size=6))
@@ -70,10 +70,10 @@ def test_every_bucket_that_is_held_has_all_its_readings(batches: list[list[Row]]
                     f"SELECT floor, (SELECT count(*) FROM {rollup.name}) FROM floors WHERE rollup = ?", [rollup.name]
                 ).fetchall()
                 assert held <= 10
-                recount = RECOUNT.format(unit=rollup.unit, source="every", floor=floor)
+                from_readings = FROM_READINGS.format(unit=rollup.unit, source="every", floor=floor)
                 query = rollups.published(rollup).replace("work.", "")
-                found = connection.execute(f"SELECT {SHOWN} FROM ({query})").fetchall()
-                same(found, connection.execute(recount).fetchall())
+                actual = connection.execute(f"SELECT {SHOWN} FROM ({query})").fetchall()
+                same(actual, connection.execute(from_readings).fetchall())
 
 
 def test_the_published_rollups_are_those_of_the_history(tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_the_published_rollups_are_those_of_the_history(tmp_path: Path) -> None:
     for rollup, days in zip(ROLLUPS, (0.5, 2), strict=True):
         floor = received - timedelta(days=days)
         floor = floor.replace(second=0, microsecond=0, minute=floor.minute if rollup.unit == "minute" else 0)
-        recount = RECOUNT.format(unit=rollup.unit, source="readings", floor=floor)
-        found = ask(tmp_path, f"SELECT {SHOWN} FROM {rollup.name} ORDER BY device_id, metric, bucket")
-        same(found, ask(tmp_path, recount))
-        assert len(found) > 20
+        from_readings = FROM_READINGS.format(unit=rollup.unit, source="readings", floor=floor)
+        actual = ask(tmp_path, f"SELECT {SHOWN} FROM {rollup.name} ORDER BY device_id, metric, bucket")
+        same(actual, ask(tmp_path, from_readings))
+        assert len(actual) > 20
         every = f"readings_every(INTERVAL 1 {rollup.unit}, '{floor}', '2100-01-01')"
-        same(ask(tmp_path, f"SELECT {SHOWN} FROM {every} ORDER BY ALL"), found)
+        same(ask(tmp_path, f"SELECT {SHOWN} FROM {every} ORDER BY ALL"), actual)

@@ -64,9 +64,9 @@ def test_every_reading_becomes_one_row_with_its_exact_value(made: list[wire.Obse
         for r in o.readings
     ]
     names = ["metric", "value_number", "value_text", "value_boolean", "value_json", "observed_at", "received_at"]
-    found = [tuple(row[n] for n in [*names, "received_date", "origin_offset"]) for row in rows.table.to_pylist()]
+    actual = [tuple(row[n] for n in [*names, "received_date", "origin_offset"]) for row in rows.table.to_pylist()]
     assert rows.unreadable == []
-    assert Counter(found) == Counter(wanted)
+    assert Counter(actual) == Counter(wanted)
 
 
 def test_records_written_by_the_documented_models_are_read_alike() -> None:
@@ -159,6 +159,6 @@ def test_every_column_says_what_it_is(table: Table) -> None:
 
 def test_rows_are_sorted_as_their_texts_are() -> None:
     words = ["b", None, "a", "é", "", "a", "aa", "Z", None]
-    found = sorted_rows(pa.table({"word": words, "number": list(range(9))}), ["word", "number"]).to_pylist()
+    actual = sorted_rows(pa.table({"word": words, "number": list(range(9))}), ["word", "number"]).to_pylist()
     want = sorted(zip(words, range(9), strict=True), key=lambda one: (one[0] is None, (one[0] or "").encode(), one[1]))
-    assert [(row["word"], row["number"]) for row in found] == want
+    assert [(row["word"], row["number"]) for row in actual] == want

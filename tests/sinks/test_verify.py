@@ -24,12 +24,12 @@ from tests.support.sinks import PARTITIONS, Sinks, own_topics, produce, tables_o
 from tests.support.waiting import eventually
 
 
-async def found(kafka: str, topics: dict[str, str], data: Path) -> tuple[int, list[Problem]]:
-    """Records recounted, and what is wrong."""
-    counted, problems = await verify(
+async def audited(kafka: str, topics: dict[str, str], data: Path) -> tuple[int, list[Problem]]:
+    """Records that were audited, and what is wrong."""
+    audits, problems = await verify(
         LakeLocation(str(data / "lake")), KafkaSettings(bootstrap_servers=kafka), tables_of(topics)
     )
-    return sum(one.records for one in counted), problems
+    return sum(one.records for one in audits), problems
 
 
 async def test_every_kind_of_fault_is_named_and_none_where_there_is_none(
@@ -48,7 +48,7 @@ async def test_every_kind_of_fault_is_named_and_none_where_there_is_none(
         want = {"readings": 80, "events": 3, "alarm_events": 2, "devices": 2, "dead_letters": 4}
         await eventually(lambda: {name: count(sinks.data, name) for name in want} == want)
     data = tmp_path / "data"
-    assert await found(kafka, topics, data) == (42 + 3 + 2 + 2 + 2, [])
+    assert await audited(kafka, topics, data) == (42 + 3 + 2 + 2 + 2, [])
 
     readings_table = DeltaTable(data / "lake" / "readings")
     twice = readings_table.to_pyarrow_table(filters=[("origin_offset", "=", 5)])
@@ -57,7 +57,7 @@ async def test_every_kind_of_fault_is_named_and_none_where_there_is_none(
     stray = twice.slice(0, 1).set_column(twice.schema.get_field_index("origin_offset"), "origin_offset", [[999_999]])
     write_deltalake(readings_table, stray.cast(twice.schema), mode="append")
     DeltaTable(data / "lake" / "dead_letters").delete("stage = 'sink' AND origin_offset = 20")
-    _, problems = await found(kafka, topics, data)
+    _, problems = await audited(kafka, topics, data)
     named = {(p.kind, p.table, p.first_offset, p.last_offset, p.count) for p in problems}
     assert named == {
         ("hole", "readings", 10, 11, 4),
@@ -70,7 +70,7 @@ async def test_every_kind_of_fault_is_named_and_none_where_there_is_none(
     Path(file.removeprefix("file://")).write_bytes(b"PAR1")
     files = [Path(uri.removeprefix("file://")) for uri in DeltaTable(data / "lake" / "readings").file_uris()]
     max(files, key=lambda file: file.stat().st_size).write_bytes(b"PAR1")
-    _, problems = await found(kafka, topics, data)
+    _, problems = await audited(kafka, topics, data)
     assert {(p.kind, p.table) for p in problems if p.table in ("events", "readings")} == {
         ("log", "events"),  # named by the last commit: that can be taken back
         ("file", "readings"),
@@ -91,7 +91,7 @@ async def test_what_was_erased_or_has_expired_is_not_missed(
         assert done.rows["readings"] == 20
         await produce(kafka, topics[READINGS], [wire.encode(observation(n, 1)) for n in range(10, 15)], 1)
         await eventually(lambda: count(sinks.data, "readings") == 30)  # the sink went on over the change of the table
-    assert await found(kafka, topics, tmp_path / "data") == (25, [])
+    assert await audited(kafka, topics, tmp_path / "data") == (25, [])
     table = DeltaTable(tmp_path / "data" / "lake" / "readings")
     table.delete("origin_partition = 1")
     location, options = LakeLocation(str(tmp_path / "data" / "lake")), KafkaSettings(bootstrap_servers=kafka)
@@ -129,7 +129,7 @@ async def _killed(kafka: str, topics: dict[str, str], data: Path, kills: int, se
         for process in running:
             process.kill()
             process.wait()
-    records, problems = await found(kafka, topics, data)
+    records, problems = await audited(kafka, topics, data)
     assert problems == []
     assert records == (PARTITIONS + 1) * produced
     assert count(data, "readings") == 2 * PARTITIONS * produced

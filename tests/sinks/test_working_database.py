@@ -52,8 +52,8 @@ def test_catching_up_gives_what_a_rebuild_gives(
     sink.close()
     shutil.rmtree(data / "work")
     (data / "work").mkdir()
-    with closing(PublishedDatabase(data, DuckdbSettings())) as anew:
-        anew.publish()
+    with closing(PublishedDatabase(data, DuckdbSettings())) as rebuilt:
+        rebuilt.publish()
     assert shown() == caught_up
     assert len(caught_up["readings"]) == 26
 
@@ -112,8 +112,8 @@ def test_recent_readings_stay_bounded_when_they_are_made_in_portions() -> None:
             )
             for statement in statements:
                 connection.execute(statement)
-        found = connection.execute("SELECT count(*), min(received_at) FROM recent_readings").fetchone()
-    assert found == (wanted, datetime(2026, 11, 2, 20, 0, 50))
+        kept = connection.execute("SELECT count(*), min(received_at) FROM recent_readings").fetchone()
+    assert kept == (wanted, datetime(2026, 11, 2, 20, 0, 50))
 
 
 def test_files_that_are_gone_and_a_log_that_is_cut_lead_to_a_rebuild(data: Path, sink: PublishedDatabase) -> None:

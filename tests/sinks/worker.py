@@ -20,6 +20,7 @@ def main() -> int:
     job = json.loads(sys.argv[1])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    logging.getLogger("sinks.consumer").setLevel(logging.DEBUG)
 
     async def stage(stop: asyncio.Event, health: Health) -> None:
         kafka = KafkaSettings(**job["kafka"])

@@ -67,10 +67,10 @@ def filled(data: Path, commits: int = 20, devices: int = 7, days_ago: int = 0) -
     for number in range(commits):
         at = NOON + timedelta(seconds=number)
         received = datetime.now(UTC) - timedelta(days=days_ago)
-        found = [
+        observations = [
             observation(number, device=f"karcher:{(number + index) % devices}", at=at, received=received)
             for index in range(devices)
         ]
-        records = [record_of(wire.encode(one), offset=number * devices + i) for i, one in enumerate(found)]
+        records = [record_of(wire.encode(one), offset=number * devices + i) for i, one in enumerate(observations)]
         lake.write(READINGS, [Slice(0, number * devices or None, (number + 1) * devices, list(records))])
     return LakeLocation(str(data / "lake"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,6 +82,10 @@ class Sinks:
 
     def log(self, process: subprocess.Popen[bytes]) -> str:
         return (self.data.parent / f"sink-{self.processes.index(process)}.log").read_text()
+
+    def fetched(self, process: subprocess.Popen[bytes]) -> int:
+        """Records that a process has read from Kafka."""
+        return sum(map(int, re.findall(r": (\d+) records of .* fetched", self.log(process))))
 
     def __enter__(self) -> Sinks:
         return self
