@@ -71,7 +71,7 @@ def _observations(start: datetime) -> Iterator[wire.Observation]:
     for number, (device, (_, _, mean)) in enumerate(ROOMS.items()):
         for step in range(24 * 4):
             at = start + step * 15 * MINUTE + number * 7 * timedelta(seconds=1)
-            late = 3600 if number == 2 and at.hour in (3, 4) else 1  # told an hour later, when the hub came back
+            late = 3600 if number == 2 and at.hour in (3, 4) else 1  # received an hour later, when the hub came back
             if number != 1 or at < END - 4 * HOUR:
                 yield _message(device, at, _room(mean, number, at), delay=late)
     for step in range(24):
@@ -248,10 +248,10 @@ def _life(
 
 
 def _registry(at: datetime, firmware: str, only: str = "") -> Iterator[wire.Device]:
-    found = {device: (name, model, version) for device, (name, model, version) in ROBOTS.items()}
-    found |= {device: (name, f"{vendor} room", firmware) for device, (name, vendor, _) in ROOMS.items()}
-    found["karcher:1.454-500.0/002099"] = ("Spare", "KIRA B 50", "1.3.20")  # never switched on
-    for device, (name, model, version) in found.items():
+    devices = {device: (name, model, version) for device, (name, model, version) in ROBOTS.items()}
+    devices |= {device: (name, f"{vendor} room", firmware) for device, (name, vendor, _) in ROOMS.items()}
+    devices["karcher:1.454-500.0/002099"] = ("Spare", "KIRA B 50", "1.3.20")  # never switched on
+    for device, (name, model, version) in devices.items():
         if device.startswith(only):
             yield wire.Device(
                 device_id=device,

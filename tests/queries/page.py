@@ -1,6 +1,6 @@
 """docs/queries.md and docs/notebook.md: what they show is asked of the small fleet, and the answers stand below.
 
-`python -m tests.queries.page` says whether the pages are true; with `--write` it writes the answers anew.
+`python -m tests.queries.page` says whether the pages are true; with `--write` it updates the answers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ PAGES: dict[str, Callable[[str, Path], str]] = {"queries.md": queries, "notebook
 
 
 def _filled(blocks: re.Pattern[str], text: str, answer: Callable[[str], str]) -> str:
-    return blocks.sub(lambda found: f"{found[1]}\n{answer(found[2])}\n", text).rstrip() + "\n"
+    return blocks.sub(lambda block: f"{block[1]}\n{answer(block[2])}\n", text).rstrip() + "\n"
 
 
 def _table(session: Session, query: str) -> str:
@@ -73,7 +73,7 @@ def main() -> None:
             if "--write" in sys.argv:
                 (DOCS / name).write_text(now, encoding="utf-8")
             elif now != text:
-                sys.exit(f"docs/{name} is not what the fleet answers; --write writes it anew")
+                sys.exit(f"docs/{name} is not what the fleet answers; --write updates it")
 
 
 if __name__ == "__main__":

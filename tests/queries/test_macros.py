@@ -1,4 +1,4 @@
-"""Macros and views against the same told another way. That their values are right, docs/queries.md shows."""
+"""Macros and views against equivalent queries. docs/queries.md shows that their values are right."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 import fleetlake
 
 PAIRS = {
-    "value_at takes columns, and tells what an as-of join tells": (
+    "value_at takes columns, and gives what an as-of join gives": (
         "SELECT c.event_id, value_at(c.device_id, 'battery.level', c.finished_at) FROM cleaning_sessions c",
         "SELECT c.event_id, s.value FROM cleaning_sessions c ASOF JOIN series('battery.level') s "
         "ON s.device_id = c.device_id AND s.observed_at <= c.finished_at",
     ),
-    "fleet_at the end is what latest tells": (
+    "fleet_at the end is what latest shows": (
         "SELECT device_id, metric, value_number, value_text, observed_at FROM fleet_at(fleet_now(), INTERVAL 9 DAY)",
         "SELECT device_id, metric, value_number, value_text, observed_at FROM latest",
     ),
@@ -57,8 +57,8 @@ def test_two_ways_give_the_same(one: str, other: str, fleet: Path) -> None:
         return sorted(connection.execute(query).fetchall(), key=repr)
 
     with fleetlake.connect(fleet) as connection:
-        found = ask(one)
-        assert found and found == ask(other)
+        answer = ask(one)
+        assert answer and answer == ask(other)
 
 
 def test_a_device_is_counted_from_its_first_sign_of_life(fleet: Path) -> None:

@@ -13,7 +13,7 @@ from tests.queries.page import DOCS, PAGES
 @pytest.mark.parametrize("name", PAGES)
 def test_the_page_shows_what_the_fleet_answers(name: str, fleet: Path) -> None:
     text = (DOCS / name).read_text(encoding="utf-8")
-    assert PAGES[name](text, fleet) == text, "python -m tests.queries.page --write writes it anew"
+    assert PAGES[name](text, fleet) == text, "python -m tests.queries.page --write updates it"
 
 
 def test_there_are_twenty_questions_and_each_has_an_answer() -> None:

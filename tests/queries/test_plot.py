@@ -25,11 +25,11 @@ def answer(columns: dict[str, str], *rows: tuple[Any, ...]) -> Answer:
 def test_each_number_and_each_text_is_a_line_in_order_of_time() -> None:
     columns = {"at": "TIMESTAMP", "device": "VARCHAR", "a": "DOUBLE", "b": "DECIMAL(4,1)"}
     later = NOON.replace(hour=13)
-    found = series_of(
+    series = series_of(
         answer(columns, (later, "x", 2.0, Decimal("0.5")), (NOON, "x", 1.0, None), (NOON, "y", 3.0, None))
     )
     start = NOON.replace(tzinfo=UTC).timestamp()
-    assert found == [
+    assert series == [
         Series("x a", [start, start + 3600], [1.0, 2.0]),
         Series("x b", [start + 3600], [0.5]),
         Series("y a", [start], [3.0]),

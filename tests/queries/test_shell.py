@@ -71,7 +71,7 @@ def test_tab_completes_what_there_is(fleet: Path) -> None:
         words = Words({**session.words(), **dict.fromkeys(Shell(session).commands, "")})
 
         def completions(text: str) -> set[str]:
-            return {found.text for found in words.get_completions(Document(text), CompleteEvent())}
+            return {completion.text for completion in words.get_completions(Document(text), CompleteEvent())}
 
         assert {"battery_history(", "battery_level"} <= completions("SELECT * FROM batt")
         assert "fleet_health" in completions("FROM fleet_h")
