@@ -100,8 +100,7 @@ class Ogmen(Cloud):
 
     def __init__(self, cloud: OgmenCloud, port: int) -> None:
         self._urls = cloud.endpoints(_HOST, port)
-        self._robots = cloud.robots
-        self._channels = [cloud._channels[robot.device_id] for robot in cloud.robots]
+        self._sockets, self._robots = cloud.sockets, cloud.fleet.robots
 
     def configuration(self) -> str:
         """See `Cloud`."""
@@ -114,14 +113,14 @@ class Ogmen(Cloud):
 
     def connected(self) -> bool:
         """See `Cloud`."""
-        return all(map(len, self._channels))
+        return len(self._sockets.listening) == len(self._robots)
 
     async def say(self, number: int) -> None:
         """See `Cloud`."""
-        which = number % len(self._channels)
-        message = ogmen_payloads.odom(self._robots[which], time.time())
+        robot = self._robots[number % len(self._robots)]
+        message = ogmen_payloads.odom(robot, time.time())
         message["pose"]["pose"]["position"] = {"x": float(number), "y": 6.355, "z": 0.0}
-        await self._channels[which].send(msgspec.json.encode(message))
+        await self._sockets.send(robot.device_id, msgspec.json.encode(message))
 
     def number(self, found: dict[str, Any]) -> int | None:
         """See `Cloud`."""

@@ -6,7 +6,7 @@ import binascii
 import json
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ Clock = Callable[[], float]
 
 Item = TypeVar("Item")
 SEND_TIMEOUT = 10.0
-"""Seconds a client may leave its socket unread before it is cut off, so that it does not hold up the others."""
+"""Seconds after which a client that does not read its socket is cut off, so that it does not hold up the others."""
 
 
 @asynccontextmanager
@@ -35,7 +35,7 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[int
 
 
 async def ticks(rate: float, offset: float = 0.0) -> AsyncIterator[None]:
-    """Yield ``rate`` times a second; what is missed under load is skipped, not made up for in a burst."""
+    """Yield ``rate`` times per second. What is missed under load is skipped, not made up for in a burst."""
     loop = asyncio.get_running_loop()
     due = loop.time() + offset
     while True:
@@ -52,7 +52,7 @@ class RateLimit:
         self._seen: dict[str, deque[float]] = {}
 
     def wait(self, key: str, now: float) -> float:
-        """0 if the request is allowed (it is counted then), else the seconds until one will be."""
+        """Count the request if it is allowed and return 0; otherwise return the seconds until one will be allowed."""
         seen = self._seen.setdefault(key, deque())
         while seen and seen[0] <= now - self._window:
             seen.popleft()
@@ -82,10 +82,14 @@ def _offset(cursor: str) -> int:
     return offset
 
 
-class Channel:
-    """The sockets that listen to one device. Its pump runs while there is anyone to hear it."""
+Pump = Callable[["Channel"], Awaitable[None]]
+"""Sends a device's messages on its channel until cancelled."""
 
-    def __init__(self, pump: Callable[["Channel"], Awaitable[None]]) -> None:
+
+class Channel:
+    """The sockets that listen to one device. Its pump runs while there is any."""
+
+    def __init__(self, pump: Pump) -> None:
         self._sockets: dict[web.WebSocketResponse, web.Request] = {}
         self._pump = pump
         self._task: asyncio.Task[None] | None = None
@@ -95,7 +99,7 @@ class Channel:
 
     @asynccontextmanager
     async def joined(self, socket: web.WebSocketResponse, request: web.Request) -> AsyncIterator[None]:
-        """A socket listens for as long as the block lasts."""
+        """Let a socket listen while the block lasts."""
         self._sockets[socket] = request
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
@@ -108,7 +112,7 @@ class Channel:
                 self._task = None
 
     async def send(self, payload: bytes, besides: web.WebSocketResponse | None = None) -> None:
-        """A text frame to everyone (but one). The bytes go out as they are, valid UTF-8 or not."""
+        """Send a text frame to all sockets but ``besides``. The bytes go out as they are, valid UTF-8 or not."""
         for socket in [each for each in self._sockets if each is not besides]:
             try:
                 async with asyncio.timeout(SEND_TIMEOUT):
@@ -132,3 +136,30 @@ class Channel:
         except Exception:
             log.exception("a simulated device has stopped")
             self.drop()
+
+
+class Channels:
+    """The channels of a fleet, by device; ``pump_of`` makes a device's pump."""
+
+    def __init__(self, pump_of: Callable[[str], Pump], devices: Iterable[str]) -> None:
+        self._pump_of = pump_of
+        self._channels = {device: Channel(pump_of(device)) for device in devices}
+
+    def of(self, device: str) -> Channel:
+        """The device's channel; made now if the device has come to the fleet since."""
+        if device not in self._channels:
+            self._channels[device] = Channel(self._pump_of(device))
+        return self._channels[device]
+
+    def items(self) -> Sequence[tuple[str, Channel]]:
+        """All devices with their channels."""
+        return list(self._channels.items())
+
+    def listeners(self) -> dict[str, int]:
+        """The number of open sockets by device."""
+        return {device: len(channel) for device, channel in self._channels.items()}
+
+    def drop_all(self) -> None:
+        """Cut the connections of all devices without a close frame."""
+        for channel in self._channels.values():
+            channel.drop()

@@ -31,7 +31,7 @@ class MachineFleet:
 
     @property
     def faults(self) -> Mapping[str, DeviceFaults]:
-        """The planted faults by native id."""
+        """The planted faults of each robot, by native id."""
         return self._faults
 
     @property
@@ -50,9 +50,9 @@ class MachineFleet:
         except KeyError as error:
             raise NotFound from error
 
-    def robot(self, native_id: str) -> Machine | None:
-        """The robot of this native id; it stays reachable after it was unregistered."""
-        return self._robots.get(native_id)
+    def robot(self, native_id: str) -> Machine:
+        """The robot of this native id, also after it was unregistered. KeyError for any other machine."""
+        return self._robots[native_id]
 
     def jobs(self, machine_ids: Collection[str] | None, since: float, until: float) -> list[tuple[Machine, Job]]:
         """The jobs that robots (all, or those of these ids) finished in a time."""

@@ -1,7 +1,6 @@
 """Kärcher's sockets: each robot sends its datapoints to whoever listens."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -10,7 +9,7 @@ from simulators.karcher import payloads
 from simulators.karcher.answers import problem
 from simulators.karcher.machines import MachineFleet
 from simulators.karcher.payloads import Machine
-from simulators.net import Channel, Clock, ticks
+from simulators.net import Channel, Channels, Clock, Pump, ticks
 from simulators.settings import SimulatorSettings
 from simulators.wire import encode
 
@@ -25,19 +24,19 @@ class MachineSockets:
         self._rate, self._late_by = settings.karcher.rate, settings.faults.late_by
         self._clock = clock
         self._requests = requests
-        self._channels: dict[str, Channel] = {}
+        self.channels = Channels(self._pump, (machine.native_id for machine in fleet.robots))
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
         """Serve one socket until it is closed; 400 where there is no such robot."""
         query = request.query
-        machine = self._fleet.robot(f"{query.get('materialNumber')}/{query.get('serialNumber')}")
-        if machine is None:
+        native_id = f"{query.get('materialNumber')}/{query.get('serialNumber')}"
+        if native_id not in self._fleet.faults:
             return problem(400, "invalid_parameter")
         socket = web.WebSocketResponse(compress=False)
         await socket.prepare(request)
         self._requests["socket", 101] += 1
-        self._fleet.faults[machine.native_id].contact(self._clock())
-        async with self._channel(machine).joined(socket, request):
+        self._fleet.faults[native_id].contact(self._clock())
+        async with self.channels.of(native_id).joined(socket, request):
             async for _ in socket:
                 pass  # the document gives clients nothing to say
         return socket
@@ -57,13 +56,11 @@ class MachineSockets:
             await self.send(machine, encode(state))
 
     def _channel(self, machine: Machine) -> Channel:
-        if machine.native_id not in self._channels:
-            self._channels[machine.native_id] = Channel(self._pump(machine))
-        return self._channels[machine.native_id]
+        return self.channels.of(machine.native_id)
 
-    def _pump(self, machine: Machine) -> Callable[[Channel], Awaitable[None]]:
+    def _pump(self, native_id: str) -> Pump:
         async def pump(channel: Channel) -> None:
-            planted = self._fleet.faults[machine.native_id]
+            machine, planted = self._fleet.robot(native_id), self._fleet.faults[native_id]
             sender = FaultySender(channel, planted, _variants(machine), self._late_by)
             seen, turn = self._clock(), 0
             async for _ in ticks(self._rate):

@@ -22,11 +22,16 @@ class TokenServer:
         self._clock = clock
         self._misbehaviour = misbehaviour
         self._expires: dict[str, float] = {}
-        self._limit = RateLimit(settings.karcher.token_limit, TOKEN_WINDOW)
+        self.limit = RateLimit(settings.karcher.token_limit, TOKEN_WINDOW)
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answer ``POST /oauth2/token``."""
         return self._misbehaviour.answer("token") or await self._token(request)
+
+    @property
+    def issued(self) -> list[str]:
+        """All tokens issued so far, expired ones too."""
+        return list(self._expires)
 
     def accepts(self, token: str) -> bool:
         """Whether the token lets its bearer in now."""
@@ -39,7 +44,7 @@ class TokenServer:
     async def _token(self, request: web.Request) -> web.Response:
         settings = self._settings
         form = await request.post()
-        wait = self._limit.wait(str(form.get("client_id")), self._clock())
+        wait = self.limit.wait(str(form.get("client_id")), self._clock())
         if wait:
             return problem(429, "too_many_requests", wait)
         if request.query or form.get("grant_type") != "client_credentials":

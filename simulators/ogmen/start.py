@@ -12,4 +12,4 @@ async def start(stack: AsyncExitStack, world: World) -> Running:
     settings = world.settings
     cloud = OgmenCloud(settings, world.clock, world.record)
     port = await stack.enter_async_context(serve(cloud.app(), settings.host, settings.ogmen.port))
-    return Running(cloud.endpoints(settings.host, port), [cloud.alerting()])
+    return Running(cloud.endpoints(settings.host, port), [cloud.alerts.posting()])

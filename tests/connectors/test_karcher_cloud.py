@@ -43,7 +43,7 @@ async def test_a_fleet_arrives_in_kafka(
             )
         )
         registry = await devices.until(lambda found: len(found) >= len(karcher.fleet.machines))
-        token = next(iter(karcher._tokens))
+        token = karcher.tokens.issued[0]
     assert {decode_device(r.value or b"").device_id for r in registry} >= live
     assert len({e.id for e in envelopes if e.type != "karcher.status"}) == len(
         [e for e in envelopes if e.type != "karcher.status"]
@@ -69,7 +69,7 @@ async def test_a_lost_connection_leaves_a_gap_and_reads_the_status_again(
             await raw.envelopes(
                 lambda found: {"karcher.datapoints", "karcher.status"} <= {e.type for e in found if e.device_id == name}
             )
-            karcher._channels[machine.native_id].drop()
+            karcher.sockets.channels.of(machine.native_id).drop()
             found = await raw.envelopes(lambda found: any(e.type == GAP for e in found))
             gap = next(e for e in found if e.type == GAP)
             after = await raw.envelopes(
@@ -87,13 +87,13 @@ async def test_a_lost_connection_leaves_a_gap_and_reads_the_status_again(
 async def test_wrong_credentials_cost_at_most_ten_requests_in_ten_minutes(publisher: Publisher, tmp_path: Path) -> None:
     async with cloud() as (karcher, settings):
         asked: list[float] = []
-        wait = karcher._token_limit.wait
+        wait = karcher.tokens.limit.wait
 
         def count(key: str, now: float) -> float:
             asked.append(now)
             return wait(key, now)
 
-        karcher._token_limit.wait = count  # type: ignore[method-assign]
+        karcher.tokens.limit.wait = count  # type: ignore[method-assign]
         wrong = settings.model_copy(update={"client_secret": SecretStr("wrong")})
         for _ in range(30):  # neither restarts nor attempts beyond the limit make another request
             async with running(KarcherConnector(wrong, Context(publisher, tmp_path))):
@@ -125,4 +125,4 @@ async def test_an_expired_token_is_renewed_without_losing_the_fleet(
             await raw.envelopes(
                 lambda found: any(e.type == "karcher.status" and e.received_at.timestamp() > seen for e in found)
             )
-        assert 2 <= len(karcher._tokens) <= 10
+        assert 2 <= len(karcher.tokens.issued) <= 10

@@ -46,7 +46,7 @@ async def test_robots_arrive_in_kafka_sampled_and_redacted(
 ) -> None:
     raw = await raw_tail("ogmen")
     async with cloud() as (ogmen, urls):
-        ids = [robot.device_id for robot in ogmen.robots]
+        ids = [robot.device_id for robot in ogmen.fleet.robots]
         settings = settings_for(devices=ids, state_seconds=1, odometry_hz=2, **urls)
         async with running(settings, publisher, tmp_path):
             started = time.monotonic()
@@ -73,10 +73,10 @@ async def test_robots_arrive_in_kafka_sampled_and_redacted(
 async def test_a_lost_socket_leaves_a_gap(publisher: Publisher, raw_tail: RawTail, tmp_path: Path) -> None:
     raw = await raw_tail("ogmen")
     async with cloud() as (ogmen, urls):
-        robot = ogmen.robots[0].device_id
+        robot = ogmen.fleet.robots[0].device_id
         async with running(settings_for(devices=[robot], **urls), publisher, tmp_path):
             await raw.envelopes(lambda found: any(e.type == "ogmen.channel" for e in found))
-            ogmen.drop(robot)
+            ogmen.sockets.channels.of(robot).drop()
             found = await raw.envelopes(lambda found: any(e.type == GAP for e in found))
     gap = next(e for e in found if e.type == GAP)
     assert (gap.device_id, json.loads(gap.data)["channel"]) == (f"ogmen:{robot}", "websocket")
@@ -170,7 +170,7 @@ KINDS = {f"ogmen.{endpoint.name}.log" for endpoint in ENDPOINTS}
 async def test_every_endpoint_arrives(publisher: Publisher, raw_tail: RawTail, tmp_path: Path, odd: bool) -> None:
     raw = await raw_tail("ogmen")
     async with cloud(devices=1, odd_answers=odd) as (ogmen, urls):
-        oro = ogmen.robots[0]
+        oro = ogmen.fleet.robots[0]
         options = {"devices": [oro.device_id], "dogs": {oro.dog_id: oro.device_id}} | EVERYTHING | urls
         often = {"state_seconds": 0.2, "log_seconds": 0.2, "slow_seconds": 0.2}
         async with running(settings_for(**options, **often), publisher, tmp_path):
@@ -201,7 +201,7 @@ async def test_new_and_changed_entries_come_once_also_over_a_restart(
     raw = await raw_tail("ogmen")
     clock = Clock()
     async with cloud(clock, devices=1) as (ogmen, urls):
-        settings = settings_for(devices=[ogmen.robots[0].device_id], log_seconds=0.2, log_entries=20, **urls)
+        settings = settings_for(devices=[ogmen.fleet.robots[0].device_id], log_seconds=0.2, log_entries=20, **urls)
         for ahead in (0, 35, 500):  # entries are synced after 30 s, resolved after 60 s; 500 s are 50 new entries
             clock.ahead = float(ahead)
             async with running(settings, publisher, tmp_path):
@@ -228,7 +228,7 @@ async def test_insights_come_by_the_dog_and_all_of_them_after_a_long_silence(
     raw = await raw_tail("ogmen")
     clock = Clock()
     async with cloud(clock, devices=2) as (ogmen, urls):
-        one, other = ogmen.robots
+        one, other = ogmen.fleet.robots
         dogs = {one.dog_id: other.device_id}  # whatever the cloud thinks: the configuration says whose dog it is
         settings = settings_for(devices=[other.device_id], dogs=dogs, log_seconds=0.2, log_entries=5, **urls)
 
@@ -254,8 +254,8 @@ async def test_an_accounts_robots_are_found_registered_and_let_go(
 ) -> None:
     raw, devices = await raw_tail("ogmen"), await tail(DEVICES)
     async with cloud(devices=4) as (ogmen, urls):
-        account = ogmen.robots[0].account_id
-        theirs = {robot.device_id for robot in ogmen.robots if robot.account_id == account}
+        account = ogmen.fleet.robots[0].account_id
+        theirs = {robot.device_id for robot in ogmen.fleet.robots if robot.account_id == account}
         settings = settings_for(accounts=[account], account_seconds=0.2, **urls)
         async with running(settings, publisher, tmp_path) as connector:
             await raw.envelopes(
@@ -267,11 +267,11 @@ async def test_an_accounts_robots_are_found_registered_and_let_go(
             assert {r.key for r in records} == {f"ogmen:{i}".encode() for i in theirs}
             assert all(json.loads(r.value or b"")["model"] == "ORo" for r in records)
             assert not [r for r in records if account.encode() in (r.value or b"")]
-            gone = ogmen.forget(ogmen.robots[0].device_id)
+            gone = ogmen.fleet.remove(ogmen.fleet.robots[0].device_id)
             async with asyncio.timeout(10):
-                while len(ogmen.listening) > 1:
+                while len(ogmen.sockets.listening) > 1:
                     await asyncio.sleep(0.05)
-            assert gone not in ogmen.listening and set(connector._robots) == theirs - {gone}
+            assert gone not in ogmen.sockets.listening and set(connector._robots) == theirs - {gone}
 
 
 async def test_maps_go_raw_up_to_what_kafka_takes_and_larger_ones_do_not_end_the_connection(
@@ -283,10 +283,10 @@ async def test_maps_go_raw_up_to_what_kafka_takes_and_larger_ones_do_not_end_the
     )
     large, too_large = (header + b"0," * cells + b"100]}" for cells in (4_100_000, 5_000_000))
     async with cloud(devices=1) as (ogmen, urls):
-        robot = ogmen.robots[0].device_id
+        robot = ogmen.fleet.robots[0].device_id
         async with running(settings_for(devices=[robot], socket_url=urls["socket_url"]), publisher, tmp_path):
-            await ogmen.say(robot, too_large)
-            await ogmen.say(robot, large)
+            await ogmen.sockets.send(robot, too_large)
+            await ogmen.sockets.send(robot, large)
             found = await raw.envelopes(lambda found: any(e.data == large for e in found), 40)
             (letter,) = await dead_tail.dead_letters(1)
     assert (letter.problems[0].reason, letter.payload_bytes) == ("too_large", len(too_large))
@@ -307,18 +307,18 @@ async def test_privacy_mode_is_heeded_within_a_poll_and_told(
 ) -> None:
     raw = await raw_tail("ogmen")
     async with cloud(devices=1) as (ogmen, urls):
-        oro = ogmen.robots[0]
+        oro = ogmen.fleet.robots[0]
         often = {"state_seconds": 0.5, "log_seconds": 0.3}
         options = {"devices": [oro.device_id], "dogs": {oro.dog_id: oro.device_id}, "odometry_hz": 0}
         async with running(settings_for(**options, **often, **urls), publisher, tmp_path):
             await raw.envelopes(lambda found: {e.type for e in found} >= {"ogmen.channel", *PRIVATE})
             switched_on = time.time()
-            ogmen.privacy[oro.device_id] = Privacy(True, switched_on, None)
+            ogmen.fleet.privacy[oro.device_id] = Privacy(True, switched_on, None)
             await asyncio.sleep(1.2)  # a poll and some
             heeded = time.time()
             await asyncio.sleep(2)
             switched_off = time.time()
-            ogmen.privacy[oro.device_id] = Privacy(False, switched_on, switched_off)
+            ogmen.fleet.privacy[oro.device_id] = Privacy(False, switched_on, switched_off)
             found = await raw.envelopes(
                 lambda found: any(tells_where(e) and e.received_at.timestamp() > switched_off for e in found)
             )
@@ -338,7 +338,7 @@ async def test_nothing_is_taken_as_long_as_privacy_cannot_be_read(
 ) -> None:
     raw = await raw_tail("ogmen")
     async with cloud(devices=2) as (ogmen, urls):
-        ids = [robot.device_id for robot in ogmen.robots]
+        ids = [robot.device_id for robot in ogmen.fleet.robots]
         without = {"device_settings_path": ""}
         wrong = settings_for(devices=ids, state_seconds=0.2, privacy_path="/wrong/{device_id}", **without, **urls)
         async with running(wrong, publisher, tmp_path):
@@ -355,8 +355,8 @@ async def test_the_device_settings_tell_of_privacy_where_its_own_answer_does_not
 ) -> None:
     raw = await raw_tail("ogmen")
     async with cloud(devices=2) as (ogmen, urls):
-        private, public = (robot.device_id for robot in ogmen.robots)
-        ogmen.privacy[private] = Privacy(True, time.time() - 60)
+        private, public = (robot.device_id for robot in ogmen.fleet.robots)
+        ogmen.fleet.privacy[private] = Privacy(True, time.time() - 60)
         often = {"slow_seconds": 0.2, "log_seconds": 0.2, "state_seconds": 0.2}
         wrong = settings_for(devices=[private, public], privacy_path="/wrong/{device_id}", **often, **urls)
         async with running(wrong, publisher, tmp_path):
@@ -384,13 +384,13 @@ async def test_no_account_data_reaches_a_topic_or_a_log(
     caplog.set_level("DEBUG")
     raw, devices = await raw_tail("ogmen"), await tail(DEVICES)
     async with cloud(devices=2, account_leaks=True, odd_answers=True, chatter_every=2) as (ogmen, urls):
-        oro = ogmen.robots[0]
-        ids = [robot.device_id for robot in ogmen.robots]
+        oro = ogmen.fleet.robots[0]
+        ids = [robot.device_id for robot in ogmen.fleet.robots]
         options = {"devices": ids, "accounts": [oro.account_id], "dogs": {oro.dog_id: oro.device_id}} | EVERYTHING
         often = {"state_seconds": 0.3, "log_seconds": 0.3, "slow_seconds": 0.3, "account_seconds": 0.3}
         async with running(settings_for(**options, **often, **urls), publisher, tmp_path) as connector:
             for payload in hostile_payloads(oro):
-                await ogmen.say(oro.device_id, payload)
+                await ogmen.sockets.send(oro.device_id, payload)
             base = f"http://127.0.0.1:{connector.webhook_port}/alerts/{oro.device_id}"
             async with aiohttp.ClientSession(headers={"X-Webhook-Secret": SECRET}) as http:
                 leaking = with_account(oro, alert())
@@ -403,7 +403,7 @@ async def test_no_account_data_reaches_a_topic_or_a_log(
             ogmen.refusing = 403
             await asyncio.sleep(0.5)
         asked = set(ogmen.requests)
-    accounts = {robot.account_id for robot in ogmen.robots}
+    accounts = {robot.account_id for robot in ogmen.fleet.robots}
     everything = [e.data.decode() + str(e.headers()) for e in found]
     everything += [str(letter) for letter in letters]
     everything += [(r.value or b"").decode() for r in records]
@@ -440,19 +440,19 @@ async def test_two_hundred_sockets_that_fall_together_do_not_storm_back(
     raw = await raw_tail("ogmen")
     gaps = GAPS.labels("ogmen")._value.get()
     async with cloud(devices=200, rate=0.5, map_cells=4, map_seconds=600) as (ogmen, urls):
-        ids = [robot.device_id for robot in ogmen.robots]
+        ids = [robot.device_id for robot in ogmen.fleet.robots]
         settings = settings_for(devices=ids, handshakes_per_second=50, socket_url=urls["socket_url"])
         async with running(settings, publisher, tmp_path):
-            await eventually(lambda: len(ogmen.listening) == 200)
+            await eventually(lambda: len(ogmen.sockets.listening) == 200)
             ogmen.refusing = 503
-            ogmen.drop_all()
+            ogmen.sockets.channels.drop_all()
             dropped = time.monotonic()
-            await eventually(lambda: not ogmen.listening)
+            await eventually(lambda: not ogmen.sockets.listening)
             await asyncio.sleep(2)
             ogmen.refusing = None
-            await eventually(lambda: len(ogmen.listening) == 200)
+            await eventually(lambda: len(ogmen.sockets.listening) == 200)
             found = await raw.envelopes(lambda found: sum(e.type == GAP for e in found) >= 200)
-    attempts = [at for at in ogmen.handshakes if at >= dropped]
+    attempts = [at for at in ogmen.sockets.handshakes if at >= dropped]
     for start in attempts:
         assert len([at for at in attempts if start <= at < start + 1]) <= 120, "the pace is kept"
     assert len(attempts) < 200 * 8, "and it slows down"
@@ -472,7 +472,7 @@ async def test_an_outage_of_the_api_is_one_line_down_one_up_and_a_gap(
     monkeypatch.setattr(RestClient, "attempts", 1)
     raw = await raw_tail("ogmen")
     async with cloud(devices=10) as (ogmen, urls):
-        ids = [robot.device_id for robot in ogmen.robots]
+        ids = [robot.device_id for robot in ogmen.fleet.robots]
         settings = settings_for(
             devices=ids, state_seconds=0.3, log_seconds=0.3, slow_seconds=0.3, api_url=urls["api_url"]
         )
@@ -503,7 +503,7 @@ async def test_an_endpoint_that_is_missing_stops_no_other(
     caplog.set_level("INFO")
     raw = await raw_tail("ogmen")
     async with cloud(devices=3) as (ogmen, urls):
-        ids = [robot.device_id for robot in ogmen.robots]
+        ids = [robot.device_id for robot in ogmen.fleet.robots]
         settings = settings_for(devices=ids, log_seconds=0.2, connectivity_path="/nowhere/{device_id}", **urls)
         async with running(settings, publisher, tmp_path):
             found = await raw.envelopes(
@@ -587,7 +587,7 @@ async def test_robots_that_post_again_though_they_were_answered(
     async with running(settings_for(), publisher, tmp_path) as connector:
         url = f"http://127.0.0.1:{connector.webhook_port}/alerts/{{device_id}}"
         simulated = {"webhook_url": url, "webhook_secret": SecretStr(SECRET), "alert_seconds": 0.5}
-        async with cloud(alert_repeats=True, **simulated) as (ogmen, _), ogmen.alerting():
+        async with cloud(alert_repeats=True, **simulated) as (ogmen, _), ogmen.alerts.posting():
             found = await raw.envelopes(lambda found: len(found) >= 12)
     by_alert: dict[str, set[str]] = {}
     for envelope in found:

@@ -40,12 +40,12 @@ async def test_each_robot_is_held_once_and_its_privacy_is_honoured_by_all(
 ) -> None:
     kafka = of_its_own(kafka_settings)
     async with cloud(devices=16, rate=1) as (ogmen, urls):
-        ids = [robot.device_id for robot in ogmen.robots]
-        ogmen.privacy |= {ids[0]: Privacy(True, 0.0)}
+        ids = [robot.device_id for robot in ogmen.fleet.robots]
+        ogmen.fleet.privacy |= {ids[0]: Privacy(True, 0.0)}
         settings = OgmenSettings(devices=ids, webhook_port=-1, state_seconds=0.5, **urls)
 
         def held() -> set[int]:
-            return {len(channel) for channel in ogmen._channels.values()}
+            return set(ogmen.sockets.channels.listeners().values())
 
         async with process(settings, publisher, kafka, tmp_path) as first:
             await eventually(lambda: held() == {1})
@@ -64,7 +64,7 @@ async def test_the_first_reading_of_logs_does_not_miss_the_robots_that_come_with
 ) -> None:
     raw = await raw_tail("ogmen")
     async with cloud(devices=2, rate=1) as (ogmen, urls):
-        ids = [robot.device_id for robot in ogmen.robots]
+        ids = [robot.device_id for robot in ogmen.fleet.robots]
         settings = OgmenSettings(devices=ids, webhook_port=-1, log_seconds=600, slow_seconds=600, **urls)
         async with process(settings, publisher, of_its_own(kafka_settings), tmp_path):
             await raw.envelopes(

@@ -64,13 +64,13 @@ async def account(folder: Path, secret: str = "karcher-demo-secret") -> AsyncIte
 
         rest = RestClient(http, urls["karcher.rest_url"], authorization, refused)
         found = Account(clock, karcher, rest, tokens)
-        allowed = karcher._token_limit.wait
+        allowed = karcher.tokens.limit.wait
 
         def count(key: str, now: float) -> float:
             found.asked.append(now)
             return allowed(key, now)
 
-        karcher._token_limit.wait = count  # type: ignore[method-assign]
+        karcher.tokens.limit.wait = count  # type: ignore[method-assign]
         yield found
 
 

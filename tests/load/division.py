@@ -55,7 +55,7 @@ class Fleet:
         self.cloud: Any = clouds[vendor](settings, time.time, lambda line: None)
         self.sent: dict[str, dict[bytes, float]] = defaultdict(dict)
         self.opened = 0
-        for native_id, channel in self.cloud._channels.items():
+        for native_id, channel in self.cloud.sockets.channels.items():
             self._book(f"{vendor}:{native_id}", channel)
 
     def _book(self, device: str, channel: Channel) -> None:
@@ -75,7 +75,7 @@ class Fleet:
 
     def held(self) -> Counter[int]:
         """How many devices have how many sockets."""
-        return Counter(len(channel) for channel in self.cloud._channels.values())
+        return Counter(self.cloud.sockets.channels.listeners().values())
 
     def config(self, port: int) -> str:
         """The vendor's section of the configuration."""
@@ -86,7 +86,7 @@ class Fleet:
                 f'socket_url = "{urls["karcher.ws_url"]}"\nclient_id = "fleetlake-demo"\n'
                 'client_secret = "karcher-demo-secret"\n'
             )
-        robots = json.dumps([robot.device_id for robot in self.cloud.robots])
+        robots = json.dumps([robot.device_id for robot in self.cloud.fleet.robots])
         return (  # all odometry is kept, and no REST: what was sent is what must come
             f'[ogmen]\nsocket_url = "{urls["ogmen.ws_url"]}"\ndevices = {robots}\nwebhook_port = -1\n'
             'privacy_path = ""\nodometry_hz = 0\ndeadband_metres = 0\ndeadband_degrees = 0\n'

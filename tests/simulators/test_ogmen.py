@@ -37,7 +37,7 @@ async def cloud(
 
 async def test_a_socket_greets_and_sends_every_topic(clock: Clock, truth: Truth) -> None:
     async with cloud(clock, truth, map_seconds=0.2) as (simulated, _, url):
-        plain, slashed = simulated.robots[0], simulated.robots[2]
+        plain, slashed = simulated.fleet.robots[0], simulated.fleet.robots[2]
         for oro, odom, maps in ((plain, "odom", "map"), (slashed, "/odom", "/map")):
             async with connect(url.replace("{device_id}", oro.device_id)) as socket:
                 greeting = json.loads(await socket.recv())
@@ -63,7 +63,7 @@ async def test_a_socket_greets_and_sends_every_topic(clock: Clock, truth: Truth)
 
 async def test_messages_are_relayed_to_the_other_clients_of_the_device(clock: Clock, truth: Truth) -> None:
     async with cloud(clock, truth, rate=5) as (simulated, _, url):
-        one, other = (url.replace("{device_id}", robot.device_id) for robot in simulated.robots[:2])
+        one, other = (url.replace("{device_id}", robot.device_id) for robot in simulated.fleet.robots[:2])
         async with connect(one) as sender, connect(one) as same, connect(other) as stranger:
             command = '{"topic":"goal_pose","pose":{"position":{"x":1}}}'
             await sender.send(command)
@@ -82,7 +82,7 @@ async def test_messages_are_relayed_to_the_other_clients_of_the_device(clock: Cl
 
 async def test_strangers_and_unknown_devices_are_refused(clock: Clock, truth: Truth) -> None:
     async with cloud(clock, truth, token=SecretStr("t")) as (simulated, rest, url):
-        device = simulated.robots[0].device_id
+        device = simulated.fleet.robots[0].device_id
         for target, headers, status in (
             (url.replace("{device_id}", device), {}, 401),
             (url.replace("{device_id}", "nobody"), {"Authorization": "Bearer t"}, 404),
@@ -96,7 +96,7 @@ async def test_strangers_and_unknown_devices_are_refused(clock: Clock, truth: Tr
 
 async def test_rest_answers_in_its_several_shapes(clock: Clock, truth: Truth) -> None:
     async with cloud(clock, truth) as (simulated, rest, _), aiohttp.ClientSession() as session:
-        oro = simulated.robots[0]
+        oro = simulated.fleet.robots[0]
 
         async def get(path: str) -> Any:
             async with session.get(f"{rest}{path}") as response:
@@ -128,7 +128,7 @@ async def test_rest_answers_in_its_several_shapes(clock: Clock, truth: Truth) ->
 
 async def test_an_entry_of_a_log_changes_later(clock: Clock, truth: Truth) -> None:
     async with cloud(clock, truth) as (simulated, rest, _), aiohttp.ClientSession() as session:
-        url = f"{rest}/device_activity/{simulated.robots[0].device_id}?no_of_activities=12"
+        url = f"{rest}/device_activity/{simulated.fleet.robots[0].device_id}?no_of_activities=12"
         before = (await (await session.get(url)).json())[0]
         clock.forward(70)
         after = {entry["log_id"]: entry for entry in await (await session.get(url)).json()}[before["log_id"]]
@@ -151,12 +151,12 @@ async def test_alerts_are_posted_until_they_are_acknowledged(clock: Clock, truth
         url = f"http://127.0.0.1:{port}/alerts/{{device_id}}"
         async with (
             cloud(clock, truth, devices=1, alert_seconds=0.2, webhook_url=url) as (simulated, _, _),
-            simulated.alerting(),
+            simulated.alerts.posting(),
         ):
             await eventually(lambda: len(truth) >= 3)
     assert [body["uuid"] for _, _, body in seen[:3]] == [seen[0][2]["uuid"]] * 3
     assert {(device, secret) for device, secret, _ in seen} == {
-        (simulated.robots[0].device_id, "ogmen-demo-secret"),
+        (simulated.fleet.robots[0].device_id, "ogmen-demo-secret"),
     }
     accepted = [body["uuid"] for _, _, body in seen[2:]]
     assert [line["detail"]["uuid"] for line in truth] == accepted[: len(truth)]
@@ -168,7 +168,7 @@ async def test_alerts_are_posted_until_they_are_acknowledged(clock: Clock, truth
 async def test_planted_faults_reach_the_socket(clock: Clock, truth: Truth) -> None:
     planted = FaultSettings(crossings=2, disconnects=0, start_after=0.1, spacing=0.05)
     async with cloud(clock, truth, faults=planted, devices=1) as (simulated, _, url):
-        device = simulated.robots[0].device_id
+        device = simulated.fleet.robots[0].device_id
         received: list[bytes] = []
         async with connect(url.replace("{device_id}", device), max_size=2 << 20) as socket, asyncio.timeout(5):
             while len(truth) < 11:
