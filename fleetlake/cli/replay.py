@@ -42,7 +42,7 @@ def replay(
 
     from fleetlake.config import require_vendors
     from fleetlake.local.stages import resolve_kafka
-    from fleetlake.ops.replay import Replay
+    from fleetlake.ops.replay.rebuild import Replay
     from schemas.vendors import vendor_names
 
     settings, location = open_lake(config, data)

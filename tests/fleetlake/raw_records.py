@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 
-from fleetlake.ops.replay import Replay
+from fleetlake.ops.replay.rebuild import Replay
 from runtime.kafka import KafkaSettings
 from schemas.envelope import Envelope, message_id
 from schemas.topics import raw_topic

@@ -43,7 +43,7 @@ async def test_replayed_tables_are_the_same_and_drop_the_same_repeats(kafka: str
     assert (found.missing, found.extra, found.differing) == (0, 0, 5)
     example = next(e for e in found.examples if json.loads(e["first"])["value_number"] == 9.0)
     assert json.loads(example["second"])["value_number"] == 90.0 and example["what"] == "differs"
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         await replay(kafka, part, tmp_path, 60).run([vendor], print)
 
 

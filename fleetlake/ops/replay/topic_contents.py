@@ -1,4 +1,4 @@
-"""Whole topics and their ends, as `replay` reads them."""
+"""What topics hold, and their last records, as `fleetlake replay` reads them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from runtime.kafka import KafkaSettings, client_options
 from runtime.topic_reader import Span, read_spans, spans_of, topic_consumer
 from schemas.consumed import Headers, Record
 
-FETCH_RECORDS = 20_000
-
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A record that was read before, or one made of such."""
+class RebuiltRecord:
+    """A record that was made anew, or read from a table instead of Kafka."""
 
     topic: str
     partition: int
@@ -25,35 +23,35 @@ class Kept:
 
 
 @dataclass(slots=True)
-class Whole:
-    """All that a topic holds, by partition."""
+class TopicContents:
+    """All records that a topic holds, with the first offset and the end of each partition."""
 
     begin: dict[int, int] = field(default_factory=dict)
     end: dict[int, int] = field(default_factory=dict)
     records: dict[int, list[Record]] = field(default_factory=dict)
 
     @property
-    def lacks(self) -> bool:
-        """Whether records have gone from it: expired, or compacted away (or there are transaction markers)."""
+    def is_incomplete(self) -> bool:
+        """Whether records are gone: expired, or compacted away (or there are transaction markers)."""
         return any(len(self.records[number]) < end for number, end in self.end.items())
 
 
-async def read_whole(kafka: KafkaSettings, topic: str) -> Whole:
+async def read_contents(kafka: KafkaSettings, topic: str) -> TopicContents:
     """Read all of a small topic."""
     async with topic_consumer(client_options(kafka), topic) as (consumer, partitions):
         spans = await spans_of(consumer, partitions)
-        whole = Whole(
+        contents = TopicContents(
             {tp.partition: span.start for tp, span in spans.items()},
             {tp.partition: span.end for tp, span in spans.items()},
             {tp.partition: [] for tp in partitions},
         )
         async for batch in read_spans(consumer, spans):
-            whole.records[batch.partition.partition] += batch.records
-        return whole
+            contents.records[batch.partition.partition] += batch.records
+        return contents
 
 
 async def read_tail(kafka: KafkaSettings, topic: str, records: int) -> list[Record]:
-    """The last so many records of each partition, or some less."""
+    """The last records of each partition, at most this many of each."""
     async with topic_consumer(client_options(kafka), topic) as (consumer, partitions):
         spans = await spans_of(consumer, partitions)
         tails = {tp: Span(max(span.start, span.end - records), span.end) for tp, span in spans.items()}

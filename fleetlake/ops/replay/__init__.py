@@ -1,0 +1,1 @@
+"""`fleetlake replay`: makes the tables anew from the raw records, in another lake."""
