@@ -58,7 +58,7 @@ async def test_lists_are_read_to_their_end_whatever_they_say(
 async def test_an_answer_is_read_whole_however_large(tmp_path: Path) -> None:
     """Aiohttp's `read(n)` gives what has arrived so far."""
     simulator, api = simulated()
-    api._tags["sensor-001"] = [f"tag-{number}" for number in range(200_000)]
+    api.account.tags["sensor-001"] = [f"tag-{number}" for number in range(200_000)]
     async with serve(api.app(), "127.0.0.1", 0) as port, aiohttp.ClientSession() as http:
         cloud = Cloud(settings_for(port, simulator), http, tmp_path)
         assert len((await cloud.read("devices", "sensor-001", "tags"))["tags"]) == 200_000
@@ -79,7 +79,7 @@ async def test_rules_devices_and_alarms_come_and_go(
 ) -> None:
     simulator, api = simulated(devices=5)
     rules, devices, raw = await tail(RULES), await tail(DEVICES), await raw_tail("wayscloud")
-    group = next(iter(api._groups))
+    group = next(iter(api.account.groups))
     async with serve(api.app(), "127.0.0.1", 0) as port:
         settings = settings_for(
             port,
@@ -90,21 +90,21 @@ async def test_rules_devices_and_alarms_come_and_go(
             rule_seconds=0.3,
             alarm_seconds=0.3,
             groups={"Floor 3 Sensors": ["sensor-002"]},
-            profiles={next(iter(api._profiles)): ["sensor-003"]},
+            profiles={next(iter(api.account.profiles)): ["sensor-003"]},
         )
         async with running(settings, publisher, tmp_path):
             await rules.until(lambda records: len(records) >= 2)
             threshold = next(r for r in rules.records if json.loads(r.value or b"")["rule_type"] == "threshold")
             rule = json.loads(threshold.value or b"")
-            assert rule == api._rules[rule["id"]] and threshold.key == rule["id"].encode()
+            assert rule == api.account.rules[rule["id"]] and threshold.key == rule["id"].encode()
             told = json.loads(dict(threshold.headers)["ce_datapoints"])
             assert told[rule["config"]["datapoint_id"]] == {"name": "temperature", "unit": "°C", "type": "number"}
-            del api._rules[rule["id"]]
+            del api.account.rules[rule["id"]]
             await rules.until(lambda records: len(records) >= 3)
             assert (rules.records[-1].key, rules.records[-1].value) == (threshold.key, None)
 
             alarms = await raw.envelopes(lambda found: sum(e.type == "wayscloud.alarm.event" for e in found) >= 2)
-            known = next(a for a in api._alarms.values() if a["status"] == "active")
+            known = next(a for a in api.account.alarms.values() if a["status"] == "active")
             known |= {"status": "resolved", "resolved_at": "2026-09-21T14:13:20Z"}
             alarms = await raw.envelopes(lambda found: sum(e.type == "wayscloud.alarm.event" for e in found) >= 3)
             last = [json.loads(e.data) for e in alarms if e.type == "wayscloud.alarm.event"][-1]
@@ -117,7 +117,7 @@ async def test_rules_devices_and_alarms_come_and_go(
         found = {d.device_id: d for r in devices.records if (d := decode_device(r.value or b""))}
         assert found["wayscloud:sensor-002"].attributes["groups"][0]["id"] == group
         assert found["wayscloud:sensor-002"].attributes["group_id"] == [group]
-        profile = next(iter(api._profiles.values()))
+        profile = next(iter(api.account.profiles.values()))
         assert found["wayscloud:sensor-003"].attributes["profile_id"] == [profile["id"]]
         interval = found["wayscloud:sensor-003"].attributes["reporting_interval_seconds"]
         assert interval == profile["reporting_interval_seconds"]

@@ -258,8 +258,7 @@ async def test_exactly_the_endpoints_named_are_read(
     )
     sensors = SensorFleet(simulated, lambda: 1_790_000_000.0, lambda _: None)
     api = WaysCloud(simulated, lambda: 1_790_000_000.0, sensors.sensors)
-    original = api._device
-    api._device = lambda s, now: {k: v for k, v in original(s, now).items() if k != "tags"}  # type: ignore[method-assign]
+    api.account.details_without_tags = True
     async with serve(api.app(), "127.0.0.1", 0) as port, aiohttp.ClientSession() as http:
         settings = WayscloudSettings(
             api_url=f"http://127.0.0.1:{port}",
