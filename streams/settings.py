@@ -12,8 +12,8 @@ from schemas.metrics import catalogue
 from schemas.records import Silence
 from schemas.timestamps import to_micros
 from schemas.units import UNITS, ucum_code
-from streams.detect.operator import DetectOptions
-from streams.detect.schedules import Maintenance, silenced
+from streams.detect.options import DetectOptions
+from streams.detect.schedules import CompiledWindow, silenced
 from streams.normalise.message import Datapoint, Options
 
 _MILLIMETRES = {"mm": 1, "cm": 10, "m": 1000}
@@ -54,7 +54,7 @@ class DatapointSettings(BaseModel):
 class MaintenanceSettings(Silence):
     """A time in which a scope triggers no alarms."""
 
-    def window(self) -> Maintenance:
+    def window(self) -> CompiledWindow:
         """The window as the engine takes it."""
         return silenced(self, to_micros(self.starts_at), to_micros(self.ends_at))
 

@@ -12,8 +12,9 @@ from runtime.kafka import KafkaSettings, client_options
 from runtime.metrics import BATCH_SECONDS, LAG
 from schemas.topics import EVENTS, READINGS, raw_topic
 from schemas.vendors import vendor_names
-from streams.detect.operator import DetectStep
+from streams.detect.rule_operator import RuleOperator
 from streams.detect.rules_file_sync import sync_rules_file
+from streams.detect.vendor_alarm_operator import VendorAlarmOperator
 from streams.engine.app import Streams, build_app, run_streams
 from streams.engine.options import BatchStats, PipelineOptions, WorkerOptions
 from streams.engine.step import StepFactory
@@ -74,13 +75,10 @@ def step_factories(settings: StreamSettings) -> dict[str, StepFactory]:
     def normalising(topic: str, _: int) -> NormaliseStep:
         return NormaliseStep(topic, options, settings.dedupe_max_ids)
 
-    def detecting(topic: str, partition: int) -> DetectStep:
-        return DetectStep(topic, partition, detect_options)
-
     return {
         **{raw_topic(vendor): normalising for vendor in vendor_names()},
-        READINGS: detecting,
-        EVENTS: detecting,
+        READINGS: lambda _, partition: RuleOperator(partition, detect_options),
+        EVENTS: lambda _, partition: VendorAlarmOperator(partition, detect_options),
     }
 
 

@@ -198,7 +198,7 @@ def _content(rule: AlarmRule) -> dict[str, Any]:
 
 def _read(file: Path | None, settings: Settings) -> tuple[list[AlarmRule], list[RefusedRule]]:
     from schemas.rules import parse_rules
-    from streams.detect.rules import compile_rule, refusal
+    from streams.detect.rule_compiler import compile_rule, refusal
 
     path = file or settings.stream.rules_file
     if path is None:
@@ -240,13 +240,13 @@ def _listed(rule: AlarmRule) -> tuple[str | None, ...]:
 
 
 def _described(rule: AlarmRule) -> tuple[str, str, str, str]:
-    from streams.detect.rules import compile_rule
+    from streams.detect.rule_compiler import compile_rule
 
     compiled = compile_rule(rule)
     kind, name = compiled.scope
     lasting = f" for {compiled.duration / 1e6:g} s" if compiled.duration else ""
     if compiled.silence is not None:
         lasting = f" for {compiled.silence / 1e6:g} s"
-    elif compiled.missed is not None:
-        lasting = f" for {compiled.missed:g} intervals"
+    elif compiled.missed_intervals is not None:
+        lasting = f" for {compiled.missed_intervals:g} intervals"
     return rule.id, rule.rule_type, f"{kind} {name}".strip(), f"{compiled.text}{lasting}"

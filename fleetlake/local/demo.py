@@ -12,7 +12,7 @@ from runtime.ports import free_port
 from schemas.vendors import BUILT_IN
 from simulators.climasense import write_keys
 from simulators.ogmen.payloads import build_fleet
-from streams.detect.rules import DEFAULT_RULES
+from streams.detect.rule_compiler import DEFAULT_RULES
 
 
 def run_demo(seconds: int, devices: int, data: Path) -> int:

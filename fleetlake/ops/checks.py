@@ -54,7 +54,7 @@ async def _check_data(data: Path) -> list[CheckResult]:
 
 
 async def _check_rules(settings: Settings) -> list[CheckResult]:
-    from streams.detect.rules import load_rules_file
+    from streams.detect.rule_compiler import load_rules_file
 
     path = settings.stream.rules_file
     if path is None:

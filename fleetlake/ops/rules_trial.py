@@ -17,8 +17,8 @@ from schemas import wire
 from schemas.records import AlarmRule
 from schemas.timestamps import to_micros
 from schemas.topics import READINGS
-from streams.detect.operator import DetectStep
-from streams.detect.rules import compile_rule
+from streams.detect.rule_compiler import compile_rule
+from streams.detect.rule_operator import RuleOperator
 from streams.detect.schedules import NEVER
 from streams.settings import StreamSettings
 
@@ -52,10 +52,10 @@ def try_rules(
     Without an end, time stops with the last observation. Groups, profiles, maintenance and the allowance for late
     readings are those of the settings.
     """
-    options = replace(settings.detect_options(), most_unjudged=NEVER)  # causes are known when all has been read
-    step = DetectStep(READINGS, 0, options, [compile_rule(rule, options.normalise.datapoints) for rule in rules])
+    options = replace(settings.detect_options(), most_deferred=NEVER)  # inhibitors are known when all has been read
+    operator = RuleOperator(0, options, [compile_rule(rule, options.normalise.datapoints) for rule in rules])
     for device in devices:
-        step.know(device.device_id, device)
+        operator.know(device.device_id, device)
     trial, seen = Trial(), set()
     latest: dict[str, wire.Alarm] = {}
     events: list[wire.AlarmEvent] = []
@@ -64,9 +64,9 @@ def try_rules(
         trial.readings += len(observation.readings)
         trial.first = min(trial.first or observation.received_at, observation.received_at)
         trial.last = max(trial.last or observation.received_at, observation.received_at)
-        events += step.observe(observation, wire.Origin(READINGS, 0, number))
+        events += operator.apply_observation(observation, wire.Origin(READINGS, 0, number))
     if trial.last is not None:
-        events += step.pass_time(to_micros(until or trial.last))
+        events += operator.advance_all(to_micros(until or trial.last))
     for event in events:
         latest[event.alarm.alarm_id] = event.alarm
     trial.alarms = sorted(latest.values(), key=lambda alarm: (alarm.triggered_at, alarm.device_id, alarm.rule_id))

@@ -1,6 +1,6 @@
 """Conditions of threshold rules, compiled for evaluation (pure).
 
-A condition is true, false, or None: not to be told, since a value is missing or of another kind. As in SQL, `all` is
+A condition is true, false, or None (unknown), where a value is missing or of another kind. As in SQL, `all` is
 false where one part is, and `any` true where one part is, whatever the others are.
 """
 
@@ -39,7 +39,7 @@ class Latest(msgspec.Struct, array_like=True):
     before: Value | None = None
 
     def change(self, micros: int) -> float | None:
-        """The change per so many microseconds between the two; None where that cannot be told."""
+        """The change per `micros` microseconds between the two; None where it is unknown."""
         if self.before_at is None or self.at == self.before_at:
             return None
         if not _is_number(self.value) or not _is_number(self.before):
@@ -57,17 +57,17 @@ class Comparison:
     than_metric: str | None = None
     than_attribute: str | None = None
     change: int | None = None
-    """Compare the change per so many microseconds."""
+    """Compare the change per this number of microseconds, in place of the value."""
     given: str = ""
-    """The value as it was given, where that was in another unit."""
+    """The value as the rule gives it, if that is in another unit."""
 
     @property
     def is_simple(self) -> bool:
-        """Whether it needs nothing but the reading at hand."""
+        """Whether one reading of the metric decides it."""
         return self.value is not None and self.change is None
 
     def holds(self, value: Value, other: Value | None = None) -> bool | None:
-        """Whether it is true of a value; None where the two are of different kinds."""
+        """Whether the comparison is true of a value; None where the two are of different kinds."""
         other = self.value if other is None else other
         if isinstance(value, bool) is not isinstance(other, bool) or isinstance(value, str) is not isinstance(
             other, str
@@ -78,18 +78,18 @@ class Comparison:
         return _OPERATORS[self.operator][1](value, other)
 
     def evaluate(self, latest: Mapping[str, Latest], attributes: Mapping[str, Any]) -> bool | None:
-        """Whether it is true of the device as it is known."""
-        found = latest.get(self.metric)
+        """Whether the condition is true of the device's latest readings and attributes; None where that is unknown."""
+        own = latest.get(self.metric)
         value: Value | None = None
-        if found is not None:
-            value = found.value if self.change is None else found.change(self.change)
+        if own is not None:
+            value = own.value if self.change is None else own.change(self.change)
         other = self._other(latest, attributes)
         return None if value is None or other is None else self.holds(value, other)
 
     def _other(self, latest: Mapping[str, Latest], attributes: Mapping[str, Any]) -> Value | None:
         if self.than_metric is not None:
-            found = latest.get(self.than_metric)
-            return None if found is None else found.value
+            compared = latest.get(self.than_metric)
+            return None if compared is None else compared.value
         if self.than_attribute is not None:
             given = attributes.get(self.than_attribute)
             return given if isinstance(given, bool | int | float | str) else None
@@ -97,7 +97,7 @@ class Comparison:
 
     @property
     def metrics(self) -> Iterator[str]:
-        """What it reads."""
+        """The metrics that the condition refers to."""
         yield self.metric
         if self.than_metric is not None:
             yield self.than_metric
@@ -119,15 +119,15 @@ class Joined:
     is_simple = False
 
     def evaluate(self, latest: Mapping[str, Latest], attributes: Mapping[str, Any]) -> bool | None:
-        """Whether it is true of the device as it is known."""
-        found = [part.evaluate(latest, attributes) for part in self.parts]
-        if (not self.all) in found:  # this alone decides
+        """Whether the condition is true of the device's latest readings and attributes; None where that is unknown."""
+        results = [part.evaluate(latest, attributes) for part in self.parts]
+        if (not self.all) in results:  # this alone decides
             return not self.all
-        return None if None in found else self.all
+        return None if None in results else self.all
 
     @property
     def metrics(self) -> Iterator[str]:
-        """What it reads."""
+        """The metrics that the condition refers to."""
         for part in self.parts:
             yield from part.metrics
 
@@ -140,9 +140,9 @@ Node = Comparison | Joined
 
 
 def compile_condition(condition: Condition, datapoint_of: Callable[[str], Datapoint]) -> Node:
-    """The condition, with datapoints translated into metrics, and values into the unit of the readings.
+    """Compile a condition: datapoints become metrics, and values are converted into the unit of the readings.
 
-    ValueError `unit: …` where that cannot be.
+    Raise ValueError `unit: …` where a value cannot be converted.
     """
     if (parts := condition.all or condition.any) is not None:
         return Joined(tuple(compile_condition(part, datapoint_of) for part in parts), condition.all is not None)
@@ -161,7 +161,7 @@ def compile_condition(condition: Condition, datapoint_of: Callable[[str], Datapo
 
 
 def _in_unit_of_readings(condition: Condition, point: Datapoint) -> tuple[Value | None, str]:
-    """The value, and as what it was given if that was something else: a datapoint's value is in its own unit."""
+    """The value in the unit of the readings, and as given if that is another unit (a datapoint has its own)."""
     value, own = condition.value, ucum_code(point.unit) if point.unit else None
     unit = condition.unit or own
     if unit is None or not _is_number(value):
@@ -171,10 +171,10 @@ def _in_unit_of_readings(condition: Condition, point: Datapoint) -> tuple[Value 
     if condition.unit is None and target is None:
         return value, ""
     try:
-        found = converted(float(value or 0), unit, target, is_change=condition.change_seconds is not None)
+        in_target = converted(float(value or 0), unit, target, is_change=condition.change_seconds is not None)
     except ValueError as error:
         raise ValueError(f"unit: {error}") from None
-    return (value, "") if found == value else (found, f"{shown(value)} {unit}")
+    return (value, "") if in_target == value else (in_target, f"{shown(value)} {unit}")
 
 
 def compare(operator_name: str, left: float, right: float) -> bool:

@@ -21,8 +21,11 @@ NEVER = 1 << 62
 _DAYS_AHEAD = 9  # a week, one for the hours that begin the day before, one for the time zone
 
 
-class Hours:
-    """The active hours of one rule. Hours that daylight saving skips do not exist; those it repeats count twice."""
+class Schedule:
+    """The active hours of one rule.
+
+    An hour that daylight saving skips does not exist; one that it repeats counts twice.
+    """
 
     def __init__(self, hours: ActiveHours) -> None:
         self._zone = ZoneInfo(hours.timezone)
@@ -32,14 +35,14 @@ class Hours:
         self._ends = ends if ends > self._starts else ends + 24 * 60
 
     def next_active(self, at: int) -> int:
-        """The first moment from `at` on that lies in the active hours: `at` itself, where it does."""
+        """The first moment in the active hours that is not before `at`."""
         today = datetime.fromtimestamp(at // 1_000_000, self._zone).date()
         for ahead in range(-1, _DAYS_AHEAD):
             day = today + timedelta(days=ahead)
             if day.weekday() in self._days and at < (ends := self._moment(day, self._ends)):
-                found = max(at, self._moment(day, self._starts))
-                if found < ends:
-                    return found
+                active = max(at, self._moment(day, self._starts))
+                if active < ends:
+                    return active
         raise AssertionError("some day of every week is active")
 
     def _moment(self, day: date, minutes: int) -> int:
@@ -53,8 +56,8 @@ def _minutes(text: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Maintenance:
-    """A time in which a scope triggers nothing; of the named rules only, if there are any."""
+class CompiledWindow:
+    """A maintenance window: a time in which no rule, or none of the named rules, triggers in a scope."""
 
     scope: Scope
     starts: int
@@ -62,37 +65,37 @@ class Maintenance:
     rules: frozenset[str] = frozenset()
 
     def silences(self, rule_id: str, at: int) -> bool:
-        """Whether this rule triggers nothing at this moment, in this scope."""
+        """Whether the window keeps this rule from triggering at this moment."""
         return self.starts <= at < self.ends and (not self.rules or rule_id in self.rules)
 
 
-def silenced(given: Silence, starts: int, ends: int) -> Maintenance:
-    """The window in which what `given` says is in force."""
-    return Maintenance((given.scope_type, given.scope), starts, ends, frozenset(given.rules))
+def silenced(given: Silence, starts: int, ends: int) -> CompiledWindow:
+    """The window that silences what `given` names, between two moments in microseconds."""
+    return CompiledWindow((given.scope_type, given.scope), starts, ends, frozenset(given.rules))
 
 
-def window_of(told: MaintenanceWindow) -> Maintenance | None:
-    """When it silences: not before it was created, nor after it was cancelled. None: it never does.
+def window_of(record: MaintenanceWindow) -> CompiledWindow | None:
+    """The window of a record: not before it was created, nor after it was cancelled. None: it silences nothing.
 
-    The record says all there is to know, so that a replay sees what the first run saw.
+    The record alone says when it silences, so that a replay sees what the first run saw.
     """
-    starts = max(to_micros(told.starts_at), to_micros(told.created_at))
-    ends = to_micros(told.ends_at)
-    if told.cancelled_at is not None:
-        ends = min(ends, to_micros(told.cancelled_at))
-    return silenced(told, starts, ends) if starts < ends else None
+    starts = max(to_micros(record.starts_at), to_micros(record.created_at))
+    ends = to_micros(record.ends_at)
+    if record.cancelled_at is not None:
+        ends = min(ends, to_micros(record.cancelled_at))
+    return silenced(record, starts, ends) if starts < ends else None
 
 
-def next_allowed(hours: Hours | None, windows: Sequence[Maintenance], rule_id: str, at: int) -> int:
-    """The first moment from `at` on at which the rule may trigger, given the windows of the device's scopes."""
-    while True:  # each turn leaves a window behind for good
-        found = at if hours is None else hours.next_active(at)
-        found = max((window.ends for window in windows if window.silences(rule_id, found)), default=found)
-        if found == at:
+def next_allowed(schedule: Schedule | None, windows: Sequence[CompiledWindow], rule_id: str, at: int) -> int:
+    """The first moment not before `at` at which the rule may trigger, given the windows of the device's scopes."""
+    while True:  # each turn passes the end of a window
+        allowed = at if schedule is None else schedule.next_active(at)
+        allowed = max((window.ends for window in windows if window.silences(rule_id, allowed)), default=allowed)
+        if allowed == at:
             return at
-        at = found
+        at = allowed
 
 
-def windows_of(windows: Iterable[Maintenance], scopes: Sequence[Scope]) -> tuple[Maintenance, ...]:
+def windows_of(windows: Iterable[CompiledWindow], scopes: Sequence[Scope]) -> tuple[CompiledWindow, ...]:
     """The windows that concern a device in these scopes."""
     return tuple(window for window in windows if window.scope == FLEET or window.scope in scopes)

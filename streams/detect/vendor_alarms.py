@@ -1,314 +1,217 @@
 """Vendors' own alarms at work on one device: events and the passing of time in, alarm events out (pure).
 
-They have the life cycle of `lifecycle` and the line of time of `device_alarms`, but a state of their own: no rule has
-a part in them. Ogmen's alerts are one alarm for each source and header, Kärcher's notifications one for each category,
-code and type; what nothing resolves is resolved after the vendor's quiet time. WAYSCloud tells the life cycle of its
-alarms itself. Repeats are known by the event's id, which derives from the vendor's.
+They have the life cycle and the event-time order of the rules' alarms (`lifecycle`, `device_alarms`), but a state of
+their own: no rule has a part in them. An alarm that its vendor never resolves is resolved after the vendor's quiet
+time. Duplicates are recognised by the event's id, which derives from the vendor's.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
-
-import msgspec
+from typing import Any, NamedTuple
 
 from schemas import wire
-from schemas.severity import severity_of_word
-from schemas.timestamps import parse_iso, to_micros
-from schemas.topics import ALARM_ACTIONS, EVENTS
-from streams.detect.lifecycle import (
-    RECENT_EVENTS,
-    VENDOR,
-    AlarmFacts,
-    Counts,
-    DeviceState,
-    RuleState,
-    Subject,
-    act,
-    resolve,
-    tell,
-)
+from schemas.timestamps import to_micros
+from streams.detect.actions import carry_out
+from streams.detect.device import TrackedDevice
 from streams.detect.schedules import NEVER
+from streams.detect.state import AlarmFacts, DeviceState, RuleState
+from streams.detect.timeline import VENDOR, Entry, Subject, add_entry, resolve
+from streams.detect.vendor_alerts import READERS, Transition, VendorAlert
 
+RECENT_EVENTS = 256
+"""Number of ids of vendors' alerts that are kept per device, to recognise duplicates."""
 RESOLVED_KEPT = 100
-"""So many resolved alarms are remembered per device: they may be reopened."""
+"""Number of resolved alarms that are kept per device, since they may be reopened."""
 
-
-class VendorAlarm(msgspec.Struct, frozen=True):
-    """What a vendor's alert says, in our terms. `identity` tells which alarm of the device it is."""
-
-    identity: str
-    name: str
-    title: str
-    message: str
-    severity: str
-    severity_original: str | None = None
-
-
-class Transition(msgspec.Struct, frozen=True):
-    """One entry of the timeline of an alarm whose life cycle the vendor tells."""
-
-    identity: str
-    kind: str
-    alarm: AlarmFacts
-    """The alarm as it was triggered."""
-    actor: str
-    note: str | None = None
-    occurrence_count: int | None = None
-    severity_original: str | None = None
-
-
-def _ogmen_alert(event: wire.Event, data: Mapping[str, Any]) -> VendorAlarm:
-    """One alarm per source and header (contract.md, «Alarms»)."""
-    source, header = _text(data, "source"), _text(data, "header")
-    return VendorAlarm(
-        f"ogmen:alert:{source}:{header}", header, header, _text(data, "body"), event.severity or "warning"
-    )
-
-
-def _karcher_notification(event: wire.Event, data: Mapping[str, Any]) -> VendorAlarm:
-    category, code, kind = (_text(data, name) for name in ("category", "code", "type"))
-    inner = data.get("data")
-    inner = inner if isinstance(inner, dict) else {}
-    title = _text(inner, "topic") or event.title or code
-    message = _text(inner, "description") or _text(inner, "reminder") or title
-    severity, original = severity_of_word(data["severity"]) if data.get("severity") is not None else ("warning", None)
-    return VendorAlarm(f"karcher:notification:{category}:{code}:{kind}", title, title, message, severity, original)
-
-
-def _wayscloud_entry(event: wire.Event, data: Mapping[str, Any]) -> Transition:
-    """`data` holds `alarm`, as the vendor's list shows it, and `entry`, one of its timeline."""
-    given, entry = data.get("alarm"), data.get("entry")
-    facts: Mapping[str, Any] = given if isinstance(given, dict) else {}
-    entry = entry if isinstance(entry, dict) else {}
-    name = _text(facts, "id")
-    triggered = _micros(facts.get("triggered_at")) or to_micros(event.occurred_at)
-    title = _text(facts, "title") or event.title or name
-    severity, original = severity_of_word(facts.get("severity", "warning"))
-    count = entry.get("occurrence_count")
-    return Transition(
-        identity=f"wayscloud:alarm:{name}",
-        kind=_text(entry, "event_type"),
-        alarm=AlarmFacts(
-            triggered,
-            triggered,
-            _text(facts, "rule_name") or title,
-            severity,
-            title,
-            _text(facts, "message") or title,
-            None,
-            rule_id=f"wayscloud:{_text(facts, 'rule_id') or name}",
-        ),
-        actor=_text(entry, "actor") or VENDOR,
-        note=_text(entry, "note") or None,
-        occurrence_count=count if isinstance(count, int) else None,
-        severity_original=original,
-    )
-
-
-def _text(data: Mapping[str, Any], name: str) -> str:
-    value = data.get(name)
-    return "" if value is None else str(value)
-
-
-def _micros(value: object) -> int | None:
-    try:
-        return to_micros(parse_iso(value)) if isinstance(value, str) else None
-    except (ValueError, OverflowError):
-        return None
-
-
-_READERS: Mapping[tuple[str, str], Callable[[wire.Event, Mapping[str, Any]], VendorAlarm | Transition]] = {
-    ("ogmen", "alert"): _ogmen_alert,
-    ("karcher", "notification"): _karcher_notification,
-    ("wayscloud", "vendor_alarm"): _wayscloud_entry,
-}
-
-
-def is_vendor_alarm(vendor: str, event_type: str) -> bool:
-    """Whether events of this type enter the alarms' life cycle."""
-    return (vendor, event_type) in _READERS
+_KINDS = ("triggered", "acknowledged", "resolved", "reopened", "repeated")
 
 
 @dataclass(frozen=True, slots=True)
-class VendorTerms:
-    """By what vendors' alarms are judged."""
+class VendorAlarmSettings:
+    """What the evaluation of vendors' alarms depends on."""
 
     quiet: Mapping[str, int] = field(default_factory=dict)
-    """By vendor: so long after it was last told an alarm resolves, in microseconds."""
+    """By vendor: how long after its last report an alarm resolves, in microseconds."""
     future_after: timedelta = timedelta(hours=24)
     ancient_after: timedelta = timedelta(days=3650)
 
 
-class VendorMachine:
-    """The vendor's own alarms of one device. `state` is what has to be kept; the rest follows from it."""
+class _Report(NamedTuple):
+    """An event about an alarm, and when it happened and was received (microseconds)."""
 
-    __slots__ = ("_partition", "_quiet", "_terms", "changed", "counts", "device_id", "due", "state", "vendor")
+    event_id: str
+    at: int
+    moment: int
+    subject: Subject
 
-    def __init__(
-        self, state: DeviceState, device_id: str, vendor: str, terms: VendorTerms, counts: Counts, partition: int = 0
-    ) -> None:
-        self.state = state
-        self.device_id = device_id
-        self.vendor = vendor
-        self.counts = counts
-        self.due = 0
-        """Nothing happens by itself before this."""
-        self.changed = False
-        """The state has to be written."""
-        self._terms = terms
-        self._quiet = terms.quiet.get(vendor)
-        self._partition = partition
+    def facts(self, severity_original: str | None, **more: Any) -> dict[str, Any]:
+        """The facts that a timeline entry shows."""
+        original = {} if severity_original is None else {"severity_original": severity_original}
+        return {"event_id": self.event_id, **more, **original}
 
-    def apply(self, told: wire.EventSet, origin: wire.Origin) -> list[wire.AlarmEvent]:
+
+class VendorAlarms:
+    """The vendor's own alarms of one device."""
+
+    __slots__ = ("_quiet", "_settings", "device")
+
+    def __init__(self, device: TrackedDevice, settings: VendorAlarmSettings) -> None:
+        self.device = device
+        self._settings = settings
+        self._quiet = settings.quiet.get(device.vendor)
+
+    def apply(self, event_set: wire.EventSet, origin: wire.Origin) -> list[wire.AlarmEvent]:
         """Apply the vendor's alarms of one record. A record that was applied before changes nothing."""
-        state = self.state
+        device, state = self.device, self.device.state
         if origin.offset <= state.offset:
-            self.counts.replayed += 1
+            device.skipped.replayed += 1
             return []
-        entries = [  # read before anything changes: it may raise
-            (event, reader(event, _object(event.data)))
-            for event in told.events
-            if (reader := _READERS.get((self.vendor, event.type))) is not None
-        ]
-        received = to_micros(told.received_at)
-        moment = max(received, state.clock)
-        events = self.advance(moment) if self.due < moment else []
-        state.offset, state.clock, self.changed = origin.offset, moment, True
-        subject = Subject(self.device_id, self.vendor, origin)
+        entries = self._read(event_set)  # before anything changes, since it may raise
+        received = to_micros(event_set.received_at)
+        moment = max(received, state.processed_until)
+        events = self.advance(moment) if device.due < moment else []
+        state.offset, state.processed_until, device.changed = origin.offset, moment, True
+        subject = Subject(device.id, device.vendor, origin)
         for event, entry in entries:
             if event.event_id in state.recent_events:
-                self.counts.replayed += 1
+                device.skipped.replayed += 1
                 continue
             state.recent_events = [*state.recent_events[1 - RECENT_EVENTS :], event.event_id]
-            at = to_micros(self._sound_time(event.occurred_at, told.received_at))
+            at = to_micros(self._sound_time(event.occurred_at, event_set.received_at))
+            report = _Report(event.event_id, at, moment, subject)
             if isinstance(entry, Transition):
-                events += _transition(state, entry, at, event.event_id, subject)
+                events += _apply_transition(state, entry, report)
             else:
-                events.append(_alert(state, entry, at, moment, event.event_id, subject))
+                events.append(_apply_alert(state, entry, report))
         if self._quiet is not None:
-            self.due = min(self.due, moment + self._quiet)
+            device.wake_at(moment + self._quiet)
         _forget_oldest(state)
         return events
 
+    def _read(self, event_set: wire.EventSet) -> list[tuple[wire.Event, VendorAlert | Transition]]:
+        return [
+            (event, reader(event, _object(event.data)))
+            for event in event_set.events
+            if (reader := READERS.get((self.device.vendor, event.type))) is not None
+        ]
+
     def _sound_time(self, at: datetime, received: datetime) -> datetime:
-        """An alert with a time that cannot be is an alert nevertheless: it happened when we got it."""
-        terms = self._terms
-        return received if at - received > terms.future_after or received - at > terms.ancient_after else at
+        """The time of an alert; its receipt, where the vendor's time is impossible."""
+        settings = self._settings
+        return received if at - received > settings.future_after or received - at > settings.ancient_after else at
 
     def advance(self, until: int) -> list[wire.AlarmEvent]:
-        """Let everything happen that is due before `until`, in order of time."""
-        state = self.state
+        """Let everything happen that is due before `until`, in event-time order."""
+        device, state = self.device, self.device.state
         events: list[wire.AlarmEvent] = []
-        while (found := self._next()) is not None and found[0] < until:
-            at, identity = found
-            state.clock, self.changed = max(state.clock, at), True
+        while (due := self._next()) is not None and due[0] < until:
+            at, identity = due
+            state.processed_until, device.changed = max(state.processed_until, at), True
             if identity is None:
-                held, state.actions = state.actions[0], state.actions[1:]
-                events += act(state, held, self.device_id, self.vendor, ALARM_ACTIONS, self.counts)
+                held, state.held_actions = state.held_actions[0], state.held_actions[1:]
+                events += carry_out(device, held)
             else:
                 events.append(self._fell_quiet(identity, at))
-        self.due = NEVER if found is None else found[0]
+        device.due = NEVER if due is None else due[0]
         return events
 
     def _next(self) -> tuple[int, str | None] | None:
-        """When what happens next: a name resolves, None stands for an operator's action."""
-        state = self.state
-        found: list[tuple[int, bool, str | None]] = []
+        """When what happens next: an alarm's identity resolves, None stands for an operator's action."""
+        state = self.device.state
+        due: list[tuple[int, bool, str | None]] = []
         if self._quiet is not None:
-            found += [
-                (max(rule.told_at + self._quiet, state.clock), False, identity)
+            due += [
+                (max(rule.last_reported_at + self._quiet, state.processed_until), False, identity)
                 for identity, rule in state.rules.items()
-                if rule.told_at is not None and rule.alarm is not None and rule.alarm.is_open
+                if rule.last_reported_at is not None and rule.has_open_alarm
             ]
-        if state.actions:
-            found.append((max(state.actions[0].due, state.clock), True, None))
-        first = min(found, default=None, key=lambda due: due[:2])
+        if state.held_actions:
+            due.append((max(state.held_actions[0].due, state.processed_until), True, None))
+        first = min(due, default=None, key=lambda each: each[:2])
         return None if first is None else (first[0], first[2])
 
     def _fell_quiet(self, identity: str, at: int) -> wire.AlarmEvent:
-        rule = self.state.rules[identity]
-        assert rule.alarm is not None and self._quiet is not None
-        origin = wire.Origin(EVENTS, self._partition, max(self.state.offset, 0))
-        subject = Subject(self.device_id, self.vendor, origin)
+        assert self._quiet is not None
         facts = {"quiet_seconds": self._quiet / 1e6}
-        return resolve(identity, rule, rule.alarm, at, subject, facts, "the vendor told nothing more of it")
+        note = "the vendor told nothing more of it"
+        entry = Entry("resolved", at, self.device.last_subject, facts, note)
+        return resolve(identity, self.device.state.rules[identity], entry)
 
 
 def _object(text: str) -> Mapping[str, Any]:
-    found = json.loads(text)
-    return found if isinstance(found, dict) else {}
+    value = json.loads(text)
+    return value if isinstance(value, dict) else {}
 
 
-def _alert(
-    device: DeviceState, told: VendorAlarm, at: int, moment: int, event_id: str, subject: Subject
-) -> wire.AlarmEvent:
-    """An alert opens an alarm, or is one more occurrence of the one that is open."""
-    state = device.rules.setdefault(told.identity, RuleState())
-    state.told_at = moment
-    facts: dict[str, Any] = {"event_id": event_id}
-    if told.severity_original is not None:
-        facts["severity_original"] = told.severity_original
-    alarm = state.alarm
+def _apply_alert(device: DeviceState, alert: VendorAlert, report: _Report) -> wire.AlarmEvent:
+    """Open an alarm, or add one more occurrence to the open one."""
+    state = device.rules.setdefault(alert.identity, RuleState())
+    state.last_reported_at = report.moment
+    at, alarm = report.at, state.alarm
+    facts = report.facts(alert.severity_original)
     if alarm is None or (not alarm.is_open and at > alarm.triggered_at):
-        alarm = state.alarm = AlarmFacts(at, at, told.name, told.severity, told.title, told.message, None)
-        return tell(told.identity, alarm, "triggered", at, subject, facts, actor=VENDOR)
+        alarm = state.alarm = AlarmFacts(at, at, alert.name, alert.severity, alert.title, alert.message, None)
+        return add_entry(alert.identity, alarm, Entry("triggered", at, report.subject, facts, actor=VENDOR))
     alarm.occurrence_count += 1
     alarm.last_triggered_at = max(alarm.last_triggered_at, at)
-    alarm.severity, alarm.message = told.severity, told.message
-    return tell(told.identity, alarm, "repeated", at, subject, facts, actor=VENDOR)
+    alarm.severity, alarm.message = alert.severity, alert.message
+    return add_entry(alert.identity, alarm, Entry("repeated", at, report.subject, facts, actor=VENDOR))
 
 
-def _transition(
-    device: DeviceState, told: Transition, at: int, event_id: str, subject: Subject
-) -> Iterator[wire.AlarmEvent]:
-    """Nothing where the alarm is already as told, or the entry is none of the life cycle (a note)."""
-    facts: dict[str, Any] = {"event_id": event_id, "vendor_alarm": told.identity}
-    if told.severity_original is not None:
-        facts["severity_original"] = told.severity_original
-    state = device.rules.get(told.identity)
+def _apply_transition(device: DeviceState, transition: Transition, report: _Report) -> Iterator[wire.AlarmEvent]:
+    """Apply an entry of the vendor's timeline.
+
+    Nothing happens if the alarm is already so, or if the entry is not of the life cycle (a note).
+    """
+    identity = transition.identity
+    facts = report.facts(transition.severity_original, vendor_alarm=identity)
+    state = device.rules.get(identity)
     alarm = state.alarm if state is not None else None
     if alarm is None:
-        if told.kind not in ("triggered", "acknowledged", "resolved", "reopened", "repeated"):
+        if transition.kind not in _KINDS:
             return
-        alarm = told.alarm
-        device.rules[told.identity] = RuleState(alarm=alarm)
-        first = told.kind == "triggered"
-        note, actor = (told.note, told.actor) if first else (None, VENDOR)
-        triggered_at = at if first else alarm.triggered_at
-        yield tell(told.identity, alarm, "triggered", triggered_at, subject, facts, note, actor)
-        if first:
+        alarm = transition.alarm
+        device.rules[identity] = RuleState(alarm=alarm)
+        if transition.kind == "triggered":
+            note, actor = transition.note, transition.actor
+            yield add_entry(identity, alarm, Entry("triggered", report.at, report.subject, facts, note, actor))
             return
-    if (kind := _changed(alarm, told, at)) is not None:
-        alarm.severity, alarm.title, alarm.message = told.alarm.severity, told.alarm.title, told.alarm.message
-        yield tell(told.identity, alarm, kind, at, subject, facts, told.note, told.actor)
+        at = alarm.triggered_at
+        yield add_entry(identity, alarm, Entry("triggered", at, report.subject, facts, actor=VENDOR))
+    if (kind := _change(alarm, transition, report.at)) is not None:
+        changed = transition.alarm
+        alarm.severity, alarm.title, alarm.message = changed.severity, changed.title, changed.message
+        entry = Entry(kind, report.at, report.subject, facts, transition.note, transition.actor)
+        yield add_entry(identity, alarm, entry)
 
 
-def _changed(alarm: AlarmFacts, told: Transition, at: int) -> str | None:
-    """What the entry makes of the alarm, which changes in place; None where nothing does."""
-    if told.kind == "acknowledged" and alarm.status == "active":
+def _change(alarm: AlarmFacts, transition: Transition, at: int) -> str | None:
+    """Change the alarm in place. Return the type of the timeline's entry; None where nothing changes."""
+    kind = transition.kind
+    if kind == "acknowledged" and alarm.status == "active":
         alarm.acknowledged_at = at
-    elif told.kind == "resolved" and alarm.is_open:
+    elif kind == "resolved" and alarm.is_open:
         alarm.resolved_at = at
-    elif told.kind == "reopened" and not alarm.is_open:
+    elif kind == "reopened" and not alarm.is_open:
         alarm.resolved_at = alarm.acknowledged_at = None
-    elif told.kind == "repeated" and (told.occurrence_count or 0) > alarm.occurrence_count:
-        alarm.occurrence_count = told.occurrence_count or 0
+    elif kind == "repeated" and (transition.occurrence_count or 0) > alarm.occurrence_count:
+        alarm.occurrence_count = transition.occurrence_count or 0
         alarm.last_triggered_at = max(alarm.last_triggered_at, at)
-    elif told.kind == "triggered" and at > alarm.last_triggered_at:
+    elif kind == "triggered" and at > alarm.last_triggered_at:
         alarm.occurrence_count += 1
         alarm.last_triggered_at = at
         return "repeated"
     else:
         return None
-    return told.kind
+    return kind
 
 
 def _forget_oldest(device: DeviceState) -> None:
+    """Keep only the latest of the resolved alarms."""
     resolved = [
         (state.alarm.resolved_at, name)
         for name, state in device.rules.items()

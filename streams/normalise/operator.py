@@ -1,4 +1,4 @@
-"""The normalise step (see `streams.engine.step.Step` for what a step owes); detecting is `streams.detect.operator`.
+"""The normalise step (see `streams.engine.step.Step` for what a step owes); detecting is `streams.detect`.
 
 `NormaliseStep` turns raw records into observations, events and dead letters, and drops repeats. It is pure but for
 counters and a line in the log about a bug.

@@ -14,7 +14,7 @@ from typer.main import get_command
 from fleetlake.cli.main import app
 from fleetlake.config import load_settings
 from schemas.vendors import BUILT_IN
-from streams.detect.rules import DEFAULT_RULES
+from streams.detect.rule_compiler import DEFAULT_RULES
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))

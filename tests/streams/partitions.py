@@ -7,7 +7,8 @@ from typing import Any
 from schemas import wire
 from schemas.topics import ALARM_STATE, ALARMS, INHIBITORS, READINGS
 from schemas.vendors import vendor_names
-from streams.detect.operator import DetectOptions, DetectStep
+from streams.detect.options import DetectOptions
+from streams.detect.rule_operator import RuleOperator
 from tests.support.detecting import at, device, record, rule, tick
 from tests.support.records import ConsumedRecord
 
@@ -48,8 +49,8 @@ class Partitions:
         self.events: list[wire.AlarmEvent] = []
         self.steps = {number: self._new(number) for number in self.numbers}
 
-    def _new(self, number: int) -> DetectStep:
-        step = DetectStep(READINGS, number, OPTIONS)
+    def _new(self, number: int) -> RuleOperator:
+        step = RuleOperator(number, OPTIONS)
         step.assign_side_inputs({INHIBITORS: set(self.numbers)})
         for key, value in self.states[number].items():
             step.restore(key, value)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from streams.detect.lifecycle import decode_state, encode_state
-from streams.detect.operator import DetectOptions, DetectStep
+from streams.detect.operators import OPERATORS
+from streams.detect.options import DetectOptions
+from streams.detect.state import decode_state, encode_state
 from tests.streams.alarm_story import HALF, STEPS, Story
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "alarm_state.json").read_text())
@@ -22,7 +23,7 @@ OPTIONS = DetectOptions(late_allowance=6_000_000, inhibition_wait=5_000_000, qui
 
 
 def story() -> Story:
-    return Story(lambda topic, partition: DetectStep(topic, partition, OPTIONS))
+    return Story(lambda topic, partition: OPERATORS[topic](partition, OPTIONS))
 
 
 def digest(outputs: Iterable[tuple[str, bytes, bytes]]) -> str:

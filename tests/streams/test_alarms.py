@@ -16,14 +16,20 @@ from hypothesis import strategies as st
 from schemas import records, wire
 from schemas.records import AlarmRule
 from schemas.rules import parse_rule
-from streams.detect.device_alarms import Machine
-from streams.detect.evaluation import Terms
-from streams.detect.lifecycle import Counts, DeviceState, decode_state, encode_state
-from streams.detect.rules import CompiledRule, RuleBook, compile_rule
-from streams.detect.vendor_alarms import VendorMachine, VendorTerms
+from schemas.topics import EVENTS
+from schemas.topics import READINGS as READINGS_TOPIC
+from streams.detect.device import EvaluationContext, Profile, TrackedDevice
+from streams.detect.device_alarms import DeviceAlarms
+from streams.detect.rule_book import RuleBook
+from streams.detect.rule_compiler import compile_rule
+from streams.detect.rules import CompiledRule
+from streams.detect.skipped import SkippedCounts
+from streams.detect.state import DeviceState, decode_state, encode_state
+from streams.detect.vendor_alarms import VendorAlarms, VendorAlarmSettings
 
 T0 = datetime(2026, 3, 16, tzinfo=UTC)
 DEVICE = "karcher:1.454-500.0/002005"
+PROFILE = Profile(DEVICE, "karcher", (("vendor", "karcher"), ("device", DEVICE)))
 
 
 def rule(**fields: Any) -> CompiledRule:
@@ -44,9 +50,9 @@ class Device:
     """One device under some rules, fed with a record for each call."""
 
     def __init__(self, *rules: CompiledRule) -> None:
-        self.terms = Terms(RuleBook(rules))
+        self.context = EvaluationContext(RuleBook(rules))
         self.state = DeviceState()
-        self.counts = Counts()
+        self.skipped = SkippedCounts()
         self.offsets = count()
         self.events: list[wire.AlarmEvent] = []
 
@@ -59,10 +65,10 @@ class Device:
         return [event.event_type for event in found]
 
     def observe(self, readings: list[wire.Reading], offset: int) -> list[wire.AlarmEvent]:
-        origin = wire.Origin("telemetry.readings.v1", 0, offset)
+        origin = wire.Origin(READINGS_TOPIC, 0, offset)
         observation = wire.Observation("id", DEVICE, "karcher", T0, origin, readings)
-        machine = Machine(self.state, self.terms.profile(DEVICE, "karcher"), self.terms, self.counts)
-        events = machine.apply(observation, origin)
+        device = TrackedDevice(self.state, PROFILE, READINGS_TOPIC, skipped=self.skipped)
+        events = DeviceAlarms(device, self.context).apply(observation, origin)
         self.state = decode_state(encode_state(self.state))  # as over a restart between any two records
         return events
 
@@ -82,139 +88,139 @@ def at(seconds: float) -> datetime:
 
 
 def test_a_crossing_triggers_once_and_resolves_by_itself() -> None:
-    machine = Device(rule())
-    assert machine.feed((0, 39)) == []
-    assert machine.feed((1, 41)) == ["triggered"]
-    assert machine.alarm.status == "active"
-    assert machine.feed((2, 42)) == []
-    assert machine.feed((3, 40)) == ["resolved"]
-    assert machine.alarm.status == "resolved"
-    assert (machine.alarm.triggered_at, machine.alarm.resolved_at) == (at(1), at(3))
-    assert machine.state.open_alarms == 0
-    assert machine.feed((31 * 86400, 40)) == []
-    assert machine.state.rules == {}, "nothing is kept of what has long been over"
+    device = Device(rule())
+    assert device.feed((0, 39)) == []
+    assert device.feed((1, 41)) == ["triggered"]
+    assert device.alarm.status == "active"
+    assert device.feed((2, 42)) == []
+    assert device.feed((3, 40)) == ["resolved"]
+    assert device.alarm.status == "resolved"
+    assert (device.alarm.triggered_at, device.alarm.resolved_at) == (at(1), at(3))
+    assert device.state.open_alarms == 0
+    assert device.feed((31 * 86400, 40)) == []
+    assert device.state.rules == {}, "nothing is kept of what has long been over"
 
 
 def test_a_condition_must_last() -> None:
-    machine = Device(rule(duration=3))
-    assert machine.feed((0, 41)) == []
-    assert machine.feed((2.999, 41)) == []
-    assert machine.feed((3, 39)) == []
-    assert machine.feed((4, 41)) == []
-    assert machine.feed((6.9, 41)) == []
-    assert machine.feed((7, 41)) == ["triggered"]
-    assert machine.alarm.triggered_at == at(7)
+    device = Device(rule(duration=3))
+    assert device.feed((0, 41)) == []
+    assert device.feed((2.999, 41)) == []
+    assert device.feed((3, 39)) == []
+    assert device.feed((4, 41)) == []
+    assert device.feed((6.9, 41)) == []
+    assert device.feed((7, 41)) == ["triggered"]
+    assert device.alarm.triggered_at == at(7)
 
 
 def test_an_alarm_after_a_resolved_one_is_a_new_one() -> None:
-    machine = Device(rule())
-    machine.feed((1, 41))
-    first = machine.alarm.alarm_id
-    machine.feed((2, 39))
-    assert machine.feed((3, 41)) == ["triggered"]
-    assert machine.alarm.alarm_id != first
-    assert machine.events[-1].sequence == 1
+    device = Device(rule())
+    device.feed((1, 41))
+    first = device.alarm.alarm_id
+    device.feed((2, 39))
+    assert device.feed((3, 41)) == ["triggered"]
+    assert device.alarm.alarm_id != first
+    assert device.events[-1].sequence == 1
 
 
 def test_without_auto_resolve_further_crossings_are_occurrences() -> None:
-    machine = Device(rule(auto_resolve=False))
-    machine.feed((1, 41))
-    assert machine.feed((2, 39)) == []
-    assert machine.feed((3, 41)) == ["repeated"]
-    assert machine.feed((4, 42)) == [], "the same crossing"
-    assert machine.alarm.occurrence_count == 2
-    assert machine.alarm.last_triggered_at == at(3)
-    assert machine.alarm.triggered_at == at(1)
+    device = Device(rule(auto_resolve=False))
+    device.feed((1, 41))
+    assert device.feed((2, 39)) == []
+    assert device.feed((3, 41)) == ["repeated"]
+    assert device.feed((4, 42)) == [], "the same crossing"
+    assert device.alarm.occurrence_count == 2
+    assert device.alarm.last_triggered_at == at(3)
+    assert device.alarm.triggered_at == at(1)
 
 
 def test_a_crossing_within_the_cooldown_is_counted_not_triggered() -> None:
-    machine = Device(rule(cooldown=300))
-    machine.feed((0, 41))
-    first = machine.alarm.alarm_id
-    machine.feed((10, 39))
-    assert machine.feed((20, 41)) == ["repeated"]
-    assert (machine.alarm.alarm_id, machine.alarm.status, machine.alarm.occurrence_count) == (first, "resolved", 2)
-    assert machine.alarm.last_triggered_at == at(0)
-    assert machine.events[-1].note == "within the cooldown"
-    assert machine.feed((30, 42)) == [], "counted once"
-    assert machine.feed((299.9, 42)) == []
-    assert machine.feed((300, 42)) == ["triggered"], "it still holds after the cooldown"
-    assert machine.alarm.alarm_id != first
-    assert machine.alarm.occurrence_count == 1
+    device = Device(rule(cooldown=300))
+    device.feed((0, 41))
+    first = device.alarm.alarm_id
+    device.feed((10, 39))
+    assert device.feed((20, 41)) == ["repeated"]
+    assert (device.alarm.alarm_id, device.alarm.status, device.alarm.occurrence_count) == (first, "resolved", 2)
+    assert device.alarm.last_triggered_at == at(0)
+    assert device.events[-1].note == "within the cooldown"
+    assert device.feed((30, 42)) == [], "counted once"
+    assert device.feed((299.9, 42)) == []
+    assert device.feed((300, 42)) == ["triggered"], "it still holds after the cooldown"
+    assert device.alarm.alarm_id != first
+    assert device.alarm.occurrence_count == 1
 
 
 def test_a_crossing_within_the_cooldown_of_an_open_alarm_is_counted() -> None:
-    machine = Device(rule(cooldown=300, auto_resolve=False))
-    machine.feed((0, 41), (1, 39), (2, 41))
-    assert [e.event_type for e in machine.events] == ["triggered", "repeated"]
-    assert machine.alarm.last_triggered_at == at(0)
-    machine.feed((3, 39))
-    assert machine.feed((400, 41)) == ["repeated"]
-    assert machine.alarm.last_triggered_at == at(400)
-    assert machine.alarm.occurrence_count == 3
+    device = Device(rule(cooldown=300, auto_resolve=False))
+    device.feed((0, 41), (1, 39), (2, 41))
+    assert [e.event_type for e in device.events] == ["triggered", "repeated"]
+    assert device.alarm.last_triggered_at == at(0)
+    device.feed((3, 39))
+    assert device.feed((400, 41)) == ["repeated"]
+    assert device.alarm.last_triggered_at == at(400)
+    assert device.alarm.occurrence_count == 3
 
 
 def test_late_readings_change_nothing_and_are_counted() -> None:
-    machine = Device(rule())
-    machine.feed((10, 41))
-    assert machine.feed((5, 39)) == []
-    assert machine.feed((9.999, 39)) == []
-    assert machine.counts.late == 2
-    assert machine.feed((10, 39)) == ["resolved"], "equal times of different values are two readings"
+    device = Device(rule())
+    device.feed((10, 41))
+    assert device.feed((5, 39)) == []
+    assert device.feed((9.999, 39)) == []
+    assert device.skipped.late == 2
+    assert device.feed((10, 39)) == ["resolved"], "equal times of different values are two readings"
 
 
 @pytest.mark.parametrize("quality", ["future", "ancient"])
 def test_suspect_times_change_nothing_and_make_nothing_late(quality: str) -> None:
-    machine = Device(rule())
-    assert machine.feed((10**9, 41), quality=quality) == []
-    assert machine.counts.suspect == 1
-    assert machine.feed((1, 41)) == ["triggered"]
+    device = Device(rule())
+    assert device.feed((10**9, 41), quality=quality) == []
+    assert device.skipped.suspect == 1
+    assert device.feed((1, 41)) == ["triggered"]
 
 
 def test_a_record_that_comes_again_changes_nothing() -> None:
-    machine = Device(rule(auto_resolve=False))
-    machine.feed((1, 41), offset=5)
-    before = encode_state(machine.state)
-    assert machine.feed((1, 41), offset=5) == []
-    assert machine.feed((2, 39), offset=4) == []
-    assert encode_state(machine.state) == before
-    assert machine.counts.replayed == 2
+    device = Device(rule(auto_resolve=False))
+    device.feed((1, 41), offset=5)
+    before = encode_state(device.state)
+    assert device.feed((1, 41), offset=5) == []
+    assert device.feed((2, 39), offset=4) == []
+    assert encode_state(device.state) == before
+    assert device.skipped.replayed == 2
 
 
 def test_readings_of_one_message_are_applied_in_order_of_time() -> None:
-    machine = Device(rule())
-    assert machine.feed((3, 39), (1, 41), (2, 42)) == ["triggered", "resolved"]
+    device = Device(rule())
+    assert device.feed((3, 39), (1, 41), (2, 42)) == ["triggered", "resolved"]
 
 
 def test_two_alarms_in_one_instant_stay_one_alarm() -> None:
-    machine = Device(rule())
-    machine.feed((1, 41), (1, 39), (1, 42), (1, 38))
-    assert [e.event_type for e in machine.events] == ["triggered", "resolved", "repeated"]
-    assert len({e.event_id for e in machine.events}) == 3
+    device = Device(rule())
+    device.feed((1, 41), (1, 39), (1, 42), (1, 38))
+    assert [e.event_type for e in device.events] == ["triggered", "resolved", "repeated"]
+    assert len({e.event_id for e in device.events}) == 3
 
 
 def test_rules_do_not_disturb_each_other() -> None:
-    machine = Device(rule(id="a"), rule(id="b", value=50.0))
-    assert machine.feed((1, 45)) == ["triggered"]
-    assert machine.feed((2, 55)) == ["triggered"]
-    assert machine.feed((3, 45)) == ["resolved"]
-    assert machine.alarm.rule_id == "b"
-    assert machine.state.open_alarms == 1
+    device = Device(rule(id="a"), rule(id="b", value=50.0))
+    assert device.feed((1, 45)) == ["triggered"]
+    assert device.feed((2, 55)) == ["triggered"]
+    assert device.feed((3, 45)) == ["resolved"]
+    assert device.alarm.rule_id == "b"
+    assert device.state.open_alarms == 1
 
 
 def test_booleans_and_texts() -> None:
-    machine = Device(rule(operator="eq", value=True))
-    assert machine.feed((1, True)) == ["triggered"]
-    assert machine.feed((2, False)) == ["resolved"]
-    machine = Device(rule(operator="neq", value="Idle"))
-    assert machine.feed((1, "Idle")) == []
-    assert machine.feed((2, "Docking")) == ["triggered"]
+    device = Device(rule(operator="eq", value=True))
+    assert device.feed((1, True)) == ["triggered"]
+    assert device.feed((2, False)) == ["resolved"]
+    device = Device(rule(operator="neq", value="Idle"))
+    assert device.feed((1, "Idle")) == []
+    assert device.feed((2, "Docking")) == ["triggered"]
 
 
 def test_an_alarm_event_keeps_the_contract_and_says_what_happened() -> None:
-    machine = Device(rule(duration=3, severity="Urgent"))
-    machine.feed((0, 41), (3, 41.5))
-    event = records.AlarmEvent.model_validate_json(wire.encode(machine.events[0]))
+    device = Device(rule(duration=3, severity="Urgent"))
+    device.feed((0, 41), (3, 41.5))
+    event = records.AlarmEvent.model_validate_json(wire.encode(device.events[0]))
     assert event.alarm.title == "Hot: 1.454-500.0/002005"
     assert event.alarm.message == "t > 40 for 3 s; now 41.5"
     assert event.metadata == {"severity": "warning", "value": 41.5, "severity_original": "Urgent"}
@@ -251,10 +257,10 @@ def drifting(readings: list[tuple[int, float, str]]) -> list[wire.Reading]:
 
 
 def play(rules: list[CompiledRule], readings: list[wire.Reading]) -> Device:
-    machine = Device(*rules)
+    device = Device(*rules)
     for offset, reading in enumerate(readings):
-        machine.events += machine.observe([reading], offset)
-    return machine
+        device.events += device.observe([reading], offset)
+    return device
 
 
 @settings(max_examples=300, deadline=None)
@@ -302,19 +308,17 @@ def test_late_and_suspect_readings_are_as_if_they_had_not_come(rules: list[Compi
     for offset, reading in kept:
         only.events += only.observe([reading], offset)
     assert [wire.encode(e) for e in whole.events] == [wire.encode(e) for e in only.events]
-    assert whole.counts.late + whole.counts.suspect == len(readings) - len(kept)
+    assert whole.skipped.late + whole.skipped.suspect == len(readings) - len(kept)
 
 
 # -- vendors' own alarms
 
 
-def alerts(
-    machine_state: DeviceState, offset: int, *events: wire.Event, vendor: str = "ogmen"
-) -> list[wire.AlarmEvent]:
-    origin = wire.Origin("telemetry.events.v1", 0, offset)
-    told = wire.EventSet("id", f"{vendor}:1", vendor, T0, origin, list(events))
-    machine = VendorMachine(machine_state, f"{vendor}:1", vendor, VendorTerms(), Counts())
-    return machine.apply(told, origin)
+def alerts(state: DeviceState, offset: int, *events: wire.Event, vendor: str = "ogmen") -> list[wire.AlarmEvent]:
+    origin = wire.Origin(EVENTS, 0, offset)
+    event_set = wire.EventSet("id", f"{vendor}:1", vendor, T0, origin, list(events))
+    device = TrackedDevice(state, Profile(f"{vendor}:1", vendor), EVENTS)
+    return VendorAlarms(device, VendorAlarmSettings()).apply(event_set, origin)
 
 
 def alert(event_id: str, seconds: float = 0, header: str = "Stuck", severity: str = "major") -> wire.Event:

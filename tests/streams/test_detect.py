@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from schemas import records, wire
 from schemas.topics import EVENTS
-from streams.detect.operator import DetectOptions
-from streams.detect.schedules import Maintenance
+from streams.detect.options import DetectOptions
+from streams.detect.rule_operator import RuleOperator
+from streams.detect.schedules import CompiledWindow
 from tests.support.detecting import (
     DEVICE,
     T0,
@@ -285,6 +286,7 @@ def test_a_reading_meets_the_rules_of_its_time() -> None:
 def test_a_bad_rule_is_refused_and_stops_nothing() -> None:
     fleet = Detecting(rule(0, -10, "hot", **HOT), rule(1, -9, "bad", rule_type="threshold", config={}))
     fleet.follow(ConsumedRecord("telemetry.rules.v1", 2, b"worse", b"rubbish", millis(-8)))
+    assert isinstance(fleet.step, RuleOperator)
     assert [str(refused) for refused in fleet.step.refused] == [
         "rule bad: config: either metric or datapoint_id must be given"
     ]
@@ -307,6 +309,7 @@ def test_a_rule_names_a_datapoint_of_the_account_by_its_id() -> None:
     assert fleet.feed(record(0, 0, {"environment.temperature": 40})) == []
     assert fleet.feed(record(1, 1, {"environment.temperature": 40.01})) == told_of
     assert fleet.events[1].alarm.message == "environment.temperature > 40 (104 [degF]); now 40.01"
+    assert isinstance(fleet.step, RuleOperator)
     (refused,) = fleet.step.refused
     assert str(refused) == "rule wrong: config.unit: 'm' cannot be converted to 'Cel', the unit of the readings"
 
@@ -435,7 +438,7 @@ def test_a_window_cancelled_before_it_began_or_of_another_scope_silences_nothing
 
 def test_maintenance_silences_a_scope_for_a_time() -> None:
     starts, ends = millis(100) * 1000, millis(200) * 1000
-    options = DetectOptions(maintenance=(Maintenance(("device", DEVICE), starts, ends),))
+    options = DetectOptions(maintenance=(CompiledWindow(("device", DEVICE), starts, ends),))
     fleet = Detecting(rule(0, -10, "hot", **HOT), options=options)
     assert fleet.feed(record(0, 150, {"t": 41}), record(1, 199, {"t": 41})) == []
     assert fleet.feed(record(2, 150, {"t": 41}, "wayscloud:b")) == ["hot:triggered"]

@@ -14,10 +14,10 @@ from schemas import wire
 from schemas.inhibition import levels_of
 from schemas.records import AlarmRule
 from schemas.rules import RefusedRule, parse_rule, parse_rules, unknown_inhibitors
-from streams.detect.evaluation import MOST_UNJUDGED
-from streams.detect.inhibitors import Causes
-from streams.detect.lifecycle import decode_state
+from streams.detect.device import MOST_DEFERRED
+from streams.detect.inhibitors import Inhibitors
 from streams.detect.schedules import NEVER
+from streams.detect.state import decode_state
 from tests.streams.partitions import (
     BY_DEVICE,
     GATEWAY,
@@ -110,7 +110,7 @@ def test_a_restart_before_anything_was_told_of_causes_waits_as_long() -> None:
 def test_of_too_much_that_waits_the_oldest_is_judged() -> None:
     hot = {"rule_type": "threshold", "config": {"metric": "t", "operator": "gt", "value": 40}, "auto_resolve": True}
     found = fleet(GATEWAY_OFFLINE, rule(1, 0, "hot", inhibited_by=BY_DEVICE, cooldown_seconds=0, **hot))
-    for number in range(MOST_UNJUDGED + 3):
+    for number in range(MOST_DEFERRED + 3):
         found.feed(heard(number, number, SENSOR, t=20.0 if number % 2 else 50.0))
     assert found.of_device(SENSOR) == [("triggered", 0), ("resolved", 1), ("triggered", 2)]
 
@@ -280,18 +280,18 @@ def test_levels() -> None:
 # -- what is known
 
 
-def test_what_is_known_of_causes() -> None:
-    causes = Causes(wait=5)
-    causes.expect(frozenset({0, 1}))
-    causes.reach(0, [100, 90])
-    assert causes.bound(1) == -6
-    causes.reach(1, [50])
-    assert (causes.bound(1), causes.bound(2)) == (45, -6)
-    causes.reach(0, [10])
-    assert causes.bound(1) == 45, "it never goes back"
-    causes.tell(wire.InhibitorHistory("r", "d", [(1, 9)]))
-    causes.tell(wire.InhibitorHistory("r", "d", [(1, None)]))
-    assert causes._spans["r"]["d"] == {1: 9}, "an end that was known stays known"
+def test_what_is_known_of_inhibitors() -> None:
+    inhibitors = Inhibitors(wait=5)
+    inhibitors.assign_partitions(frozenset({0, 1}))
+    inhibitors.report(0, [100, 90])
+    assert inhibitors.evaluable_until(1) == -6
+    inhibitors.report(1, [50])
+    assert (inhibitors.evaluable_until(1), inhibitors.evaluable_until(2)) == (45, -6)
+    inhibitors.report(0, [10])
+    assert inhibitors.evaluable_until(1) == 45, "it never goes back"
+    inhibitors.add(wire.InhibitorHistory("r", "d", [(1, 9)]))
+    inhibitors.add(wire.InhibitorHistory("r", "d", [(1, None)]))
+    assert inhibitors._spans["r"]["d"] == {1: 9}, "a known end stays known"
 
 
 # -- delays make no difference
@@ -355,7 +355,7 @@ def _play(steps: list[tuple[int, str, float]], seed: int | None) -> Partitions:
                 found.restart(chance.choice(found.numbers))
     for more in range(4):
         found.pass_to(end + more)
-    assert NEVER > found.steps[0]._causes.known(0) > 0
+    assert NEVER > found.steps[0]._exchange.inhibitors.known_until(0) > 0
     return found
 
 

@@ -11,7 +11,8 @@ import pytest
 from schemas.records import AlarmRule
 from schemas.rules import RefusedRule, parse_rule
 from streams.detect.conditions import Comparison
-from streams.detect.rules import DEFAULT_RULES, CompiledRule, compile_rule, load_rules, load_rules_file
+from streams.detect.rule_compiler import DEFAULT_RULES, compile_rule, load_rules, load_rules_file
+from streams.detect.rules import CompiledRule
 from streams.normalise import Datapoint
 
 GOOD = {

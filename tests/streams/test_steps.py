@@ -23,8 +23,11 @@ from schemas.topics import (
     READINGS,
     raw_topic,
 )
-from streams.detect.operator import DetectOptions, DetectStep
-from streams.detect.rules import DEFAULT_RULES, RuleSet, load_rules
+from streams.detect.options import DetectOptions
+from streams.detect.rule_compiler import DEFAULT_RULES, load_rules
+from streams.detect.rule_operator import RuleOperator
+from streams.detect.rules import RuleSet
+from streams.detect.vendor_alarm_operator import VendorAlarmOperator
 from streams.engine.step import MAX_RECORD_BYTES, Output, record_bytes
 from streams.normalise import operator as steps
 from streams.normalise.operator import SeenIds
@@ -256,11 +259,11 @@ def observed(seconds: float, value: float, offset: int, device: str = DEVICE, **
     return ConsumedRecord(READINGS, offset, device.encode(), wire.encode(made))
 
 
-def detect_step(topic: str = READINGS, rules: RuleSet = RULES) -> DetectStep:
-    return DetectStep(topic, 0, DetectOptions(), rules.rules)
+def detect_step(rules: RuleSet = RULES) -> RuleOperator:
+    return RuleOperator(0, DetectOptions(), rules.rules)
 
 
-def resumed(outputs: Sequence[Output]) -> DetectStep:
+def resumed(outputs: Sequence[Output]) -> RuleOperator:
     step = detect_step()
     for output in of(outputs, ALARM_STATE):
         step.restore(output.key, output.value)
@@ -333,7 +336,7 @@ def test_vendors_alerts_come_from_the_events() -> None:
         made = wire.EventSet("id", "ogmen:1", "ogmen", T0, wire.Origin(raw_topic("ogmen"), 0, offset), [event])
         return ConsumedRecord(EVENTS, offset, b"ogmen:1", wire.encode(made))
 
-    outputs = detect_step(EVENTS).process([told("a", 0), told("b", 1), told("a", 2)], 0)
+    outputs = VendorAlarmOperator(0, DetectOptions()).process([told("a", 0), told("b", 1), told("a", 2)], 0)
     assert [wire.decode_alarm_event(o.value or b"").event_type for o in of(outputs, ALARMS)] == [
         "triggered",
         "repeated",

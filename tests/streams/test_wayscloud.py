@@ -12,8 +12,9 @@ import pytest
 from schemas import wire
 from schemas.envelope import Envelope
 from schemas.topics import DEAD_LETTER, EVENTS, READINGS, raw_topic
-from streams.detect.lifecycle import Counts, DeviceState, decode_state, encode_state
-from streams.detect.vendor_alarms import RESOLVED_KEPT, VendorMachine, VendorTerms
+from streams.detect.device import Profile, TrackedDevice
+from streams.detect.state import DeviceState, decode_state, encode_state
+from streams.detect.vendor_alarms import RESOLVED_KEPT, VendorAlarms, VendorAlarmSettings
 from streams.engine.step import Output
 from streams.normalise import Options, normalise
 from streams.normalise.message import Datapoint
@@ -230,8 +231,9 @@ class Pipeline:
         made: list[wire.AlarmEvent] = []
         for output in of(process(self.step, envelope), EVENTS):
             events = wire.decode_event_set(output.value or b"")
-            machine = VendorMachine(self.state, "wayscloud:s", "wayscloud", VendorTerms(), Counts())
-            made += machine.apply(events, wire.Origin(EVENTS, 0, self.offset))
+            device = TrackedDevice(self.state, Profile("wayscloud:s", "wayscloud"), EVENTS)
+            alarms = VendorAlarms(device, VendorAlarmSettings())
+            made += alarms.apply(events, wire.Origin(EVENTS, 0, self.offset))
             self.offset += 1
             self.state = decode_state(encode_state(self.state))
         return made

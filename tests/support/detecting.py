@@ -23,7 +23,8 @@ from schemas.topics import (
     WATERMARKS,
     raw_topic,
 )
-from streams.detect.operator import DetectOptions, DetectStep
+from streams.detect.operators import OPERATORS, AnyAlarmOperator
+from streams.detect.options import DetectOptions
 from streams.engine.step import Output
 from tests.support.records import ConsumedRecord
 
@@ -113,8 +114,8 @@ class Detecting:
         self.step = self._new()
         self.follow(*followed)
 
-    def _new(self) -> DetectStep:
-        step = DetectStep(self.topic, 0, self.options)
+    def _new(self) -> AnyAlarmOperator:
+        step = OPERATORS[self.topic](0, self.options)
         for key, value in self.state.items():
             step.restore(key, value)
         return step

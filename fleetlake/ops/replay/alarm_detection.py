@@ -16,7 +16,8 @@ from schemas import wire
 from schemas.consumed import Record
 from schemas.timestamps import from_micros, to_micros
 from schemas.topics import ALARM_ACTIONS, ALARMS, DEVICES, EVENTS, INHIBITORS, MAINTENANCE, READINGS, RULES, WATERMARKS
-from streams.detect.operator import DetectOptions, DetectStep
+from streams.detect.operators import OPERATORS, AnyAlarmOperator
+from streams.detect.options import DetectOptions
 from streams.engine.step import Output
 
 _TAIL_RECORDS = 2000
@@ -28,7 +29,7 @@ class AlarmDetection:
     def __init__(self, options: DetectOptions, side_inputs: Mapping[str, TopicContents]) -> None:
         self._options = options
         self._side_inputs = side_inputs
-        self._operators: dict[tuple[str, int], DetectStep] = {}
+        self._operators: dict[tuple[str, int], AnyAlarmOperator] = {}
         self._next: dict[tuple[str, int], int] = {}
 
     def process(self, partition: int, outputs: Sequence[Output]) -> list[wire.AlarmEvent]:
@@ -57,14 +58,14 @@ class AlarmDetection:
                 events += _events(operator, [])
         return events
 
-    def _operator(self, topic: str, partition: int) -> DetectStep:
+    def _operator(self, topic: str, partition: int) -> AnyAlarmOperator:
         key = (topic, partition)
         if key not in self._operators:
             self._operators[key] = self._new_operator(topic, partition)
         return self._operators[key]
 
-    def _new_operator(self, topic: str, partition: int) -> DetectStep:
-        operator = DetectStep(topic, partition, self._options)
+    def _new_operator(self, topic: str, partition: int) -> AnyAlarmOperator:
+        operator = OPERATORS[topic](partition, self._options)
         operator.assign_side_inputs({name: set(contents.end) for name, contents in self._side_inputs.items()})
         for side_input in operator.side_inputs:
             if side_input.from_end:
@@ -76,7 +77,7 @@ class AlarmDetection:
         return operator
 
 
-def _events(operator: DetectStep, records: Sequence[Record]) -> list[wire.AlarmEvent]:
+def _events(operator: AnyAlarmOperator, records: Sequence[Record]) -> list[wire.AlarmEvent]:
     return [
         wire.decode_alarm_event(output.value)
         for output in operator.process(records, 0)

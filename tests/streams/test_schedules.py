@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from schemas.records import WEEKDAYS, ActiveHours
 from schemas.timestamps import from_micros, to_micros
-from streams.detect.schedules import FLEET, Hours, Maintenance, next_allowed
+from streams.detect.schedules import FLEET, CompiledWindow, Schedule, next_allowed
 
 OSLO = ZoneInfo("Europe/Oslo")
 
 
-def hours(**fields: object) -> Hours:
-    return Hours(ActiveHours.model_validate({"timezone": "Europe/Oslo", **fields}))
+def hours(**fields: object) -> Schedule:
+    return Schedule(ActiveHours.model_validate({"timezone": "Europe/Oslo", **fields}))
 
 
 def local(text: str) -> int:
@@ -72,7 +72,7 @@ def test_maintenance_and_hours_together() -> None:
     office = hours(**{"from": "08:00", "to": "16:00"})
     at = local("2026-03-16T09:00")
     lasting = timedelta(hours=8) // timedelta(microseconds=1)
-    windows = (Maintenance(FLEET, at, at + lasting), Maintenance(FLEET, at, at + 1, frozenset({"other"})))
+    windows = (CompiledWindow(FLEET, at, at + lasting), CompiledWindow(FLEET, at, at + 1, frozenset({"other"})))
     assert next_allowed(office, windows, "r", at) == local("2026-03-17T08:00")
     assert next_allowed(None, windows, "r", at) == at + lasting
     assert next_allowed(None, windows, "r", at - 1) == at - 1

@@ -1,0 +1,245 @@
+"""What both alarm operators have in common: state, watermarks, operators' actions, outputs (pure).
+
+An operator has one input topic and side inputs, whose records may come once more or late without harm: operators'
+actions and watermarks (`fleetlake.clock.v1`), and for rules also the rules, the maintenance windows, the registry and
+the inhibitors. A device's state knows which actions it has received, and watermarks only bring forward what the next
+record would bring (`device_alarms`), so all of them may be read from the beginning at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+
+from runtime.metrics import ALARM_EVENTS, RECORDS_IN, RECORDS_OUT
+from schemas import wire
+from schemas.consumed import Record
+from schemas.device import split_device_id
+from schemas.timestamps import to_micros
+from schemas.topics import ALARM_ACTIONS, ALARM_STATE, ALARMS, WATERMARKS
+from schemas.vendors import vendor_names
+from streams.detect.actions import hold_action
+from streams.detect.device import TrackedDevice
+from streams.detect.due_queue import DueQueue, vendor_of
+from streams.detect.options import DetectOptions
+from streams.detect.skipped import SkippedCounts
+from streams.detect.state import DeviceState, decode_state, encode_state
+from streams.detect.unusable_records import CONTENT_TYPE, UnusableRecords
+from streams.detect.watermarks import Watermarks
+from streams.engine.step import Output, SideInput, Step
+
+log = logging.getLogger(__name__)
+
+_OPEN = {"triggered": 1, "reopened": 1, "resolved": -1}
+"""By how much an entry of a timeline changes the number of open alarms."""
+
+
+class Alarms(Protocol):
+    """The alarms of one device."""
+
+    @property
+    def device(self) -> TrackedDevice:
+        """The device."""
+        ...
+
+    def advance(self, until: int) -> list[wire.AlarmEvent]:
+        """Let everything happen that is due before `until`."""
+        ...
+
+
+A = TypeVar("A", bound=Alarms)
+
+
+class AlarmOperator(Step, Generic[A]):
+    """Detects alarms in one partition of an input topic.
+
+    The state of a device is written once per batch, under the key `<input topic>/<device id>`.
+    """
+
+    input_topic: str
+    state_topic = ALARM_STATE
+    side_inputs: Sequence[SideInput] = (SideInput(ALARM_ACTIONS), SideInput(WATERMARKS, from_end=True))
+
+    def __init__(self, partition: int, options: DetectOptions) -> None:
+        self.open_alarms = 0
+        """Number of open alarms of this partition."""
+        self._partition = partition
+        self._key_prefix = f"{self.input_topic}/".encode()
+        self._watermarks_key = f"{self.input_topic}#seen".encode()
+        self._watermarks = Watermarks(vendor_names())
+        self._due = DueQueue()
+        self._alarms: dict[str, A] = {}
+        self._changed: set[str] = set()
+        self._skipped: dict[str, SkippedCounts] = {}
+        self._unusable = UnusableRecords(options.normalise)
+        self._handlers: dict[str, Callable[[Record], None]] = {
+            ALARM_ACTIONS: self._take_action,
+            WATERMARKS: self._take_watermark,
+        }
+
+    # -- what a subclass says
+
+    @abstractmethod
+    def _new_alarms(self, device_id: str, state: DeviceState) -> A:
+        """The alarms of a device with this state. ValueError if the id is no device id."""
+
+    @abstractmethod
+    def _apply(self, record: Record) -> list[wire.AlarmEvent]:
+        """Apply one record of the input. It may raise, but only before anything has changed."""
+
+    @abstractmethod
+    def _raw_offset(self, watermark: wire.Watermark) -> int:
+        """The raw offset that the last record of the input was made of, as a watermark says."""
+
+    def _prepare(self) -> None:
+        """Let changes of side inputs take effect."""
+
+    def _track(self, alarms: A) -> None:
+        """Take note of a device whose state was restored or has changed."""
+
+    def _forget(self, device_id: str) -> None:
+        """Forget a device of which nothing is kept."""
+
+    def _conclude(self, now_us: int, outputs: list[Output]) -> None:
+        """After the records of a batch and the passing of time."""
+
+    # -- state
+
+    def restore(self, key: bytes | None, value: bytes | None) -> None:
+        """Take the state of one device, or of the watermarks, if it is of this input topic."""
+        if key == self._watermarks_key and value is not None:
+            self._watermarks.restore(value)
+        if key is None or not key.startswith(self._key_prefix):
+            return
+        device_id = key[len(self._key_prefix) :].decode()
+        before = self._alarms.pop(device_id, None)
+        self.open_alarms -= before.device.state.open_alarms if before else 0
+        if value is not None:
+            alarms = self._alarms_of(device_id, decode_state(value))
+            self.open_alarms += alarms.device.state.open_alarms
+            self._track(alarms)
+
+    def _alarms_of(self, device_id: str, state: DeviceState | None = None) -> A:
+        """The device's alarms; made with this state, or an empty one, if there are none."""
+        alarms = self._alarms.get(device_id)
+        if alarms is None:
+            alarms = self._alarms[device_id] = self._new_alarms(device_id, state or DeviceState())
+            self._schedule(alarms)
+        return alarms
+
+    def _schedule(self, alarms: A) -> None:
+        """Have a watermark find the device when something is due."""
+        self._due.schedule(alarms.device.id, alarms.device.due)
+
+    def _written(self, device_id: str) -> Output:
+        state = self._alarms[device_id].device.state
+        key = self._key_prefix + device_id.encode()
+        if not state.is_void:
+            return Output(ALARM_STATE, key, encode_state(state))
+        del self._alarms[device_id]
+        self._due.discard(device_id)
+        self._forget(device_id)
+        return Output(ALARM_STATE, key, None)
+
+    def _skipped_of(self, device_id: str) -> SkippedCounts:
+        return self._skipped.setdefault(_label(vendor_of(device_id)), SkippedCounts())
+
+    # -- side inputs
+
+    def process_side_input(self, record: Record) -> None:
+        """Take a record of a side input. One that is not usable is skipped, with a line in the log."""
+        try:
+            self._handlers[record.topic](record)
+        except (msgspec.MsgspecError, ValueError, OverflowError) as error:
+            log.warning("%s[%s]@%s is skipped: %s", record.topic, record.partition, record.offset, error)
+
+    def _take_watermark(self, record: Record) -> None:
+        watermark = wire.decode_watermark(record.value or b"")
+        self._watermarks.add(watermark.vendor, to_micros(watermark.at), self._raw_offset(watermark))
+
+    def _take_action(self, record: Record) -> None:
+        if record.value is None:
+            return
+        action = wire.decode_alarm_action(record.value)
+        to_micros(action.requested_at)  # raises before anything has changed
+        if split_device_id(action.device_id)[0] not in vendor_names():
+            raise ValueError(f"device {action.device_id!r} is of no known vendor")
+        alarms = self._alarms_of(action.device_id)
+        device = alarms.device
+        if hold_action(device.state, action, record):
+            device.wake_at(device.state.held_actions[0].due)
+            self._changed.add(action.device_id)
+            self._schedule(alarms)
+
+    # -- records
+
+    @property
+    def pending(self) -> bool:
+        """Whether `process` would have something to do without records."""
+        self._prepare()
+        return bool(self._changed) or any(
+            self._due.is_due(vendor, self._watermarks.reached(vendor)) for vendor in self._watermarks.vendors
+        )
+
+    def process(self, records: Sequence[Record], now_us: int) -> list[Output]:
+        """Apply the records, in order; then what is due by the watermarks; then write the states that changed."""
+        outputs: list[Output] = []
+        self._prepare()
+        if records and self.skip_mark() is None:
+            for record in records:
+                self._process(record, outputs)
+        for vendor, reached in self._watermarks.settled():
+            self._advance(vendor, reached, outputs)
+        self._conclude(now_us, outputs)
+        for vendor, skipped in self._skipped.items():
+            skipped.report(vendor)
+        outputs += [self._written(device_id) for device_id in sorted(self._changed)]
+        self._changed.clear()
+        if (watermarks := self._watermarks.encoded()) is not None:
+            outputs.append(Output(ALARM_STATE, self._watermarks_key, watermarks))
+        return outputs
+
+    def _process(self, record: Record, outputs: list[Output]) -> None:
+        vendor = _label((record.key or b"").partition(b":")[0].decode(errors="replace"))
+        try:
+            events = self._apply(record)
+        except Exception as error:  # a foreign record, or a bug: it must not stop the partition
+            outputs.append(self._unusable.dead_letter(record, error, vendor))
+            return
+        self._emit(events, outputs)
+        RECORDS_IN.labels("detect", vendor).inc()
+        RECORDS_OUT.labels("detect", vendor).inc(len(events))
+
+    def _advance(self, vendor: str, until: int, outputs: list[Output]) -> None:
+        """Let everything happen to the vendor's devices that is due before `until`."""
+        while (device_id := self._due.pop(vendor, until)) is not None:
+            alarms = self._alarms.get(device_id)
+            if alarms is None:
+                continue
+            if alarms.device.due < until:
+                self._emit(alarms.advance(until), outputs)
+                self._note(alarms)
+            self._schedule(alarms)
+
+    def _emit(self, events: Sequence[wire.AlarmEvent], outputs: list[Output]) -> None:
+        for event in events:
+            headers = (CONTENT_TYPE, ("ce_id", event.event_id.encode()))
+            outputs.append(Output(ALARMS, event.alarm.device_id.encode(), wire.encode(event), headers))
+            ALARM_EVENTS.labels(event.event_type).inc()
+            self.open_alarms += _OPEN.get(event.event_type, 0)
+
+    def _note(self, alarms: A) -> None:
+        """Have the device's state written if it has changed."""
+        device = alarms.device
+        if device.changed:
+            device.changed = False
+            self._changed.add(device.id)
+            self._track(alarms)
+
+
+def _label(vendor: str) -> str:
+    return vendor if vendor in vendor_names() else "unknown"

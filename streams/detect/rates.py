@@ -1,0 +1,89 @@
+"""Rules about rates: messages or reconnections counted in windows (pure).
+
+Windows begin at multiples of their length in UTC, by time of receipt, and are evaluated when they end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from schemas import wire
+from streams.detect.conditions import Value, compare
+from streams.detect.deferred import DeferredEvaluations
+from streams.detect.device import TrackedDevice
+from streams.detect.lifecycle import Evaluation
+from streams.detect.rules import CONNECTED, LAST_CONNECTED, RECONNECT_METRICS, CompiledRule
+from streams.detect.state import RuleState
+
+
+class RateRules:
+    """Counts for the rate rules of one device, and evaluates them when their windows end."""
+
+    __slots__ = ("_deferred", "_device")
+
+    def __init__(self, device: TrackedDevice, deferred: DeferredEvaluations) -> None:
+        self._device = device
+        self._deferred = deferred
+
+    def count_message(self, rule: CompiledRule) -> None:
+        """Count a message. The window within which a device is first received is not evaluated."""
+        moment = self._device.state.processed_until
+        begin = moment - moment % rule.window
+        self._count(rule, begin if begin == moment else begin + rule.window)
+
+    def count_reconnection(self, rule: CompiledRule) -> None:
+        """Count a reconnection."""
+        moment = self._device.state.processed_until
+        self._count(rule, moment - moment % rule.window)
+
+    def has_reconnected(self, metric: str, value: Value | None) -> bool:
+        """Whether a reading shows that the device has reconnected. Keep what it says of the connection."""
+        if metric not in RECONNECT_METRICS:
+            return False
+        state = self._device.state
+        if metric == CONNECTED and isinstance(value, bool):
+            before, state.connected = state.connected, value
+            return value and before is False
+        if metric == LAST_CONNECTED and isinstance(value, str):
+            earlier, state.last_connected = state.last_connected, value
+            return earlier not in (None, value)
+        return False
+
+    def ends_at(self, rule: CompiledRule, state: RuleState) -> int | None:
+        """When the window under way has to be closed; None where that has no effect until the next record."""
+        if state.window_start is None or self._is_idle(rule, state):
+            return None
+        return state.window_start + rule.window - 1
+
+    def close_window(self, rule: CompiledRule) -> Iterator[wire.AlarmEvent]:
+        """Evaluate the window that has ended, and begin the next one."""
+        rules = self._device.state.rules
+        state = rules[rule.id]
+        assert state.window_start is not None
+        end, count = state.window_start + rule.window, state.window_count
+        state.window_start, state.window_count = end, 0
+        holds = compare(rule.operator, count, rule.value)
+        facts = {"count": count, "window_seconds": rule.window / 1e6}
+        yield from self._deferred.evaluate(Evaluation(rule, holds, end, facts, self._device.last_subject))
+        is_calm = state.alarm is None and state.crossing_since is None and not state.holds_as_received
+        if is_calm and rule.kind == "reconnect_rate" and not self._device.state.deferred_level(rule.id):
+            rules.pop(rule.id, None)
+
+    def _count(self, rule: CompiledRule, first_window: int) -> None:
+        moment = self._device.state.processed_until
+        state = self._device.state.rules.setdefault(rule.id, RuleState())
+        if state.window_start is None:
+            state.window_start = first_window
+        elif moment >= state.window_start + rule.window:  # idle windows in between were not closed one by one
+            state.window_start = moment - moment % rule.window
+        if moment >= state.window_start:
+            state.window_count += 1
+        self._device.wake_at(state.window_start + rule.window - 1)
+
+    def _is_idle(self, rule: CompiledRule, state: RuleState) -> bool:
+        """Whether closing empty windows changes nothing until the next record."""
+        if state.window_count:
+            return False
+        if compare(rule.operator, 0, rule.value):
+            return state.crossing_done
+        return state.crossing_since is None and not state.holds_as_received

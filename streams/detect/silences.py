@@ -1,0 +1,71 @@
+"""Rules about silence: nothing received of a device, or of one of its metrics, for too long (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from schemas import wire
+from schemas.timestamps import format_iso, from_micros
+from streams.detect.deferred import DeferredEvaluations
+from streams.detect.device import TrackedDevice
+from streams.detect.lifecycle import Evaluation
+from streams.detect.rules import CompiledRule
+from streams.detect.silence_retries import after_cooldown
+
+
+class SilenceRules:
+    """Evaluates the rules about silence of one device."""
+
+    __slots__ = ("_deferred", "_device")
+
+    def __init__(self, device: TrackedDevice, deferred: DeferredEvaluations) -> None:
+        self._device = device
+        self._deferred = deferred
+
+    def received(self, rule: CompiledRule, heard_at: int, offset: int) -> Iterable[wire.AlarmEvent]:
+        """End a silence: the record at `offset` was received at `heard_at`."""
+        device = self._device
+        if (silence := self._max_silence(rule)) is not None:
+            device.wake_at(heard_at + silence)
+        state = device.state.rules.get(rule.id)
+        if state is None or (state.crossing_since is None and not state.holds_as_received):
+            return ()
+        if not self._deferred.level_of(rule):
+            state.holds_as_received = False
+        facts = {"received_at": format_iso(from_micros(heard_at))}
+        evaluation = Evaluation(rule, False, device.state.processed_until, facts, device.subject(offset))
+        return self._deferred.evaluate(evaluation)
+
+    def silent_at(self, rule: CompiledRule, heard_at: int) -> int | None:
+        """When a device last heard at `heard_at` has been silent for too long; None where that has no effect."""
+        silence = self._max_silence(rule)
+        if silence is None:
+            return None
+        at = max(heard_at + silence, self._device.state.processed_until)
+        state = self._device.state.rules.get(rule.id)
+        if self._deferred.level_of(rule):
+            return None if state is not None and state.holds_as_received else at
+        evaluator = self._deferred.evaluator
+        if evaluator.is_inhibited(rule):
+            return None
+        if state is not None:
+            if state.crossing_done:
+                return None
+            at = after_cooldown(state, rule, at)
+        return evaluator.next_allowed(rule, at)
+
+    def fell_silent(self, rule: CompiledRule, at: int) -> Iterable[wire.AlarmEvent]:
+        """Begin a silence, which became too long at this moment."""
+        state = self._device.state
+        heard_at = state.heard_at if rule.metric is None else state.metric_heard_at[rule.metric]
+        silence = self._max_silence(rule)
+        assert heard_at is not None and silence is not None
+        facts = {"silent_seconds": silence / 1e6, "last_received_at": format_iso(from_micros(heard_at))}
+        return self._deferred.evaluate(Evaluation(rule, True, at, facts, self._device.last_subject))
+
+    def _max_silence(self, rule: CompiledRule) -> int | None:
+        """How long the device may be silent; None where its reporting interval is not known."""
+        if rule.silence is not None:
+            return rule.silence
+        interval = self._device.profile.reporting_interval or rule.default_interval
+        return None if interval is None or rule.missed_intervals is None else round(interval * rule.missed_intervals)
