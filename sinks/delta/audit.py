@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -39,7 +39,61 @@ _exploded = msgspec.json.Decoder(_Exploded).decode
 _alarm_event = msgspec.json.Decoder(_AlarmEvent).decode
 _letter = msgspec.json.Decoder(_Letter).decode
 
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """How a record is identified in its table: the same text from the record and from the rows.
+
+    `of_record` returns the identity and the number of rows. It raises msgspec's errors or UnicodeDecodeError for a
+    record that cannot be read. `sql` computes the identity from the `columns` of a row.
+    """
+
+    columns: tuple[str, ...]
+    sql: str
+    of_record: Callable[[Record], tuple[str, int]]
+
+
+def _of_exploded(record: Record) -> tuple[str, int]:
+    exploded = _exploded(record.value or b"")
+    return _origin(exploded.origin), len(exploded.readings) + len(exploded.events)
+
+
+def _of_alarm_event(record: Record) -> tuple[str, int]:
+    return _alarm_event(record.value or b"").event_id, 1
+
+
+def _of_letter(record: Record) -> tuple[str, int]:
+    letter = _letter(record.value or b"")
+    return "|".join([letter.id, letter.stage] + ([_origin(letter.origin)] if letter.origin else [])), 1
+
+
+def _of_offset(record: Record) -> tuple[str, int]:
+    return f"{record.topic}/{record.partition}/{record.offset}", 1
+
+
+def _origin(origin: _Origin) -> str:
+    return f"{origin.topic}/{origin.partition}/{origin.offset}"
+
+
+_ORIGIN_COLUMNS = ("origin_topic", "origin_partition", "origin_offset")
 _ORIGIN = "concat_ws('/', origin_topic, origin_partition, origin_offset)"
+_EXPLODED = Identity(_ORIGIN_COLUMNS, _ORIGIN, _of_exploded)
+_WHOLE = Identity(_ORIGIN_COLUMNS, _ORIGIN, _of_offset)
+_IDENTITIES: dict[type[msgspec.Struct] | None, Identity] = {
+    wire.Observation: _EXPLODED,
+    wire.EventSet: _EXPLODED,
+    wire.AlarmEvent: Identity(("event_id",), "event_id", _of_alarm_event),
+    wire.DeadLetter: Identity(
+        ("message_id", "stage", *_ORIGIN_COLUMNS),
+        f"concat_ws('|', message_id, stage, nullif({_ORIGIN}, ''))",
+        _of_letter,
+    ),
+}
+
+
+def identity_of(table: Table) -> Identity:
+    """Return how records are identified in a table; by the record's own offset unless its kind says otherwise."""
+    return _IDENTITIES.get(table.record, _WHOLE)
 
 
 class ExpectedRows(NamedTuple):
@@ -54,44 +108,10 @@ class ExpectedRows(NamedTuple):
 def expected_rows(table: Table, record: Record) -> ExpectedRows:
     """Return what the table should hold of a record of its topic."""
     try:
-        identity, rows = _identity(table, record)
+        identity, rows = identity_of(table).of_record(record)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return ExpectedRows(record.partition, record.offset, None, 0)
     return ExpectedRows(record.partition, record.offset, identity, rows)
-
-
-def identity_sql(table: Table) -> str:
-    """Return the same identity as SQL over the table's columns."""
-    if table.record is wire.AlarmEvent:
-        return "event_id"
-    if table.record is wire.DeadLetter:
-        return f"concat_ws('|', message_id, stage, nullif({_ORIGIN}, ''))"
-    return _ORIGIN
-
-
-def identity_columns(table: Table) -> list[str]:
-    """Return the columns that `identity_sql` reads."""
-    origin = ["origin_topic", "origin_partition", "origin_offset"]
-    if table.record is wire.AlarmEvent:
-        return ["event_id"]
-    return ["message_id", "stage", *origin] if table.record is wire.DeadLetter else origin
-
-
-def _identity(table: Table, record: Record) -> tuple[str, int]:
-    value = record.value or b""
-    if table.record in (wire.Observation, wire.EventSet):
-        exploded = _exploded(value)
-        return _origin(exploded.origin), len(exploded.readings) + len(exploded.events)
-    if table.record is wire.AlarmEvent:
-        return _alarm_event(value).event_id, 1
-    if table.record is wire.DeadLetter:
-        letter = _letter(value)
-        return "|".join([letter.id, letter.stage] + ([_origin(letter.origin)] if letter.origin else [])), 1
-    return f"{record.topic}/{record.partition}/{record.offset}", 1
-
-
-def _origin(origin: _Origin) -> str:
-    return f"{origin.topic}/{origin.partition}/{origin.offset}"
 
 
 @dataclass(slots=True)

@@ -26,8 +26,7 @@ from sinks.delta.audit import (
     PartitionAudit,
     Problem,
     expected_rows,
-    identity_columns,
-    identity_sql,
+    identity_of,
     offset_problems,
     offset_runs,
 )
@@ -146,12 +145,12 @@ class _TableAudit:
         self._sql.execute(
             'CREATE TABLE expected (partition INT, "offset" BIGINT, identity VARCHAR, rows BIGINT, may_lack BOOLEAN)'
         )
+        identity = identity_of(self._table)
         lake = self._delta.to_pyarrow_dataset()
-        self._sql.register("lake", lake.scanner(columns=identity_columns(self._table)).to_reader())
+        self._sql.register("lake", lake.scanner(columns=list(identity.columns)).to_reader())
         only = "WHERE stage <> 'sink'" if self._table.name == "dead_letters" else ""
         self._sql.execute(
-            f"CREATE TABLE actual AS SELECT {identity_sql(self._table)} AS identity, count(*) AS rows FROM lake {only} "
-            "GROUP BY ALL"
+            f"CREATE TABLE actual AS SELECT {identity.sql} AS identity, count(*) AS rows FROM lake {only} GROUP BY ALL"
         )
         return self
 

@@ -11,7 +11,7 @@ from sinks.delta.audit import (
     PartitionAudit,
     Problem,
     expected_rows,
-    identity_columns,
+    identity_of,
     offset_problems,
     offset_runs,
 )
@@ -69,6 +69,6 @@ def test_a_record_that_cannot_be_read_has_no_identity(value: bytes) -> None:
 
 
 def test_alarm_events_are_identified_without_their_origin() -> None:
-    assert identity_columns(ALARM_EVENTS) == ["event_id"]
-    assert "origin_offset" in identity_columns(READINGS)
-    assert {"message_id", "stage"} < set(identity_columns(DEAD_LETTERS))
+    assert identity_of(ALARM_EVENTS).columns == ("event_id",)
+    assert "origin_offset" in identity_of(READINGS).columns
+    assert {"message_id", "stage"} < set(identity_of(DEAD_LETTERS).columns)
