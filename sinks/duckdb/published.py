@@ -13,7 +13,7 @@ from runtime.files import sync_file, sync_folder
 from runtime.metrics import BATCH_SECONDS, OPEN_ALARMS, PUBLISHED_AT
 from sinks.delta.location import LakeLocation
 from sinks.delta.tables import TABLES
-from sinks.duckdb import sql, views
+from sinks.duckdb import published_sql, sql, views
 from sinks.duckdb.working import STAGE, WorkingDatabase
 from sinks.settings import DeltaSettings, DuckdbSettings
 
@@ -38,7 +38,7 @@ class PublishedDatabase:
         """Catch up, write a new `fleet.duckdb` and rename it into place."""
         started = time.monotonic()
         self.catch_up()
-        target = self._data_dir / sql.FILE_NAME
+        target = self._data_dir / published_sql.FILE_NAME
         fresh = target.with_suffix(".duckdb.new")
         for leftover in (fresh, Path(f"{fresh}.wal")):
             leftover.unlink(missing_ok=True)
@@ -58,16 +58,16 @@ class PublishedDatabase:
 
     def _fill(self, path: Path) -> None:
         run = self._working.connection.execute
-        run(sql.attach(str(path)))
+        run(published_sql.attach(str(path)))
         try:
             run("USE published")
             with self._working.transaction():
-                for name, (_, comment, columns) in sql.PUBLISHED.items():
-                    run(sql.publish_table(name))
-                    self._comment("TABLE", name, comment, columns)
+                for name, published in published_sql.PUBLISHED.items():
+                    run(published_sql.publish_table(name))
+                    self._comment("TABLE", name, published.comment, published.columns)
                 for table in TABLES:
-                    run(sql.publish_view(table, self._working.files(table.name), self._folder_of(table.name)))
-                    self._comment("VIEW", sql.VIEW_OF[table.name], table.comment, table.comments)
+                    run(published_sql.publish_view(table, self._working.files(table.name), self._folder_of(table.name)))
+                    self._comment("VIEW", published_sql.VIEW_OF[table.name], table.comment, table.comments)
                 for name, view in views.VIEWS.items():
                     run(views.create_view(name))
                     self._comment("VIEW", name, view.comment, view.columns)
@@ -81,11 +81,11 @@ class PublishedDatabase:
     def _folder_of(self, table: str) -> str:
         """Return SQL for the folder or URL of a lake table, as a published view resolves it."""
         if self._lake.is_beside(self._data_dir):
-            return f"{sql.data_folder(str(self._data_dir))} || {sql.text(f'/lake/{table}')}"
+            return f"{published_sql.data_folder(str(self._data_dir))} || {sql.text(f'/lake/{table}')}"
         return sql.text(self._lake.path(table))
 
     def _comment(self, kind: str, name: str, comment: str, columns: dict[str, str]) -> None:
         run = self._working.connection.execute
         present = [row[0] for row in run(f"DESCRIBE {sql.name(name)}").fetchall()]
-        for statement in sql.comment(kind, name, comment, columns, present):
+        for statement in published_sql.comment(kind, name, comment, columns, present):
             run(statement)

@@ -1,8 +1,8 @@
-"""The SQL of the DuckDB sink: working tables, how files become rows of them, and what is published. Pure."""
+"""The SQL of the working file: its tables, and how the lake's files are folded into them. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -11,29 +11,8 @@ from sinks.duckdb import rollups
 from sinks.duckdb.rollups import ROLLUPS, interval
 from sinks.settings import DuckdbSettings
 
-STORAGE_VERSION = "v1.2.0"
-"""Storage format of the published file, which DuckDB clients since 1.2 read. 1.5 cannot read 2.0's default."""
-
-DATA_FOLDER = "fleetlake_data"
-"""Variable of a session that names the data folder if `fleet.duckdb` is attached rather than opened."""
-
 LAKE = "fleetlake_lake"
 """Variable of the sink's session: where the lake is, relative to `fleet.duckdb` or by URL."""
-
-FILE_NAME = "fleet.duckdb"
-
-_FILE = r"fleet\.duckdb\.tmp$"
-_BESIDE = r"^(.*[/\\])?" + _FILE
-
-UNKNOWN_COLUMN = "Not known to this version of fleetlake: a newer one has added it."
-
-VIEW_OF = {
-    "readings": "readings",
-    "events": "events",
-    "alarm_events": "alarm_events",
-    "dead_letters": "dead_letters",
-} | {"devices": "device_history"}
-"""View of the full history, by lake table."""
 
 _TYPES = {
     pa.string(): "VARCHAR",
@@ -84,30 +63,16 @@ def rows_of(table: Table, files: Sequence[tuple[str, Sequence[str]]], path: str)
     )
 
 
-def data_folder(absolute: str) -> str:
-    """Return SQL for the data folder, evaluated when a view is bound.
-
-    DuckDB resolves a relative path against the reader's working directory, and an absolute one breaks when the folder
-    is moved or mounted elsewhere. But a database that is opened as a file has its temporary directory beside it, so
-    the place of `fleet.duckdb` is known wherever it was opened. If it was attached or renamed, the variable
-    `fleetlake_data` names the folder; without it, the folder is the one the sink wrote to.
-    """
-    temporary = "current_setting('temp_directory')"
-    return (
-        f"coalesce(getvariable({text(DATA_FOLDER)}), CASE WHEN regexp_matches({temporary}, {text(_BESIDE)}) "
-        f"THEN regexp_replace({temporary}, {text(_FILE)}, '.') END, {text(absolute)})"
-    )
-
-
 _NEWEST_READING = "(coalesce(time_quality, 'ok') <> 'future', observed_at, received_at, origin_offset)"
 _DEVICE_FACTS = (
     "device_id, vendor, registered, deleted, name, model, serial_number, firmware_version, attributes, updated_at"
 )
-_ALARM = (
+ALARM_COLUMNS = (
     "alarm_id, device_id, vendor, rule_id, rule_name, severity, title, message, status, metric, triggered_at, "
-    "last_triggered_at, acknowledged_at, resolved_at, occurrence_count, sequence, created_at"
+    "last_triggered_at, acknowledged_at, resolved_at, occurrence_count"
 )
-_LATEST = (
+_ALARM_ROW = f"{ALARM_COLUMNS}, sequence, created_at"
+LATEST_COLUMNS = (
     "device_id, vendor, metric, value_number, value_text, value_boolean, value_json, unit, observed_at, received_at, "
     "time_source, time_quality, message_id, origin_topic, origin_partition, origin_offset"
 )
@@ -118,11 +83,11 @@ CREATE = f"""
 CREATE TABLE progress (table_name VARCHAR PRIMARY KEY, version BIGINT, entry VARCHAR);
 CREATE TABLE files (table_name VARCHAR, path VARCHAR, columns VARCHAR[], rows BIGINT, bytes BIGINT);
 CREATE TABLE recent_readings ({columns(READINGS)});
-CREATE TABLE latest AS SELECT {_LATEST} FROM recent_readings;
+CREATE TABLE latest AS SELECT {LATEST_COLUMNS} FROM recent_readings;
 CREATE TABLE seen (source VARCHAR, device_id VARCHAR, vendor VARCHAR, first_seen TIMESTAMP, last_seen TIMESTAMP);
 CREATE TABLE registry (received_at TIMESTAMP, origin_offset BIGINT, {
     columns(DEVICES, ("received_at", "origin_offset"))
-}); CREATE TABLE alarms AS SELECT {_ALARM} FROM (SELECT NULL) LEFT JOIN (FROM ({
+}); CREATE TABLE alarms AS SELECT {_ALARM_ROW} FROM (SELECT NULL) LEFT JOIN (FROM ({
     rows_of(ALARM_EVENTS, (), "")
 })) ON false LIMIT 0;
 {rollups.CREATE}"""
@@ -162,7 +127,7 @@ def fold(table: str, settings: DuckdbSettings) -> list[str]:
     match table:
         case "readings":
             return [
-                _newest("latest", _LATEST, "device_id, metric", _NEWEST_READING),
+                _newest("latest", LATEST_COLUMNS, "device_id, metric", _NEWEST_READING),
                 _seen(table),
                 f"INSERT INTO recent_readings BY NAME SELECT {_READING} FROM fresh WHERE received_at > "
                 f"(SELECT max(last_seen) FROM seen WHERE source = 'readings') - {interval(settings.recent_days)}",
@@ -181,7 +146,7 @@ def fold(table: str, settings: DuckdbSettings) -> list[str]:
             return [_newest("registry", every, "device_id", "(received_at, origin_offset)")]
         case "alarm_events":
             return [
-                _newest("alarms", _ALARM, "alarm_id", "sequence"),
+                _newest("alarms", _ALARM_ROW, "alarm_id", "sequence"),
                 f"DELETE FROM alarms WHERE status = 'resolved' AND resolved_at <= "
                 f"(SELECT max(created_at) FROM alarms) - {interval(settings.alarm_days)}",
             ]
@@ -204,97 +169,6 @@ def _rolled_up(settings: DuckdbSettings) -> list[str]:
     newest = "(SELECT max(last_seen) FROM seen WHERE source = 'readings')"
     folds = (rollups.fold(one, days[one.unit], settings.rollup_rows, newest) for one in ROLLUPS)
     return [statement for statements in folds for statement in statements]
-
-
-PUBLISHED: dict[str, tuple[str, str, dict[str, str]]] = {
-    "devices": (
-        """
-SELECT coalesce(r.device_id, s.device_id) AS device_id, coalesce(r.vendor, s.vendor) AS vendor,
-  coalesce(r.registered AND NOT r.deleted, false) AS registered, r.name, r.model, r.serial_number, r.firmware_version,
-  r.attributes, r.updated_at, s.first_seen, s.last_seen
-FROM work.registry r FULL JOIN (
-  SELECT device_id, any_value(vendor) AS vendor, min(first_seen) AS first_seen, max(last_seen) AS last_seen
-  FROM work.seen GROUP BY device_id
-) s USING (device_id) ORDER BY device_id""",
-        "Every device that a registry knows or that has sent something, in its current state.",
-        {
-            **DEVICES.comments,
-            "registered": "False for a device that sends but no registry knows, or knows no longer.",
-            "first_seen": "When we first received readings or events of it, UTC.",
-            "last_seen": "When we last received readings or events of it, UTC.",
-        },
-    ),
-    "latest": (
-        f"SELECT {_LATEST} FROM work.latest ORDER BY device_id, metric",
-        "The newest reading of each device and metric, by observed_at; times far in the future never win.",
-        READINGS.comments,
-    ),
-    "alarms": (
-        f"SELECT {_ALARM.removesuffix(', sequence, created_at')} FROM work.alarms ORDER BY triggered_at, alarm_id",
-        "Each alarm as it stands: all that are open, and those resolved lately. The full history: alarm_events.",
-        ALARM_EVENTS.comments
-        | {"occurrence_count": "How often it occurred.", "status": "active, acknowledged, resolved."},
-    ),
-    "recent_readings": (
-        "FROM work.recent_readings",
-        "The readings of the last day or so (bounded by time and number), as a table: quicker than the view readings.",
-        READINGS.comments,
-    ),
-    **{
-        rollup.name: (
-            rollups.published(rollup),
-            f"Numbers by device, metric and {rollup.unit} of observed_at, lately; each {rollup.unit} that is there has "
-            "all its readings. Longer ago, or other widths: readings_every().",
-            READINGS.comments | rollups.COMMENTS,
-        )
-        for rollup in ROLLUPS
-    },
-    "published": (
-        f"""
-SELECT table_name, version AS delta_version, (now() AT TIME ZONE 'UTC')::TIMESTAMP AS published_at,
-  coalesce(sum(rows), 0)::BIGINT AS rows, count(path) AS files, coalesce(sum(bytes), 0)::BIGINT AS bytes,
-  getvariable({text(LAKE)}) || '/' || table_name AS location
-FROM work.progress LEFT JOIN work.files USING (table_name) GROUP BY ALL ORDER BY table_name""",
-        "What this file shows: the version of each lake table, and its size.",
-        {
-            "table_name": "Table of the lake.",
-            "delta_version": "The version of it that all tables and views here show.",
-            "published_at": "When this file was written, UTC.",
-            "rows": "Rows in that version.",
-            "files": "Parquet files in that version.",
-            "bytes": "Their size.",
-            "location": "Where the table is: a folder beside this file, or elsewhere, or a URL.",
-        },
-    ),
-}
-"""What is published as a table: its query, its comment, its columns' comments, by name."""
-
-
-def attach(path: str) -> str:
-    """Return SQL that creates the file to publish, in the storage format that older clients read."""
-    return f"ATTACH {text(path)} AS published (STORAGE_VERSION {text(STORAGE_VERSION)})"
-
-
-def publish_table(table: str) -> str:
-    """Return SQL that creates a published table from the working tables."""
-    return f"CREATE TABLE {name(table)} AS {PUBLISHED[table][0]}"
-
-
-def publish_view(table: Table, files: Sequence[tuple[str, Sequence[str]]], place: str) -> str:
-    """Return SQL for a view over the full history of a lake table, which is the files of one version.
-
-    `place` is SQL for the table's folder.
-    """
-    path = f"{place} || '/' || f"
-    return f"CREATE VIEW {name(VIEW_OF[table.name])} AS {rows_of(table, files, path)}"
-
-
-def comment(kind: str, of: str, comment: str, columns: dict[str, str], present: Iterable[str]) -> list[str]:
-    """Return COMMENT ON statements for a table or view and each of its columns."""
-    comments = {column: columns.get(column, UNKNOWN_COLUMN) for column in present}
-    return [f"COMMENT ON {kind} {name(of)} IS {text(comment)}"] + [
-        f"COMMENT ON COLUMN {name(of)}.{name(column)} IS {text(each)}" for column, each in comments.items()
-    ]
 
 
 def schema_fingerprint() -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from sinks.delta.tables import RAW, TABLES, Table
 from sinks.duckdb import sql
-from sinks.duckdb.sql import PUBLISHED, VIEW_OF
+from sinks.duckdb.published_sql import PUBLISHED, VIEW_OF
 from sinks.duckdb.views import MACROS, VIEWS
 from sinks.settings import DeltaSettings, DuckdbSettings
 

@@ -11,7 +11,7 @@ from deltalake.schema import PrimitiveType
 
 from schemas.topics import ALARMS, DEAD_LETTER, DEVICES, EVENTS, READINGS
 from sinks.duckdb.published import PublishedDatabase
-from sinks.duckdb.sql import PUBLISHED, UNKNOWN_COLUMN, VIEW_OF
+from sinks.duckdb.published_sql import PUBLISHED, UNKNOWN_COLUMN, VIEW_OF
 from sinks.duckdb.views import MACROS, VIEWS
 from tests.support.lake import Writing, ask, number_of
 from tests.support.records import DEVICE
