@@ -37,7 +37,7 @@ chaos: $(DEV) ## Kill every process of a running pipeline in turn, then count
 alarms-day: $(DEV) ## A scripted day of 200 devices under kills: do the alarms equal the truth? (some minutes)
 	@$(BIN)/python -m pytest -m alarms_day
 
-sink-chaos: $(DEV) ## Kill Delta sinks fifty times, then recount the lake against Kafka
+sink-chaos: $(DEV) ## Kill Delta sinks fifty times, then audit the lake against Kafka
 	@$(BIN)/python -m pytest -m chaos tests/sinks
 
 lake-readers: $(DEV) ## Ten processes read while sinks write, merge and delete: no error, no wrong count (MINUTES=5)
