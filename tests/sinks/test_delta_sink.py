@@ -136,7 +136,7 @@ async def test_a_zombie_that_wakes_with_a_full_buffer_writes_nothing_twice(
         await eventually(lambda: count(sinks.data, "readings") == 20)
         for partition in range(PARTITIONS):
             await produce(kafka, topics[READINGS], numbered(10 if partition == 0 else 0, 100, partition), partition)
-        await eventually(lambda: sinks.fetched(zombie) == PARTITIONS * 100, every=0.05)
+        await eventually(lambda: sinks.fetched(zombie) == PARTITIONS * 100)
         zombie.send_signal(signal.SIGSTOP)
         assert count(sinks.data, "readings") == 20
         heir = sinks.start(flush_seconds=0.1)
@@ -162,7 +162,7 @@ async def _recreate(kafka: str, topic: str) -> None:
             response = await admin.create_topics([NewTopic(topic, PARTITIONS, 1)])
             return bool(response.topic_errors[0][1] == 0)
 
-        await eventually(created, what=lambda: "the topic is still being deleted", every=0.1)
+        await eventually(created, what=lambda: "the topic is still being deleted")
     finally:
         await admin.close()
 
