@@ -17,13 +17,21 @@ from pydantic import SecretStr
 from connectors.common.context import Context
 from connectors.common.publisher import Publisher
 from connectors.ogmen.connector import OgmenConnector
+from connectors.ogmen.endpoints import ENDPOINTS
 from connectors.ogmen.settings import OgmenSettings
 from simulators.faults import FaultSettings
 from simulators.net import serve
 from simulators.ogmen import OgmenCloud
 from simulators.settings import OgmenSimulator, SimulatorSettings
+from tests.support.waiting import eventually
 
 SECRET = "a shared secret"
+EVERYTHING = {
+    "volume_path": "/volume/{device_id}",
+    "display_brightness_path": "/display_brightness/{device_id}",
+    "status_light_brightness_path": "/status_light_brightness/{device_id}",
+}
+KINDS = {f"ogmen.{endpoint.name}.log" for endpoint in ENDPOINTS}
 
 
 def settings_for(**options: Any) -> OgmenSettings:
@@ -35,8 +43,7 @@ async def running(settings: OgmenSettings, publisher: Publisher, folder: Path) -
     connector = OgmenConnector(settings, Context(publisher, folder))
     task = asyncio.create_task(connector.run())
     try:
-        while connector.webhook_port <= 0 and not task.done():
-            await asyncio.sleep(0.01)
+        await eventually(lambda: connector.webhook_port > 0 or task.done())
         yield connector
         assert not task.done(), task.result()
     finally:
@@ -67,6 +74,18 @@ async def cloud(
     async with serve(ogmen.app(), "127.0.0.1", 0) as port:
         urls = ogmen.endpoints("127.0.0.1", port)
         yield ogmen, {"socket_url": urls["ogmen.ws_url"], "api_url": urls["ogmen.rest_url"]}
+
+
+async def polled(ogmen: OgmenCloud, times: int, *paths: str) -> None:
+    """Wait until every robot was asked for each path so often again, and what it answered has been dealt with.
+
+    A robot's path is asked for again when the answer before has been dealt with, so one more request shows that.
+    """
+    wanted = {path: ogmen.requests[path] + (times + 1) * len(ogmen.fleet.robots) for path in paths}
+    await eventually(
+        lambda: all(ogmen.requests[path] >= count for path, count in wanted.items()),
+        what=lambda: (wanted, ogmen.requests),
+    )
 
 
 def alert(**fields: Any) -> dict[str, Any]:

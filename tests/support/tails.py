@@ -15,6 +15,7 @@ from runtime.kafka import KafkaSettings, declare_topics
 from schemas.envelope import Envelope, read_envelope
 from schemas.topics import DEAD_LETTER, raw_topic, topic_specs
 from schemas.wire import DeadLetter, decode_dead_letter
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -55,6 +56,23 @@ class Tail:
         for batch in (await self._consumer.getmany(timeout_ms=int(seconds * 1000))).values():
             self.records += batch
         return self.records
+
+    async def all(self) -> list[ConsumerRecord[bytes, bytes]]:
+        """All records that are in the topic by now."""
+        ends = await self._consumer.end_offsets(self._consumer.assignment())
+
+        async def is_read() -> bool:
+            for batch in (await self._consumer.getmany(timeout_ms=50)).values():
+                self.records += batch
+            return all([await self._consumer.position(partition) >= end for partition, end in ends.items()])
+
+        await eventually(is_read)
+        return self.records
+
+    async def all_envelopes(self) -> list[Envelope]:
+        """The envelopes of `all`."""
+        await self.all()
+        return list(self._read())
 
     async def envelopes(self, enough: Callable[[list[Envelope]], bool], seconds: float = 20) -> list[Envelope]:
         await self.until(lambda _: enough(self._read()), seconds)
