@@ -16,6 +16,7 @@ from connectors.common.ownership_leases import OwnershipLeases
 from connectors.common.partition_assignment import assign_partitions
 from runtime.kafka import KafkaSettings
 from tests.connectors.ownership import of_its_own
+from tests.support.aiokafka_faults import die_without_leaving_the_group
 from tests.support.waiting import eventually
 
 DEVICES = [f"karcher:1.533-002.0/{number:06d}" for number in range(60)]
@@ -98,7 +99,7 @@ async def test_a_process_that_dies_and_comes_back_gets_its_devices_without_waiti
     await eventually(lambda: owned(ownership) == set(DEVICES))
     await ownership._commit_marks()
     # dies: no word of farewell to the group
-    ownership._consumer._coordinator._maybe_leave_group = _nothing
+    die_without_leaving_the_group(ownership._consumer)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     async with member(kafka, tmp_path) as successor:
@@ -106,10 +107,6 @@ async def test_a_process_that_dies_and_comes_back_gets_its_devices_without_waiti
         marks = successor.take_lapsed()
         assert len(marks) == 4 and successor.take_lapsed() == {}
         assert all(datetime.now(UTC) - at < timedelta(seconds=5) for at in marks.values())
-
-
-async def _nothing() -> None:
-    return None
 
 
 async def test_processes_on_other_hosts_take_over_from_a_dead_one(
@@ -121,7 +118,7 @@ async def test_processes_on_other_hosts_take_over_from_a_dead_one(
     await eventually(lambda: owned(dead) == set(DEVICES))
     async with member(kafka, tmp_path / "a") as alive:
         await eventually(lambda: bool(owned(alive)))
-        dead._consumer._coordinator._maybe_leave_group = _nothing
+        die_without_leaving_the_group(dead._consumer)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await eventually(lambda: owned(alive) == set(DEVICES), 8)

@@ -25,6 +25,7 @@ from streams.engine.options import BatchStats, PipelineOptions, StreamsFailed, W
 from streams.engine.record_batch import RecordBatch, memory_bytes
 from streams.engine.step import MAX_RECORD_BYTES, Output, record_bytes
 from tests.streams.worker import Numbered
+from tests.support.aiokafka_faults import kill_fetcher
 from tests.support.kafka import MakeTopics, Pair, committed, numbers, produce, producer, read_all
 from tests.support.stream_workers import Workers, until_processed
 from tests.support.waiting import eventually
@@ -426,7 +427,7 @@ async def test_a_dead_fetcher_ends_the_worker(
     running = asyncio.create_task(run_streams(streams, asyncio.Event()))
     await eventually(lambda: _is(lambda: bool(streams.progress()) and streams.progress()[0].position is not None), 30)
     thread = cast(Any, streams.app.consumer)._thread
-    thread.thread_loop.call_soon_threadsafe(thread._consumer._fetcher._fetch_task.cancel)
+    thread.thread_loop.call_soon_threadsafe(kill_fetcher, thread._consumer)
     with pytest.raises(StreamsFailed, match="the Kafka fetcher has died"):
         await asyncio.wait_for(running, 30)
     assert streams.healthy() == "failed: RuntimeError: the Kafka fetcher has died"
