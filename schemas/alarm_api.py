@@ -1,7 +1,8 @@
-"""The HTTP API of alarms and rules: WAYSCloud's paths, parameters and answers (wayscloud.txt, «Alarms», «Rules»).
+"""The HTTP API of alarms and rules: WAYSCloud's paths, parameters and answers (its API document, «Alarms», «Rules»).
 
-Answers hold the documented fields; those that an alarm of ours has beyond them follow. Device ids are ours
-(`vendor:native-id`). What the document does not say is assumed: errors, `DELETE` (204), `snooze`, the bounds of a page.
+Answers hold the documented fields, followed by the further fields of our alarms. Device ids are ours
+(`vendor:native-id`). The document does not define errors, `DELETE` (204), `snooze` and the limits of a page; these are
+assumed.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ class _Body(BaseModel):
 
 
 class Error(_Body):
-    """Why it is refused."""
+    """Why a request is refused."""
 
     error: str = Field(description="A code.", examples=["not_found"])
     message: str
 
 
 class AlarmListed(_Body):
-    """An alarm as the list tells it."""
+    """An alarm in the list of alarms."""
 
     id: str
     device_id: str
@@ -51,16 +52,16 @@ class AlarmListed(_Body):
 
 
 class AlarmPage(_Body):
-    """One page of the alarms that match, latest first."""
+    """One page of the matching alarms, latest first."""
 
     alarms: list[AlarmListed]
-    total: int = Field(description="All that match, on this page or not.")
+    total: int = Field(description="Number of all matching alarms, on this page or not.")
     page: int
     page_size: int
 
 
 class AlarmDetail(_Body):
-    """An alarm as it now stands."""
+    """The current state of an alarm."""
 
     id: str
     device_id: str
@@ -83,9 +84,9 @@ class AlarmDetail(_Body):
 
 
 class ActionPending(AlarmDetail):
-    """The alarm as it now stands: the action is in Kafka and will be carried out, but has not been so far."""
+    """The current state of the alarm. The action is stored in Kafka and will be carried out, but has not been yet."""
 
-    pending: str = Field(description="What is still to come, in a word to the reader.")
+    pending: str = Field(description="What is still to happen, for a human reader.")
 
 
 class TimelineEntry(_Body):
@@ -94,34 +95,34 @@ class TimelineEntry(_Body):
     id: int = Field(description="1, 2, 3… per alarm.")
     event_id: str
     event_type: AlarmEventType
-    actor: str = Field(description="`rule_engine`, `vendor`, or who did it: the name of an API key.")
+    actor: str = Field(description="`rule_engine`, `vendor`, or the name of the API key that acted.")
     note: str | None
     metadata: dict[str, Any] | None
     created_at: datetime
 
 
 class AlarmSummary(_Body):
-    """How many alarms there are."""
+    """Numbers of alarms."""
 
     by_status: dict[AlarmStatus, int]
-    by_severity: dict[Severity, int] = Field(description="Of those that are open.")
-    active_total: int = Field(description="Those that are open: active or acknowledged.")
+    by_severity: dict[Severity, int] = Field(description="Numbers of open alarms.")
+    active_total: int = Field(description="Number of open alarms: active or acknowledged.")
 
 
 class ActionRequest(_Body):
-    """What is to be noted on the timeline."""
+    """An action on an alarm; the note becomes part of its timeline."""
 
     note: str | None = Field(default=None, max_length=MAX_NOTE_CHARS)
 
 
 class SnoozeRequest(ActionRequest):
-    """How long notifications are to wait."""
+    """Until when notifications are held back."""
 
     until: AwareDatetime
 
 
 class RuleListed(_Body):
-    """A rule as the list tells it."""
+    """A rule in the list of rules."""
 
     id: str
     name: str
@@ -138,7 +139,7 @@ class RuleList(_Body):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One operation. `body` and `answer` name a schema; `status` is that of success."""
+    """One operation. `body` and `answer` name schemas; `status` is the HTTP status of success."""
 
     name: str
     method: str
@@ -159,7 +160,10 @@ _CHANNEL = f"{_NOTIFY}/channels/{{channel_id}}"
 _WHICH: dict[str, dict[str, Any]] = {
     "status": {"schema": {"enum": [status.value for status in AlarmStatus]}},
     "severity": {"schema": {"enum": [severity.value for severity in Severity]}},
-    "device_id": {"schema": {"type": "string"}, "description": "`vendor:native-id`; a bare id is WAYSCloud's."},
+    "device_id": {
+        "schema": {"type": "string"},
+        "description": "`vendor:native-id`; an id without a vendor is WAYSCloud's.",
+    },
     "rule_id": {"schema": {"type": "string"}},
     "page": {"schema": {"type": "integer", "minimum": 1, "default": 1}},
     "page_size": {"schema": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE, "default": PAGE_SIZE}},
@@ -170,15 +174,15 @@ IDEMPOTENCY_KEY = "Idempotency-Key"
 MAX_IDEMPOTENCY_CHARS = 255
 _IDEMPOTENCY: dict[str, Any] = {
     "schema": {"type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_CHARS},
-    "description": "A word of yours for this request. Asked again with the same one (after a 503, say), the action is "
-    "carried out once.",
+    "description": "A key of your choice for this request. If the request is repeated with the same key, for example "
+    "after a 503, the action is carried out once.",
 }
 
 ENDPOINTS = (
     Endpoint("list_alarms", "get", "/v1/iot/alarms", "List alarms", "AlarmPage", query=_WHICH, refusals=(400,)),
     Endpoint("alarm_summary", "get", "/v1/iot/alarms/summary", "Count alarms", "AlarmSummary"),
     Endpoint("read_alarm", "get", _ALARM, "Read an alarm", "AlarmDetail", refusals=(404,)),
-    Endpoint("read_timeline", "get", f"{_ALARM}/timeline", "Read what happened to it", "Timeline", refusals=(404,)),
+    Endpoint("read_timeline", "get", f"{_ALARM}/timeline", "Read an alarm's timeline", "Timeline", refusals=(404,)),
     *(
         Endpoint(
             action,
@@ -197,7 +201,7 @@ ENDPOINTS = (
         "create_rule",
         "post",
         "/v1/iot/rules",
-        "Make a rule",
+        "Create a rule",
         "AlarmRule",
         "NewRule",
         refusals=(400, 409, 413),
@@ -209,7 +213,7 @@ ENDPOINTS = (
         "update_rule",
         "put",
         _RULE,
-        "Change a rule; objects are merged deeply",
+        "Update a rule; objects are merged deeply",
         "AlarmRule",
         "RuleChanges",
         refusals=(400, 404, 413),
@@ -218,7 +222,7 @@ ENDPOINTS = (
     Endpoint("delete_rule", "delete", _RULE, "Delete a rule", None, refusals=(404,), status=204, role=KeyRole.ADMIN),
     *(
         Endpoint(name, "post", f"{_RULE}/{name}", purpose, "AlarmRule", refusals=(404,), role=KeyRole.ADMIN)
-        for name, purpose in (("enable", "Put a rule in force"), ("disable", "Take a rule out of force"))
+        for name, purpose in (("enable", "Enable a rule"), ("disable", "Disable a rule"))
     ),
     Endpoint("list_channels", "get", f"{_NOTIFY}/channels", "List notification channels", "ChannelList"),
     Endpoint("read_channel", "get", _CHANNEL, "Read a channel", "ChannelDetail", refusals=(404,)),
@@ -259,25 +263,25 @@ _MODELS: tuple[type[BaseModel], ...] = (
     *notify_api.MODELS,
 )
 _REFUSALS = {
-    400: "The request is malformed; the message names the field.",
+    400: "The request is malformed. The message names the field.",
     401: "Invalid or missing API key.",
-    403: "The key's role does not allow it; the message names the one that does.",
-    404: "There is nothing of this id.",
-    409: "The alarm is in a state, or became so old, that this cannot be done; or there is a rule of this id already.",
-    413: "The body is too long.",
+    403: "The role of the key does not allow this. The message names the role that does.",
+    404: "There is no object with this id.",
+    409: "The state or age of the alarm does not allow this, or a rule with this id exists already.",
+    413: "The body is too large.",
     503: "Try again later.",
 }
 _REFUSED_ANYWHERE = (401, 503)
 _OURS = ("severity_original", "source", "created_at", "updated_at")
-"""What nobody but we write into a rule."""
+"""Fields of a rule that only the service writes."""
 
 
 def openapi() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
     pairs: list[tuple[type[BaseModel], Any]] = [(model, "serialization") for model in _MODELS]
     pairs += [(ActionRequest, "validation"), (SnoozeRequest, "validation")]
-    _, found = models_json_schema(pairs, ref_template="#/components/schemas/{model}")
-    schemas = found["$defs"]
+    _, definitions = models_json_schema(pairs, ref_template="#/components/schemas/{model}")
+    schemas = definitions["$defs"]
     schemas["Timeline"] = {"type": "array", "items": {"$ref": "#/components/schemas/TimelineEntry"}}
     schemas["NewRule"] = _rule_schema(schemas["AlarmRule"], required=("name", "rule_type", "config"))
     schemas["RuleChanges"] = _rule_schema(schemas["AlarmRule"], without=("id", "rule_type"))
@@ -289,8 +293,8 @@ def openapi() -> dict[str, Any]:
         "info": {
             "title": "fleetlake alarms",
             "version": VERSION,
-            "description": "Alarms and rules. A 2xx answer means that what was asked for is stored durably in Kafka. "
-            "A key has a role: `read` reads, `operate` also acts on alarms, `admin` also changes rules.",
+            "description": "Alarms and rules. A 2xx answer means that the request is stored durably in Kafka. Each key "
+            "has a role: `read` may read, `operate` may also act on alarms, `admin` may also change rules.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{"apiKey": []}, {"bearer": []}],
@@ -306,7 +310,7 @@ def openapi() -> dict[str, Any]:
 
 
 def _rule_schema(rule: Mapping[str, Any], required: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> Any:
-    """What may be written of a rule: its own schema, so that the two cannot differ."""
+    """The writable part of a rule, derived from its own schema so that both stay equal."""
     schema = copy.deepcopy({name: part for name, part in rule.items() if name not in ("required", "title")})
     for name in (*_OURS, *without):
         del schema["properties"][name]
@@ -315,7 +319,7 @@ def _rule_schema(rule: Mapping[str, Any], required: tuple[str, ...] = (), withou
     else:
         for part in schema["properties"].values():
             part.pop("default", None)
-    schema["description"] = "A rule to be made." if required else "What is to change; what is left out stays."
+    schema["description"] = "A rule to create." if required else "The fields to change; others keep their values."
     return schema
 
 
@@ -323,7 +327,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": endpoint.name,
         "summary": endpoint.summary,
-        "description": f"Takes a key of role {_roles_for(endpoint.role)}.",
+        "description": f"Requires a key with the role {_roles_for(endpoint.role)}.",
     }
     parameters = [{"name": name, "in": "query", **about} for name, about in endpoint.query.items()]
     for name in ("alarm_id", "rule_id", "channel_id", "policy_id"):
@@ -335,7 +339,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         operation["parameters"] = parameters
     if endpoint.body is not None:
         operation["requestBody"] = {"required": endpoint.body != "ActionRequest", "content": _json(endpoint.body)}
-    done: dict[str, Any] = {"description": endpoint.summary if endpoint.answer else "It is gone."}
+    done: dict[str, Any] = {"description": endpoint.summary if endpoint.answer else "The rule is deleted."}
     if endpoint.answer is not None:
         done["content"] = _json(endpoint.answer)
     operation["responses"] = {str(endpoint.status): done} | {
@@ -355,7 +359,7 @@ def _roles_for(needed: KeyRole) -> str:
 
 def _refusal(status: int) -> dict[str, Any]:
     if status == 202:
-        what = "The action is in Kafka, and has not been carried out so far."
+        what = "The action is stored in Kafka, but has not been carried out yet."
         return {"description": what, "content": _json("ActionPending")}
     answer: dict[str, Any] = {"description": _REFUSALS[status], "content": _json("Error")}
     if status == 503:

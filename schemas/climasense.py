@@ -1,7 +1,7 @@
-"""ClimaSense's device-facing API as models, and the OpenAPI 3.1 document made of them. Pure.
+"""ClimaSense's device-facing API as models, and the OpenAPI 3.1 document derived from them (pure).
 
-Source: climasense.txt. The document names five paths; the others, and the methods of all but those five, are assumed
-(`Endpoint.documented`). The document is served at `/openapi.json` and checked in under `schemas/contract/`.
+The source is ClimaSense's API document, which names five paths. The other paths and their methods are assumed
+(`Endpoint.assumed`). The OpenAPI document is served at `/openapi.json` and checked in under `schemas/contract/`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SENSOR_TYPES = (
     "signal_strength",
     "iaq",
 )
-"""The documented sensor types; others are taken, too (contract.md, «ClimaSense»)."""
+"""The documented sensor types; others are accepted, too (docs/contract.md, «Traps by vendor»)."""
 
 CommandType = Literal["reboot", "config_update", "factory_reset", "diagnostics"]
 OtaState = Literal["downloading", "downloaded", "verifying", "applying", "completed", "failed"]
@@ -52,7 +52,7 @@ TimeZone = Annotated[str, AfterValidator(_known_zone)]
 
 
 class _Body(BaseModel):
-    """A body. Members we do not know are let be: devices may be newer than we are."""
+    """A body. Unknown members are ignored: a device may be newer than this server."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -60,13 +60,13 @@ class _Body(BaseModel):
 class SensorReading(_Body):
     """One value of one sensor."""
 
-    sensor_type: Name = Field(description="Open-ended.", examples=list(SENSOR_TYPES))
+    sensor_type: Name = Field(description="Any name; these are the documented ones.", examples=list(SENSOR_TYPES))
     value: FiniteFloat = Field(description="`power_availability`: 0 or 1.")
-    timestamp: datetime | None = Field(default=None, description="When it was measured; without zone: UTC.")
+    timestamp: datetime | None = Field(default=None, description="Time of measurement; UTC when it has no zone.")
 
 
 class TelemetrySubmission(_Body):
-    """Readings, and where the device is. A bad reading costs itself only: it is kept aside and not counted."""
+    """Readings, and the position of the device. A malformed reading is set aside and not counted; others are used."""
 
     readings: list[SensorReading] = Field(min_length=1, max_length=MAX_READINGS)
     latitude: FiniteFloat | None = Field(default=None, ge=-90, le=90)
@@ -74,14 +74,14 @@ class TelemetrySubmission(_Body):
 
 
 class TelemetryAccepted(_Body):
-    """How many readings are good. They are stored durably when this answer is given."""
+    """The number of valid readings. They are stored durably when this answer is sent."""
 
     accepted: int = Field(ge=0)
     timestamp: datetime
 
 
 class Location(_Body):
-    """Where the device stands."""
+    """The position of the device."""
 
     latitude: FiniteFloat | None = Field(default=None, ge=-90, le=90)
     longitude: FiniteFloat | None = Field(default=None, ge=-180, le=180)
@@ -89,7 +89,7 @@ class Location(_Body):
 
 
 class SettingsUpdate(_Body):
-    """The settings to change; what is absent or null stays. Settings we do not know are kept for the device."""
+    """The settings to change. Absent and null settings keep their values; unknown ones are stored for the device."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -100,7 +100,7 @@ class SettingsUpdate(_Body):
 
 
 class DeviceSettings(_Body):
-    """The settings in force."""
+    """The current settings."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -111,7 +111,7 @@ class DeviceSettings(_Body):
 
 
 class PendingCommand(_Body):
-    """A command that waits for the device."""
+    """A command that is waiting for the device."""
 
     command_id: str
     type: CommandType
@@ -120,18 +120,18 @@ class PendingCommand(_Body):
 
 
 class PendingCommands(_Body):
-    """The commands that wait for the device, oldest first."""
+    """The commands that are waiting for the device, oldest first."""
 
     commands: list[PendingCommand]
 
 
 class CommandResult(_Body):
-    """What came of a command."""
+    """The result of a command."""
 
     command_id: Name
     status: Literal["acked", "failed"]
     error_message: Text | None = None
-    result: dict[str, Any] | None = Field(default=None, description="E.g. the output of diagnostics.")
+    result: dict[str, Any] | None = Field(default=None, description="Output of the command, such as diagnostics.")
 
 
 class CommandAcknowledged(_Body):
@@ -142,7 +142,7 @@ class CommandAcknowledged(_Body):
 
 
 class FirmwareOffer(_Body):
-    """Whether there is newer firmware for the device's batch, and which; without one, only `update_available`."""
+    """The newer firmware for the device's batch; only `update_available` when there is none."""
 
     update_available: bool
     version: str | None = None
@@ -152,7 +152,7 @@ class FirmwareOffer(_Body):
 
 
 class OtaStatus(_Body):
-    """How an update goes."""
+    """The progress of an update."""
 
     version: Name
     status: OtaState
@@ -168,7 +168,7 @@ class OtaRecorded(_Body):
 
 
 class SensorPairing(_Body):
-    """A Zigbee sensor that a hub paired with."""
+    """A Zigbee sensor that was paired with a hub."""
 
     sensor_api_key: Name
     ieee_address: Name | None = Field(default=None, examples=["0x00124b001cce5a7d"])
@@ -191,7 +191,7 @@ class Error(_Body):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One operation. `assumed` says what of it the document does not; empty where it says all."""
+    """One operation. `assumed` names the parts that the vendor's document does not define; empty if it defines all."""
 
     name: str
     method: str
@@ -217,22 +217,22 @@ ENDPOINTS = (
         UPDATE_SETTINGS, "patch", "/v1/settings", "Change settings; PUT does the same", DeviceSettings, SettingsUpdate,
         refusals=(400, 413), assumed="method",
     ),
-    Endpoint(PENDING, "get", "/v1/commands/pending", "Commands that wait", PendingCommands),
+    Endpoint(PENDING, "get", "/v1/commands/pending", "Read the pending commands", PendingCommands),
     Endpoint(
-        RESULT, "post", "/v1/commands/result", "Report what came of a command", CommandAcknowledged, CommandResult,
+        RESULT, "post", "/v1/commands/result", "Report the result of a command", CommandAcknowledged, CommandResult,
         refusals=(400, 404, 413), assumed="method, path",
     ),
     Endpoint(
-        CHECK, "get", "/v1/ota/check", "Ask for newer firmware", FirmwareOffer,
-        query={"current_version": "Version on the device, e.g. 1.2.3."}, refusals=(400,),
+        CHECK, "get", "/v1/ota/check", "Check for newer firmware", FirmwareOffer,
+        query={"current_version": "Version on the device, such as 1.2.3."}, refusals=(400,),
     ),
     Endpoint(
-        DOWNLOAD, "get", "/v1/ota/download/{version}", "The firmware; `Range` resumes", None, refusals=(404, 416),
+        DOWNLOAD, "get", "/v1/ota/download/{version}", "Download firmware; `Range` resumes", None, refusals=(404, 416),
         assumed="version as last part of the path",
     ),
     Endpoint(
-        STATUS, "post", "/v1/ota/status", "Report how an update goes", OtaRecorded, OtaStatus, refusals=(400, 413),
-        assumed="method, path",
+        STATUS, "post", "/v1/ota/status", "Report the progress of an update", OtaRecorded, OtaStatus,
+        refusals=(400, 413), assumed="method, path",
     ),
     Endpoint(
         PAIR, "post", "/v1/zigbee/sensors", "Register a paired Zigbee sensor; hubs only", SensorPaired, SensorPairing,
@@ -242,20 +242,20 @@ ENDPOINTS = (
 """All operations of the API."""
 
 _REFUSALS = {
-    400: "The request is malformed; the message names the field.",
+    400: "The request is malformed. The message names the field.",
     401: "Invalid or missing API key.",
-    403: "Not for this kind of device.",
+    403: "This kind of device may not do this.",
     404: "There is no such command or firmware for this device.",
     409: "The sensor belongs to another hub.",
-    413: "The body is too long.",
-    416: "The range lies beyond the end.",
+    413: "The body is too large.",
+    416: "The range is beyond the end of the firmware.",
     429: "Too many requests with this key.",
-    503: "Try again later; nothing of the request was taken for done.",
+    503: "Try again later. Nothing of the request was stored.",
 }
 
 
 def openapi(paths: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The OpenAPI 3.1 document; `paths` gives endpoints (by name) other paths than the assumed ones."""
+    """The OpenAPI 3.1 document. `paths` replaces the paths of endpoints, by their names."""
     models = {model for e in ENDPOINTS for model in (e.answer, e.body, Error) if model is not None}
     pairs = [(model, _mode(model)) for model in sorted(models, key=lambda m: m.__name__)]
     _, definitions = models_json_schema(pairs, ref_template="#/components/schemas/{model}")
@@ -268,7 +268,7 @@ def openapi(paths: Mapping[str, str] | None = None) -> dict[str, Any]:
         "info": {
             "title": "ClimaSense devices",
             "version": VERSION,
-            "description": "What ClimaSense devices call. A 2xx answer means that what was sent is stored durably.",
+            "description": "The API that ClimaSense devices call. A 2xx answer means that the request is durable.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{"apiKey": []}],
@@ -288,7 +288,7 @@ def _mode(model: type[BaseModel]) -> Literal["validation", "serialization"]:
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
     operation: dict[str, Any] = {"operationId": endpoint.name, "summary": endpoint.summary}
     if endpoint.assumed:
-        operation["description"] = f"The vendor's document does not say, so this is assumed: {endpoint.assumed}."
+        operation["description"] = f"Assumed, since the vendor's document does not define it: {endpoint.assumed}."
     parameters = [
         {"name": name, "in": "query", "required": True, "description": text, "schema": {"type": "string"}}
         for name, text in endpoint.query.items()

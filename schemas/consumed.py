@@ -1,4 +1,4 @@
-"""A consumed Kafka record as steps and sinks see it, whichever client read it (pure)."""
+"""A consumed Kafka record, as operators and sinks see it, independent of the client that read it (pure)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Record(Protocol):
 
     @property
     def topic(self) -> str:
-        """The topic it stands in."""
+        """The topic."""
         ...
 
     @property

@@ -1,7 +1,7 @@
-"""Generates the contract for others: JSON Schemas and an AsyncAPI 3 document for consumers, OpenAPI for
-devices and for operators' tools.
+"""Generates the contract for others: JSON Schemas and AsyncAPI 3 for consumers, OpenAPI for devices and for operators'
+tools.
 
-All are checked in under `schemas/contract/`, `make contract` writes them anew, and a test holds them to the code.
+All are checked in under `schemas/contract/`. `make contract` rewrites them, and a test compares them with the code.
 """
 
 from __future__ import annotations
@@ -49,11 +49,18 @@ _ENVELOPE_HEADERS: dict[str, Any] = {
     "required": ["ce_specversion", "ce_id", "ce_type", "ce_source", "ce_subject", "ce_receivedat", "content-type"],
     "properties": {
         "ce_specversion": {"const": "1.0"},
-        "ce_id": {"type": "string", "description": "Deterministic: the same message delivered again has the same id."},
+        "ce_id": {
+            "type": "string",
+            "description": "Deterministic: a message delivered twice has the same id both times.",
+        },
         "ce_type": {"type": "string", "examples": ["karcher.datapoints"]},
         "ce_source": {"type": "string", "examples": ["karcher/websocket"]},
         "ce_subject": {"type": "string", "description": "Device id, also the key."},
-        "ce_time": {"type": "string", "format": "date-time", "description": "The vendor's own time, if it gave one."},
+        "ce_time": {
+            "type": "string",
+            "format": "date-time",
+            "description": "The vendor's own time, if the message has one.",
+        },
         "ce_receivedat": {"type": "string", "format": "date-time"},
         "content-type": {"type": "string"},
     },
@@ -61,7 +68,7 @@ _ENVELOPE_HEADERS: dict[str, Any] = {
 
 
 def documents() -> dict[str, str]:
-    """File name → text of everything in the contract folder."""
+    """The text of every file in the contract folder, by file name."""
     files = {f"{name}.schema.json": _json_schema(name) for name in RECORDS}
     files["asyncapi.yaml"] = yaml.safe_dump(_asyncapi(), sort_keys=False, allow_unicode=True, width=120)
     files["climasense-openapi.json"] = json.dumps(climasense.openapi(), indent=2, ensure_ascii=False) + "\n"
@@ -91,16 +98,16 @@ def _asyncapi() -> dict[str, Any]:
         operations[f"consume-{name}"] = {
             "action": "send",
             "channel": {"$ref": f"#/channels/{name}"},
-            "summary": "fleetlake produces; read with isolation.level=read_committed.",
+            "summary": "fleetlake produces these records; read them with isolation.level=read_committed.",
         }
     return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "fleetlake topics",
             "version": VERSION,
-            "description": "Normalised telemetry of mixed fleets. Every record's key is the device id (a rule's or "
-            "maintenance window's: its id); all topics have the same number of partitions and a device the same "
-            "partition number on each. Read committed only.",
+            "description": "Normalised telemetry of mixed fleets. The key of every record is the device id; the key of "
+            "a rule or maintenance window is its own id. All topics have the same number of partitions, and a device "
+            "has the same partition number on each. Read committed records only.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
@@ -128,7 +135,7 @@ def _raw_message() -> dict[str, Any]:
         "name": "envelope",
         "title": "A vendor's message, CloudEvents 1.0 in Kafka binary mode",
         "headers": _ENVELOPE_HEADERS,
-        "payload": {"description": "The vendor's bytes, redacted; see ce_type and the vendor's page in docs/vendors."},
+        "payload": {"description": "The vendor's bytes, redacted. See ce_type, and the vendor's page in docs/vendors."},
         "bindings": {"kafka": {"key": {"type": "string", "description": "device id"}, "bindingVersion": "0.5.0"}},
     }
 
@@ -148,7 +155,7 @@ def _record_message(record: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write the contract folder anew."""
+    """Rewrite the contract folder."""
     FOLDER.mkdir(exist_ok=True)
     for name, text in documents().items():
         (FOLDER / name).write_text(text, encoding="utf-8")

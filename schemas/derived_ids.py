@@ -1,4 +1,4 @@
-"""Derived ids: the same facts always give the same UUID, so a replay makes no second record (pure)."""
+"""Derived ids: the same facts always give the same UUID, so that a replay creates no second record (pure)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Device identity: `vendor:native-id` (contract.md, «Identity and duplicates»)."""
+"""Device identity: `vendor:native-id` (docs/contract.md, «Identity and duplicates») (pure)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 
 def device_id(vendor: str, native_id: str) -> str:
-    """The `DeviceId` of a vendor's device. The native id is kept verbatim: blanks, slashes, colons, any letter."""
+    """The `DeviceId` of a vendor's device. The native id is kept verbatim, with blanks, slashes and colons."""
     if not vendor or ":" in vendor:
         raise ValueError(f"vendor must be a plain word, got {vendor!r}")
     if not native_id:
@@ -15,7 +15,7 @@ def device_id(vendor: str, native_id: str) -> str:
 
 
 def split_device_id(text: str) -> tuple[str, str]:
-    """Vendor and native id; splits at the first colon. ValueError where there is none."""
+    """Vendor and native id, separated at the first colon. ValueError without one."""
     vendor, colon, native = text.partition(":")
     if not colon or not vendor or not native:
         raise ValueError(f"not a device id (vendor:native-id): {text!r}")
@@ -23,7 +23,7 @@ def split_device_id(text: str) -> tuple[str, str]:
 
 
 def karcher_native_id(material_number: str, serial_number: str) -> str:
-    """Kärcher's machines are named by material and serial number: `1.454-500.0/002005`."""
+    """The native id of a Kärcher machine, made of material and serial number: `1.454-500.0/002005`."""
     return f"{material_number}/{serial_number}"
 
 

@@ -1,8 +1,8 @@
-"""The order in which rules that inhibit one another across devices are judged (pure).
+"""The order in which rules that inhibit one another across devices are evaluated (pure).
 
-What a cause elsewhere means for a rule can only be judged when all such causes of the time are known. So rules stand
-on levels: 0, if no cause is elsewhere; else one above the highest of their causes elsewhere. Rules that inhibit each
-other on the same device stand together.
+A rule with inhibitors on other devices can only be evaluated when all such inhibitors of that time are known. Rules
+therefore have levels: level 0 without remote inhibitors, otherwise one above the highest level of the remote
+inhibitors. Rules that inhibit each other on the same device have the same level.
 """
 
 from __future__ import annotations
@@ -11,52 +11,53 @@ from collections.abc import Mapping, Sequence
 
 
 def levels_of(
-    local: Mapping[str, Sequence[str]], elsewhere: Mapping[str, Sequence[str]]
+    local: Mapping[str, Sequence[str]], remote: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, int], set[str]]:
-    """The level of each rule, and the rules whose causes elsewhere go round in a circle: they stand on level 0.
+    """The level of each rule, and the rules whose remote inhibitors form a cycle; those have level 0.
 
-    Both arguments have a key for each rule. What is no rule is no cause.
+    `local` and `remote` give the inhibitors of each rule, on the same device and on others. Ids that are not rules are
+    ignored.
     """
     group = _groups(local)
     needs: dict[str, set[str]] = {name: set() for name in group.values()}
-    for rule, causes in elsewhere.items():
-        needs[group[rule]] |= {group[cause] for cause in causes if cause in group}
+    for rule, inhibitors in remote.items():
+        needs[group[rule]] |= {group[each] for each in inhibitors if each in group}
     circular = {name for name in needs if _reaches(needs, name)}
     levels: dict[str, int] = {}
     for name in needs:
         _level(name, needs, circular, levels)
-    named = {rule for rule, causes in elsewhere.items() if any(cause in group for cause in causes)}
-    return {rule: levels[group[rule]] for rule in local}, {rule for rule in named if group[rule] in circular}
+    with_remote = {rule for rule, inhibitors in remote.items() if any(each in group for each in inhibitors)}
+    return {rule: levels[group[rule]] for rule in local}, {rule for rule in with_remote if group[rule] in circular}
 
 
 def _groups(local: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Rules that are connected by causes on the same device have the same name."""
+    """A group name for each rule. Rules that inhibit each other on the same device have the same one."""
     neighbours: dict[str, set[str]] = {rule: set() for rule in local}
-    for rule, causes in local.items():
-        for cause in causes:
-            if cause in neighbours:
-                neighbours[rule].add(cause)
-                neighbours[cause].add(rule)
+    for rule, inhibitors in local.items():
+        for inhibitor in inhibitors:
+            if inhibitor in neighbours:
+                neighbours[rule].add(inhibitor)
+                neighbours[inhibitor].add(rule)
     group: dict[str, str] = {}
     for rule in local:
         waiting = [rule]
         while waiting:
-            if (found := waiting.pop()) not in group:
-                group[found] = rule
-                waiting += neighbours[found]
+            if (member := waiting.pop()) not in group:
+                group[member] = rule
+                waiting += neighbours[member]
     return group
 
 
 def _reaches(needs: Mapping[str, set[str]], start: str) -> bool:
-    """Whether it depends on itself."""
+    """Whether a group depends on itself."""
     seen: set[str] = set()
     waiting = list(needs[start])
     while waiting:
-        if (found := waiting.pop()) == start:
+        if (name := waiting.pop()) == start:
             return True
-        if found not in seen:
-            seen.add(found)
-            waiting += needs[found]
+        if name not in seen:
+            seen.add(name)
+            waiting += needs[name]
     return False
 
 

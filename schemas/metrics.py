@@ -1,4 +1,4 @@
-"""The catalogue of metrics: one name and one unit a quantity, whichever vendor it is from (contract.md, «Values»).
+"""The catalogue of metrics: one name and one unit per quantity for all vendors (docs/contract.md, «Values»).
 
 A vendor's `MetricTable` names the field that each metric is read from, and adds the metrics that only this vendor has.
 A field that no metric names is kept under the vendor's own name (`vendor_metric`), with unit `1` if it is a number.
@@ -16,7 +16,7 @@ from schemas.vendors import BUILT_IN, RegistrationError, VendorSpec, vendors
 Kind = Literal["number", "boolean", "text", "json"]
 
 UNKNOWN_UNIT = "1"
-"""Unit of numbers whose unit no document tells, and of plain counts and indices."""
+"""Unit of counts, of indices, and of numbers whose unit no document gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +181,8 @@ _METRICS = (
     _number("display.brightness", "%", "Brightness of the display."),
     _number("light.brightness", "%", "Brightness of the status light."),
     _text("settings.language", "Language of the user interface."),
-    _boolean("settings.beep", "Whether the device beeps to be found."),
-    _boolean("settings.blink", "Whether the device blinks to be found."),
+    _boolean("settings.beep", "Whether the device beeps so that people find it."),
+    _boolean("settings.blink", "Whether the device blinks so that people find it."),
     _boolean("settings.lights", "Whether the status lights are on."),
     _boolean("settings.lock", "Whether the device is locked."),
     _boolean("settings.sound_operating", "Whether sounds of operation are on."),
@@ -197,7 +197,7 @@ _METRICS = (
 )
 
 COMMON: Mapping[str, Metric] = {metric.name: metric for metric in _METRICS}
-"""The metrics that are at home here, by name."""
+"""The common metrics by name."""
 
 
 @cache
@@ -239,12 +239,12 @@ def sources(names: Iterable[str]) -> Mapping[str, Mapping[str, str]]:
 
 
 def vendor_metric(vendor: str, field_name: str) -> str:
-    """The name under which a field is kept that the catalogue does not know: `karcher.someNewState`."""
+    """The metric name of a field that the catalogue does not know: `karcher.someNewState`."""
     return f"{vendor}.{field_name}"
 
 
 def unit_of(name: str) -> str | None:
-    """UCUM unit of a metric's numbers; `1` for one the catalogue does not know, None for a metric that is no number."""
+    """UCUM unit of a metric's numbers; `1` for a metric that is not in the catalogue, None for one without numbers."""
     metric = catalogue().get(name)
     return UNKNOWN_UNIT if metric is None else metric.unit
 
@@ -254,9 +254,9 @@ def markdown() -> str:
     lines = [
         "# Metrics",
         "",
-        "One name and one unit a quantity, whichever vendor it comes from. Units are UCUM codes; `1` is a count, an",
-        "index, or a number whose unit the vendor does not document. A vendor's field that is not listed here is kept",
-        "under the vendor's own name, e.g. `karcher.someNewState`. Made from `schemas/metrics.py`; a test holds both",
+        "One name and one unit per quantity for all vendors. Units are UCUM codes; `1` is a count, an index, or a",
+        "number whose unit the vendor does not document. A vendor's field that is not listed here is kept under the",
+        "vendor's own name, such as `karcher.someNewState`. Generated from `schemas/metrics.py`; a test keeps both",
         "equal.",
         "",
         "| metric | kind | unit | meaning | read from |",

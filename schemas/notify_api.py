@@ -1,6 +1,6 @@
-"""The part of the HTTP API that speaks of notifications (wayscloud.txt, «Notifications»): its bodies.
+"""The bodies of the HTTP API of notifications (WAYSCloud's API document, «Notifications»).
 
-Channels and policies are configuration: they are read here, and changed in the configuration file.
+Channels and policies are configuration: the API reads them, and the configuration file changes them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Body(BaseModel):
 
 
 class ChannelListed(_Body):
-    """A channel as the list tells it."""
+    """A channel in the list of channels."""
 
     id: str
     name: str
@@ -38,13 +38,13 @@ class ChannelList(_Body):
 
 
 class ChannelDetail(ChannelListed):
-    """A channel; what could be a secret (URLs, too) is masked."""
+    """A channel. Whatever may be a secret is masked, URLs too."""
 
     config: dict[str, Any]
 
 
 class TestSent(_Body):
-    """How sending a test went."""
+    """The result of a test notification."""
 
     success: bool
     message: str
@@ -52,7 +52,7 @@ class TestSent(_Body):
 
 
 class PolicyListed(_Body):
-    """A policy as the list tells it."""
+    """A policy in the list of policies."""
 
     id: str
     name: str
@@ -67,7 +67,7 @@ class PolicyList(_Body):
 
 
 class PolicyDetail(PolicyListed):
-    """A policy. Null filters let everything through."""
+    """A policy. A filter that is null matches everything."""
 
     description: str | None
     rule_ids: list[str] | None
@@ -79,12 +79,12 @@ class PolicyDetail(PolicyListed):
 
 
 class DeliveryListed(_Body):
-    """A delivery: one alarm event, told by one policy over one channel."""
+    """A delivery: one alarm event, sent by one policy over one channel."""
 
-    id: str = Field(description="The `Idempotency-Key` of every attempt.")
+    id: str = Field(description="Also the `Idempotency-Key` of every attempt.")
     channel_type: ChannelType
     status: DeliveryStatus
-    sent_at: datetime | None = Field(description="When the receiver took it.")
+    sent_at: datetime | None = Field(description="When the receiver accepted it.")
     alarm_id: str
     event_type: str
     policy_id: str
@@ -92,20 +92,20 @@ class DeliveryListed(_Body):
     attempts: int
     created_at: datetime
     next_attempt_at: datetime | None
-    detail: str = Field(description="What the receiver said, or what went wrong, last.")
+    detail: str = Field(description="The receiver's last answer, or the last error.")
 
 
 class DeliveryList(_Body):
-    """One page of the deliveries that match, latest first."""
+    """One page of the matching deliveries, latest first."""
 
     deliveries: list[DeliveryListed]
-    total: int = Field(description="All that match, on this page or not.")
+    total: int = Field(description="Number of all matching deliveries, on this page or not.")
     limit: int
     offset: int
 
 
 class DeliveryQuery(_Body):
-    """Which deliveries."""
+    """Filters and page of the list of deliveries."""
 
     channel_type: ChannelType | None = None
     status: DeliveryStatus | None = None
@@ -125,6 +125,6 @@ MODELS: tuple[type[BaseModel], ...] = (
 
 
 def query_parameters() -> dict[str, dict[str, Any]]:
-    """The parameters of the list of deliveries, as OpenAPI has them."""
-    found = DeliveryQuery.model_json_schema()["properties"]
-    return {name: {"schema": {k: v for k, v in schema.items() if k != "title"}} for name, schema in found.items()}
+    """The parameters of the list of deliveries, in OpenAPI's form."""
+    properties = DeliveryQuery.model_json_schema()["properties"]
+    return {name: {"schema": {k: v for k, v in schema.items() if k != "title"}} for name, schema in properties.items()}

@@ -1,7 +1,7 @@
 """The normalised records, as pydantic models: the documented contract of every topic but the raw ones.
 
-JSON on the topics: UTF-8, times RFC 3339 in UTC with `Z`, absent optional fields left out. Unknown fields are to be
-ignored by readers, so that a field can be added without a new version.
+The topics carry JSON in UTF-8. Times are RFC 3339 in UTC with `Z`, and absent optional fields are omitted. Readers
+ignore unknown fields, so that a field can be added without a new version.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ DeviceId = Annotated[
     ),
 ]
 MetricName = Annotated[
-    str, Field(min_length=1, description="Dotted lower case, see the metric catalogue.", examples=["battery.level"])
+    str, Field(min_length=1, description="Dotted lower case; see the catalogue of metrics.", examples=["battery.level"])
 ]
 
 
 class Record(BaseModel):
-    """Base of all records: strict about types it knows, indifferent to fields it does not know."""
+    """Base of all records: strict about the types of known fields, indifferent to unknown fields."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class Origin(Record):
-    """Where a record came from: the Kafka coordinates of the record it was made of."""
+    """The source of a record: the Kafka coordinates of the record that it was made from."""
 
     topic: str
     partition: int = Field(ge=0)
@@ -53,10 +53,11 @@ class Reading(Record):
     unit: str | None = Field(default=None, description="UCUM code for numbers (`1` for an index), null for the others.")
     observed_at: AwareDatetime
     time_source: Literal["vendor", "received"] = Field(
-        default="vendor", description="`received` where the vendor gave no time and `observed_at` is when we got it."
+        default="vendor", description="`received`: the vendor gave no time, and `observed_at` is the time of receipt."
     )
     time_quality: Literal["ok", "future", "ancient"] = Field(
-        default="ok", description="A time far off the clock is kept and flagged; it never moves a watermark."
+        default="ok",
+        description="A time far from the clock is kept and flagged; it never advances a watermark.",
     )
 
     @model_validator(mode="after")
@@ -68,9 +69,9 @@ class Reading(Record):
 
 
 class Observation(Record):
-    """All readings that one vendor message carried for one device (topic `telemetry.readings.v1`)."""
+    """All readings of one vendor message for one device (topic `telemetry.readings.v1`)."""
 
-    id: str = Field(description="The envelope's id: the same message delivered again has the same one.")
+    id: str = Field(description="Id of the envelope; a message delivered twice has the same id both times.")
     device_id: DeviceId
     vendor: str
     received_at: AwareDatetime
@@ -79,9 +80,9 @@ class Observation(Record):
 
 
 class Event(Record):
-    """A discrete fact: cleaning report, alert, activity, command result, connection gap…"""
+    """A discrete fact, such as a cleaning report, an alert, a command result or a connection gap."""
 
-    event_id: UUID = Field(description="UUIDv5 of device, type and the vendor's id (or the envelope's).")
+    event_id: UUID = Field(description="UUIDv5 of the device, the type, and the vendor's id (or the envelope's).")
     type: str = Field(
         description="Lower case with underscores.", examples=["cleaning_report", "alert", "connection_gap"]
     )
@@ -93,7 +94,7 @@ class Event(Record):
 
 
 class EventSet(Record):
-    """All events that one vendor message carried for one device (topic `telemetry.events.v1`)."""
+    """All events of one vendor message for one device (topic `telemetry.events.v1`)."""
 
     id: str
     device_id: DeviceId
@@ -104,9 +105,9 @@ class EventSet(Record):
 
 
 class Alarm(Record):
-    """An alarm as it stands. One open alarm per device and rule; repeats raise `occurrence_count`."""
+    """The current state of an alarm. There is one open alarm per device and rule; repeats raise `occurrence_count`."""
 
-    alarm_id: UUID = Field(description="UUIDv5 of device, rule and first trigger: never random.")
+    alarm_id: UUID = Field(description="UUIDv5 of the device, the rule and the first trigger; never random.")
     device_id: DeviceId
     vendor: str
     rule_id: str
@@ -120,13 +121,15 @@ class Alarm(Record):
     last_triggered_at: AwareDatetime
     acknowledged_at: AwareDatetime | None = None
     resolved_at: AwareDatetime | None = None
-    snoozed_until: AwareDatetime | None = Field(default=None, description="Till then nothing is to be notified.")
-    flapping: bool = Field(default=False, description="It comes and goes often: see the rule's `flapping`.")
+    snoozed_until: AwareDatetime | None = Field(default=None, description="No notifications are sent until then.")
+    flapping: bool = Field(
+        default=False, description="The alarm triggers and resolves often; see the rule's `flapping`."
+    )
     occurrence_count: int = Field(ge=1)
 
 
 class AlarmEventType(StrEnum):
-    """What happened to an alarm. `repeated` marks a further occurrence of one already known."""
+    """What happened to an alarm. `repeated` is a further occurrence of an alarm that is open."""
 
     TRIGGERED = "triggered"
     REPEATED = "repeated"
@@ -137,12 +140,12 @@ class AlarmEventType(StrEnum):
 
 
 class AlarmEvent(Record):
-    """One entry of an alarm's timeline, with the alarm as it then stands (topic `telemetry.alarms.v1`)."""
+    """One entry of an alarm's timeline, with the state of the alarm after it (topic `telemetry.alarms.v1`)."""
 
-    event_id: UUID = Field(description="UUIDv5 of alarm and sequence.")
+    event_id: UUID = Field(description="UUIDv5 of the alarm and the sequence number.")
     sequence: int = Field(ge=1, description="1, 2, 3… per alarm.")
     event_type: AlarmEventType
-    actor: str = Field(description="`rule_engine`, `vendor`, or who did it.")
+    actor: str = Field(description="`rule_engine`, `vendor`, or the person or API key that acted.")
     note: str | None = None
     metadata: dict[str, Any] | None = None
     created_at: AwareDatetime
@@ -151,7 +154,7 @@ class AlarmEvent(Record):
 
 
 class AlarmActionType(StrEnum):
-    """What somebody does to an alarm."""
+    """What an operator does to an alarm."""
 
     ACKNOWLEDGE = "acknowledge"
     RESOLVE = "resolve"
@@ -160,39 +163,43 @@ class AlarmActionType(StrEnum):
 
 
 class AlarmAction(Record):
-    """What somebody did to an alarm (topic `telemetry.alarm-actions.v1`, key: the alarm's device).
+    """An operator's action on an alarm (topic `telemetry.alarm-actions.v1`, key: the alarm's device).
 
-    The alarm engine carries it out once, by `action_id`; what cannot be done to the alarm as it stands changes nothing.
+    The alarm engine carries out each `action_id` once. An action that the alarm's state does not allow changes nothing.
     """
 
-    action_id: UUID = Field(description="Made by whoever asks: the same request made again has the same one.")
+    action_id: UUID = Field(description="Chosen by the client; a repeated request has the same id.")
     alarm_id: UUID
     device_id: DeviceId
     action: AlarmActionType
-    actor: str = Field(min_length=1, max_length=200, description="Who did it; becomes the timeline entry's actor.")
+    actor: str = Field(min_length=1, max_length=200, description="Who acted; becomes the actor of the timeline entry.")
     note: str | None = Field(default=None, max_length=4000)
     requested_at: AwareDatetime
-    until: AwareDatetime | None = Field(default=None, description="End of a `snooze`: till then nothing is notified.")
+    until: AwareDatetime | None = Field(
+        default=None, description="End of a `snooze`; no notifications are sent until then."
+    )
 
 
 class Device(Record):
-    """What is known of a device (topic `telemetry.devices.v1`, latest by key)."""
+    """What is known of a device (topic `telemetry.devices.v1`; the latest record per key counts)."""
 
     device_id: DeviceId
     vendor: str
-    registered: bool = Field(default=True, description="False for a device that sends but no registry knows.")
+    registered: bool = Field(default=True, description="False: the device sends messages, but no registry lists it.")
     name: str | None = None
     model: str | None = None
     serial_number: str | None = None
     firmware_version: str | None = None
-    attributes: dict[str, Any] = Field(default_factory=dict, description="The vendor's further attributes.")
+    attributes: dict[str, Any] = Field(default_factory=dict, description="Further attributes, by the vendor's names.")
     updated_at: AwareDatetime
 
 
 class Problem(Record):
-    """What was wrong with one field or with the whole message."""
+    """What is wrong with one field, or with the whole message."""
 
-    path: str = Field(description="Where in the payload, e.g. `data.location.coordinateX`; empty for the whole.")
+    path: str = Field(
+        description="Path in the payload, such as `data.location.coordinateX`; empty for the whole message."
+    )
     reason: str = Field(
         description="A code.", examples=["not_json", "not_utf8", "wrong_type", "missing", "not_finite", "too_large"]
     )
@@ -200,17 +207,19 @@ class Problem(Record):
 
 
 class DeadLetter(Record):
-    """A message, or the bad part of one, that could not be used (topic `telemetry.dead-letter.v1`)."""
+    """A message, or a part of one, that cannot be used (topic `telemetry.dead-letter.v1`)."""
 
-    id: str = Field(description="The envelope's id where there is one.")
+    id: str = Field(description="Id of the envelope, if there is one.")
     device_id: str | None = None
     vendor: str | None = None
     stage: Literal["connector", "normalise", "detect", "sink"]
     message_type: str | None = None
     received_at: AwareDatetime
-    origin: Origin | None = Field(default=None, description="Absent where the connector could not even publish it raw.")
+    origin: Origin | None = Field(default=None, description="Absent: the connector could not publish the message raw.")
     problems: list[Problem] = Field(min_length=1)
-    payload: str = Field(description="The payload as text, cut and masked where it cannot be redacted by field.")
+    payload: str = Field(
+        description="The payload as text; truncated and masked when it cannot be redacted field by field."
+    )
     payload_bytes: int = Field(ge=0)
     payload_sha256: str
 
@@ -225,22 +234,22 @@ WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun"
 
 
 class ActiveHours(BaseModel):
-    """When a rule may trigger, by the clock of a time zone. Whole days where neither `from` nor `to` is given."""
+    """When a rule may trigger, in the local time of a time zone. Whole days when neither `from` nor `to` is given."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    timezone: str = Field(default="UTC", description="IANA name, e.g. `Europe/Oslo`.")
+    timezone: str = Field(default="UTC", description="IANA name, such as `Europe/Oslo`.")
     starts: str = Field(default="00:00", alias="from", pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="HH:MM.")
     ends: str = Field(
         default="24:00",
         alias="to",
         pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$",
-        description="HH:MM, excluded; not after `from`: on the next day.",
+        description="HH:MM, exclusive. A time at or before `from` is on the next day.",
     )
     days: list[Weekday] = Field(
         default_factory=lambda: list(WEEKDAYS),
         min_length=1,
-        description="The days on which the hours begin.",
+        description="The days on which the active hours begin.",
     )
 
     @model_validator(mode="after")
@@ -253,7 +262,7 @@ class ActiveHours(BaseModel):
 
 
 class Flapping(BaseModel):
-    """An alarm is marked as flapping from so many occurrences within so many seconds on."""
+    """When an alarm counts as flapping: `count` occurrences within `seconds`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -261,30 +270,34 @@ class Flapping(BaseModel):
     seconds: float = Field(default=3600, gt=0, le=30 * 86400)
     suppress: bool = Field(
         default=False,
-        description="While it flaps it stays open and tells nothing, until nothing happened for `seconds`.",
+        description="A flapping alarm stays open and emits no events until nothing has happened for `seconds`.",
     )
 
 
 class RemoteInhibitor(BaseModel):
-    """An alarm of a rule, open on another device: the one that an attribute of this device names, or any like it."""
+    """An open alarm of a rule on another device, which an attribute of this device names or has in common with it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rule: str = Field(min_length=1, description="Id of the rule whose alarm is the cause.")
-    device: str | None = Field(default=None, min_length=1, description="Attribute that names the other device.")
-    same: str | None = Field(default=None, min_length=1, description="Attribute that is the same on the other device.")
+    rule: str = Field(min_length=1, description="Id of the rule whose alarm inhibits.")
+    device: str | None = Field(
+        default=None, min_length=1, description="Attribute of this device that names the other device."
+    )
+    same: str | None = Field(
+        default=None, min_length=1, description="Attribute that has the same value on both devices."
+    )
 
     @model_validator(mode="after")
     def _says_which_device(self) -> Self:
         if (self.device is None) == (self.same is None):
-            raise ValueError("either device or same must be given: the attribute that tells which other device")
+            raise ValueError("either device or same must be given: the attribute that says which other device")
         return self
 
 
 class AlarmRule(BaseModel):
-    """An alarm rule (topic `telemetry.rules.v1`, key: its id): WAYSCloud's fields and defaults, and some beyond.
+    """An alarm rule (topic `telemetry.rules.v1`, key: its id): WAYSCloud's fields and defaults, and some of our own.
 
-    The source is wayscloud.txt, «POST /v1/iot/rules»; what `config` holds, `schemas.rules` says.
+    The source is WAYSCloud's API document, «POST /v1/iot/rules». `schemas.rules` describes `config`.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
@@ -301,20 +314,22 @@ class AlarmRule(BaseModel):
     scope_model: str | None = None
     config: dict[str, Any]
     severity: Severity = Severity.WARNING
-    severity_original: str | None = Field(default=None, description="The word given, where it is none of ours.")
+    severity_original: str | None = Field(
+        default=None, description="The severity as given, when it is not one of ours."
+    )
     actions: list[str] = Field(default_factory=lambda: ["create_alarm"])
     cooldown_seconds: int = Field(default=300, ge=0)
     is_enabled: bool = True
     auto_resolve: bool = False
-    latch: bool = Field(default=False, description="Auto-resolve only what somebody has acknowledged.")
+    latch: bool = Field(default=False, description="Auto-resolve acknowledged alarms only.")
     active_hours: ActiveHours | None = None
     inhibited_by: list[str | RemoteInhibitor] = Field(
         default_factory=list,
-        description="Rules (ids, of the same device; or objects, of another): while one's alarm is open, this triggers "
-        "none.",
+        description="Inhibitors: this rule triggers no alarm while an alarm of one of these rules is open. An id names "
+        "a rule on the same device, an object a rule on another device.",
     )
     flapping: Flapping = Flapping()
-    source: str | None = Field(default=None, description="Who wrote it: `file`, `cli`, `api`, `wayscloud`…")
+    source: str | None = Field(default=None, description="Who wrote the rule: `file`, `cli`, `api`, `wayscloud`…")
     created_at: AwareDatetime | None = None
     updated_at: AwareDatetime | None = None
 
@@ -330,36 +345,42 @@ class AlarmRule(BaseModel):
 
 
 class Silence(BaseModel):
-    """A time in which a scope triggers no alarms."""
+    """A period in which no alarms are triggered in a scope."""
 
     model_config = ConfigDict(extra="forbid")
 
-    scope_type: ScopeType = Field(default="fleet", description="fleet, group, profile, device, vendor or model.")
-    scope: str = Field(default="", description="Its id or name; a device as `vendor:native-id`.")
-    starts_at: AwareDatetime = Field(description="When it begins, with time zone.")
-    ends_at: AwareDatetime = Field(description="When it is over.")
-    rules: list[str] = Field(default_factory=list, description="Only these rules (ids); default: all.")
+    scope_type: ScopeType = Field(
+        default="fleet", description="`fleet`, `group`, `profile`, `device`, `vendor` or `model`."
+    )
+    scope: str = Field(
+        default="", description="Id or name of the scope; a device as `vendor:native-id`; empty for `fleet`."
+    )
+    starts_at: AwareDatetime = Field(description="Start, with time zone.")
+    ends_at: AwareDatetime = Field(description="End, with time zone.")
+    rules: list[str] = Field(
+        default_factory=list, description="Ids of the rules that are silenced; all rules when empty."
+    )
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         if self.ends_at <= self.starts_at:
             raise ValueError("ends_at must be after starts_at")
         if (self.scope_type == "fleet") is not (self.scope == ""):
-            raise ValueError("scope must name what scope_type speaks of, and nothing for fleet")
+            raise ValueError("scope must be given for every scope_type but fleet, and empty for fleet")
         return self
 
 
 class MaintenanceWindow(Silence):
     """A maintenance window (topic `telemetry.maintenance.v1`, key: its id).
 
-    It silences from `starts_at`, but not before it was created, to `ends_at`, or until it was cancelled.
+    It lasts from `starts_at`, or its creation if that is later, to `ends_at`, or its cancellation if that is earlier.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     window_id: str = Field(min_length=1, max_length=200)
     note: str | None = Field(default=None, max_length=4000)
-    actor: str = Field(min_length=1, max_length=200, description="Who planned it.")
+    actor: str = Field(min_length=1, max_length=200, description="Who created the window.")
     created_at: AwareDatetime
     cancelled_at: AwareDatetime | None = None
     cancelled_by: str | None = None
@@ -375,4 +396,4 @@ RECORDS: dict[str, type[BaseModel]] = {
     "device": Device,
     "dead-letter": DeadLetter,
 }
-"""The records of the public topics, by the name of their JSON Schema file."""
+"""The records of the public topics, by the names of their JSON Schema files."""

@@ -1,8 +1,8 @@
-"""What must not reach the raw topic is taken out here (contract.md, «Redaction»). Pure.
+"""Redaction of what must not reach the raw topic (docs/contract.md, «Redaction») (pure).
 
-Parsed JSON is redacted by field name, inside JSON strings too (Kärcher's state values are JSON in strings), and by
-pattern in free text. What cannot be parsed is only ever shown as a masked excerpt (`excerpt`). Bytes without anything
-to hide are returned as they came, not re-encoded.
+Parsed JSON is redacted by field name, also inside JSON strings (Kärcher's state values are JSON in strings), and free
+text by pattern. A payload that cannot be parsed is only shown as a masked excerpt (`excerpt`). A payload without
+anything to hide is returned unchanged, not re-encoded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from schemas.vendors import vendors
 REDACTED = "[redacted]"
 
 EXCERPT_CHARS = 512
-"""Longest excerpt of what could not be parsed."""
+"""Longest excerpt, in characters, of a payload that cannot be parsed."""
 
 _COMMON_SECRET_NAMES = frozenset(
     {
@@ -42,23 +42,23 @@ _NAME_FIELDS, _VALUE_FIELDS = ("name", "key", "id"), ("value", "data")
 
 
 def suspicion(pattern: re.Pattern[bytes]) -> Callable[[bytes], bool]:
-    """A quick judge of whole payloads: False only where no string of the JSON text, quotes included, has the pattern.
+    """A fast check of whole payloads: False only if the pattern matches no string of the JSON text, quotes included.
 
-    Payloads repeat their names, so what was found out of a string is kept; searching whole payloads would take a
-    hundred times as long. An escape may hide anything, so a payload with one is suspicious.
+    Payloads repeat their names, so the result for each string is cached; searching whole payloads would take a hundred
+    times as long. An escape sequence may hide anything, so a payload with one is suspicious.
     """
 
     def search(text: bytes) -> bool:
         return pattern.search(text) is not None
 
-    remembered = lru_cache(maxsize=8192)(search)
+    cached_search = lru_cache(maxsize=8192)(search)
 
-    def judge(payload: bytes) -> bool:
+    def is_suspicious(payload: bytes) -> bool:
         if b"\\" in payload:
             return True
-        return any(remembered(s) if len(s) < 64 else search(s) for s in set(_STRINGS.findall(payload)))
+        return any(cached_search(s) if len(s) < 64 else search(s) for s in set(_STRINGS.findall(payload)))
 
-    return judge
+    return is_suspicious
 
 
 _STRINGS = re.compile(rb'"[^"]*"')

@@ -1,7 +1,8 @@
-"""The grammar of alarm rules: read, checked, merged; refused with field and reason (pure).
+"""The grammar of alarm rules: parsing, validation, merging (pure).
 
-The fields are WAYSCloud's (wayscloud.txt, «Create alarm rule»), its JSON is taken as it is; what it does not document
-of `config`, and what goes beyond it, docs/alarm-rules.md explains. A bad rule never stops the others.
+The fields are WAYSCloud's (its API document, «Create alarm rule»), and its JSON is accepted as it is.
+docs/alarm-rules.md explains what that document does not define of `config`, and our additions. A rule that is refused,
+with field and reason, never affects the other rules.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ Seconds = Annotated[float, Field(ge=0, le=366 * 86400, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=366 * 86400, allow_inf_nan=False)]
 
 MAX_DEPTH = 5
-"""Conditions may be nested so deep."""
+"""How deeply conditions may be nested."""
 
 
 class RefusedRule(NamedTuple):
-    """A rule that is not in force: which, what field, and why."""
+    """A rule that is not in force: its id, the field at fault, and the reason."""
 
     rule_id: str
     field: str
@@ -43,20 +44,29 @@ class RefusedRule(NamedTuple):
 class Condition(BaseModel):
     """One comparison, or several joined by `all` or `any`.
 
-    A comparison takes the latest value of a metric, or with `change_seconds` its change per so many seconds (between
-    the metric's last two readings), and compares it with a value, another metric or an attribute of the device.
+    A comparison takes the latest value of a metric and compares it with a value, another metric or an attribute of the
+    device. With `change_seconds`, it takes the rate of change between the metric's last two readings, per that many
+    seconds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    metric: str | None = Field(default=None, min_length=1, description="A metric of ours.")
-    datapoint_id: str | None = Field(default=None, min_length=1, description="WAYSCloud's name, in its place.")
+    metric: str | None = Field(default=None, min_length=1, description="Name of a metric, as in the catalogue.")
+    datapoint_id: str | None = Field(
+        default=None, min_length=1, description="WAYSCloud's name of the metric, instead of `metric`."
+    )
     operator: Operator | None = None
     value: Value | None = None
-    unit: str | None = Field(default=None, min_length=1, description="Unit of the value; default: the metric's.")
-    than_metric: str | None = Field(default=None, min_length=1, description="Compared with this metric's latest value.")
-    than_attribute: str | None = Field(default=None, min_length=1, description="Compared with the device's attribute.")
-    change_seconds: PositiveSeconds | None = Field(default=None, description="Compare the change per so many seconds.")
+    unit: str | None = Field(default=None, min_length=1, description="Unit of the value; default: the metric's unit.")
+    than_metric: str | None = Field(
+        default=None, min_length=1, description="Compare with the latest value of this metric."
+    )
+    than_attribute: str | None = Field(
+        default=None, min_length=1, description="Compare with this attribute of the device."
+    )
+    change_seconds: PositiveSeconds | None = Field(
+        default=None, description="Compare the rate of change, per this many seconds."
+    )
     all: list[Condition] | None = Field(default=None, min_length=1, max_length=20)
     any: list[Condition] | None = Field(default=None, min_length=1, max_length=20)
 
@@ -94,15 +104,15 @@ def _check_comparison(condition: Condition) -> None:
 
 
 def _check_unit(condition: Condition) -> None:
-    """A metric's unit is known; a datapoint's may be its user's own, and is looked at when the rule is compiled."""
+    """Check the unit of a metric. That of a datapoint may be user-defined, and is checked when the rule is compiled."""
     if condition.value is None or isinstance(condition.value, bool | str):
         raise ValueError("unit: needs a number as value")
     if ucum_code(condition.unit or "") is None:
-        raise ValueError(f"unit: {condition.unit!r} is no unit that is known; write a UCUM code, such as `[degF]`")
+        raise ValueError(f"unit: {condition.unit!r} is not a known unit; write a UCUM code, such as `[degF]`")
     if condition.metric is None:
         return
     if (known := catalogue().get(condition.metric)) is None:
-        raise ValueError(f"unit: that of {condition.metric} is not documented; leave it out")
+        raise ValueError(f"unit: the unit of {condition.metric} is not documented; omit this field")
     try:
         converted(condition.value, condition.unit or "", known.unit)
     except ValueError as error:
@@ -112,15 +122,18 @@ def _check_unit(condition: Condition) -> None:
 class ThresholdConfig(Condition):
     """`config` of a `threshold` rule."""
 
-    duration_seconds: Seconds = Field(default=0, description="How long the condition must have lasted.")
+    duration_seconds: Seconds = Field(
+        default=0, description="How long the condition must hold before the rule triggers."
+    )
     clear: Condition | None = Field(
-        default=None, description="What ends a crossing (dead-band); default: that the condition is false."
+        default=None,
+        description="Condition that ends the alarm's cause (dead-band); default: the condition is no longer true.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _clear_takes_the_metric(cls, fields: object) -> object:
-        """`clear: {operator: lt, value: 30}` speaks of the rule's own metric."""
+        """Let `clear: {operator: lt, value: 30}` refer to the rule's own metric."""
         if not isinstance(fields, dict) or not isinstance(clear := fields.get("clear"), dict):
             return fields
         if clear.keys() & {"metric", "datapoint_id", "all", "any"}:
@@ -131,10 +144,10 @@ class ThresholdConfig(Condition):
 
 
 class SilenceConfig(BaseModel):
-    """`config` of an `offline` rule: how long nothing was received of the device.
+    """`config` of an `offline` rule: for how long nothing was received from the device.
 
-    Either `duration_seconds`, or `missed_intervals` of the device's expected reporting interval: that of its registry
-    record (attribute `reporting_interval_seconds`), else the rule's own.
+    The time is either `duration_seconds`, or `missed_intervals` times the expected reporting interval. That interval
+    is the attribute `reporting_interval_seconds` of the device's registry record, or else the rule's own.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -151,14 +164,14 @@ class SilenceConfig(BaseModel):
 
 
 class MissingDataConfig(SilenceConfig):
-    """`config` of a `missing_data` rule: how long no reading of the metric (default: of any) was received."""
+    """`config` of a `missing_data` rule: for how long no reading of the metric (default: any) was received."""
 
     metric: str | None = Field(default=None, min_length=1)
     datapoint_id: str | None = Field(default=None, min_length=1)
 
 
 class MessageRateConfig(BaseModel):
-    """`config` of a `message_rate` rule: records with readings received in each window of UTC."""
+    """`config` of a `message_rate` rule: the number of records with readings per window, aligned to UTC."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -168,7 +181,7 @@ class MessageRateConfig(BaseModel):
 
 
 class ReconnectRateConfig(BaseModel):
-    """`config` of a `reconnect_rate` rule: times the device connected anew in each window of UTC."""
+    """`config` of a `reconnect_rate` rule: the number of reconnections per window, aligned to UTC."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -186,35 +199,35 @@ CONFIGS: Mapping[str, type[RuleConfig]] = {
     "message_rate": MessageRateConfig,
     "reconnect_rate": ReconnectRateConfig,
 }
-"""What `config` must be, by type of rule."""
+"""The type of `config` by type of rule."""
 
 ACTIONS = ("create_alarm", "send_webhook", "mark_unhealthy")
-"""WAYSCloud's words. A rule must create alarms; the others say what is to be done about them."""
+"""WAYSCloud's words. Every rule must create alarms; the other actions are optional."""
 
 
 def config_of(rule: AlarmRule) -> RuleConfig:
-    """The rule's `config`, typed. ValidationError where `parse_rule` would have refused it."""
+    """The rule's `config`, typed. ValidationError when `parse_rule` would refuse it."""
     return CONFIGS[rule.rule_type].model_validate(rule.config)
 
 
 def parse_rules(text: str) -> tuple[list[AlarmRule], list[RefusedRule]]:
-    """The rules of a YAML or JSON text: a list, or an object with `rules`, or one rule; and those refused.
+    """The rules of a YAML or JSON text, and the refused ones. The text is a list, an object with `rules`, or one rule.
 
-    ValueError where it is none of these.
+    ValueError when it is none of these.
     """
     try:
-        found = yaml.safe_load(text)
+        items = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"not YAML: {error}") from error
-    if found is None:
+    if items is None:
         return [], []
-    if isinstance(found, dict):
-        found = [found] if "rule_type" in found else found.get("rules")
-    if not isinstance(found, list):
-        raise ValueError("a list of rules is due, or an object with `rules`")
+    if isinstance(items, dict):
+        items = [items] if "rule_type" in items else items.get("rules")
+    if not isinstance(items, list):
+        raise ValueError("expected a list of rules, or an object with `rules`")
     accepted: dict[str, AlarmRule] = {}
     refused: list[RefusedRule] = []
-    for index, item in enumerate(found):
+    for index, item in enumerate(items):
         rule = _parse(item, f"#{index + 1}")
         if isinstance(rule, RefusedRule):
             refused.append(rule)
@@ -230,41 +243,43 @@ def parse_rules(text: str) -> tuple[list[AlarmRule], list[RefusedRule]]:
 
 def _circular(rules: list[AlarmRule]) -> list[RefusedRule]:
     _, circular = rule_levels(rules)
-    reason = "its causes on other devices lead back to it (to rules of the same device that inhibit each other, too)"
+    reason = "its inhibitors on other devices lead back to it, or to a rule that inhibits it on the same device"
     return [RefusedRule(rule.id, "inhibited_by", reason) for rule in rules if rule.id in circular]
 
 
 def rule_levels(rules: Iterable[AlarmRule]) -> tuple[dict[str, int], set[str]]:
     """See `schemas.inhibition.levels_of`."""
-    found = list(rules)
-    local = {rule.id: [cause for cause in rule.inhibited_by if isinstance(cause, str)] for rule in found}
-    other = {rule.id: [cause.rule for cause in rule.inhibited_by if not isinstance(cause, str)] for rule in found}
-    return levels_of(local, other)
+    local: dict[str, list[str]] = {}
+    remote: dict[str, list[str]] = {}
+    for rule in rules:
+        local[rule.id] = [each for each in rule.inhibited_by if isinstance(each, str)]
+        remote[rule.id] = [each.rule for each in rule.inhibited_by if not isinstance(each, str)]
+    return levels_of(local, remote)
 
 
 def unknown_inhibitors(rules: Iterable[AlarmRule], known: Container[str]) -> list[RefusedRule]:
-    """Causes that are no rules: nothing is refused for them, but they inhibit nothing."""
+    """Inhibitors that are not rules. They inhibit nothing; the rules that name them stay in force."""
     return [
-        RefusedRule(rule.id, f"inhibited_by.{number}", f"there is no rule {cause!r}; it inhibits nothing")
+        RefusedRule(rule.id, f"inhibited_by.{number}", f"there is no rule {inhibitor!r}; it inhibits nothing")
         for rule in rules
-        for number, cause in enumerate(inhibitors_of(rule))
-        if cause not in known
+        for number, inhibitor in enumerate(inhibitors_of(rule))
+        if inhibitor not in known
     ]
 
 
 def parse_rule(item: object) -> AlarmRule | RefusedRule:
-    """One rule, as an object (decoded JSON or YAML): checked in full, `config` too."""
+    """Validate one rule, given as an object (decoded JSON or YAML), including its `config`."""
     return _parse(item, "(no id)")
 
 
 def merge_rule(rule: AlarmRule, changes: Mapping[str, Any]) -> AlarmRule | RefusedRule:
-    """The rule after an update: objects are merged deeply (contract.md, «Alarms»), the result is checked in full.
+    """The rule after an update. Objects are merged deeply (docs/contract.md, «Alarms»), and the result is validated.
 
-    A field that is null is left as it is; within `config`, null takes a key out. Neither `id` nor `rule_type` changes.
+    A field that is null keeps its value; within `config`, null removes a key. Neither `id` nor `rule_type` may change.
     """
     for name in ("id", "rule_type"):
         if changes.get(name, getattr(rule, name)) not in (None, getattr(rule, name)):
-            return RefusedRule(rule.id, name, "cannot be changed; make another rule")
+            return RefusedRule(rule.id, name, "cannot be changed; create another rule")
     before = rule.model_dump(mode="json", by_alias=True, exclude_none=True)
     after = _merged(before, {name: value for name, value in changes.items() if value is not None})
     if "severity" in changes:
@@ -274,11 +289,11 @@ def merge_rule(rule: AlarmRule, changes: Mapping[str, Any]) -> AlarmRule | Refus
 
 def inhibitors_of(rule: AlarmRule) -> list[str]:
     """The ids of the rules that inhibit it, on the same device or on another."""
-    return [cause if isinstance(cause, str) else cause.rule for cause in rule.inhibited_by]
+    return [each if isinstance(each, str) else each.rule for each in rule.inhibited_by]
 
 
 def encode_rule(rule: AlarmRule) -> bytes:
-    """The rule as it travels on the rules topic."""
+    """The rule in the form of the rules topic."""
     return rule.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
@@ -296,7 +311,7 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 def _parse(item: object, name: str) -> AlarmRule | RefusedRule:
     if not isinstance(item, dict):
-        return RefusedRule(name, "", f"an object is due, found {type(item).__name__}")
+        return RefusedRule(name, "", f"expected an object, got {type(item).__name__}")
     name = str(item.get("id") or item.get("name") or name)
     fields = {key: value for key, value in item.items() if value is not None}
     if isinstance(fields.get("id"), int):
@@ -304,7 +319,7 @@ def _parse(item: object, name: str) -> AlarmRule | RefusedRule:
     if fields.get("rule_type") not in RULE_TYPES:
         return RefusedRule(name, "rule_type", f"must be one of {', '.join(RULE_TYPES)}")
     if "config" not in fields:
-        return RefusedRule(name, "config", "is missing; WAYSCloud's list of rules leaves it out: read each rule")
+        return RefusedRule(name, "config", "is missing; WAYSCloud's list of rules omits it: read each rule")
     if "severity" in fields:
         fields["severity"], original = severity_of_word(fields["severity"])
         if original is not None:
@@ -322,7 +337,7 @@ def _checked(rule: AlarmRule) -> AlarmRule | RefusedRule:
     if unknown := [action for action in rule.actions if action not in ACTIONS]:
         return RefusedRule(rule.id, "actions", f"{unknown[0]} is unknown; known are {', '.join(ACTIONS)}")
     if rule.id in inhibitors_of(rule):
-        hint = "" if rule.id in rule.inhibited_by else "; give the devices that are causes a rule of their own"
+        hint = "" if rule.id in rule.inhibited_by else "; give the devices that inhibit a rule of their own"
         return RefusedRule(rule.id, "inhibited_by", f"names the rule itself{hint}")
     try:
         config = config_of(rule)
@@ -341,19 +356,19 @@ def _depth(condition: Condition) -> int:
 
 def _refused(name: str, prefix: str, error: ValidationError) -> RefusedRule:
     errors = error.errors()
-    # Of a union's errors those of its first part come first, which is rarely what was meant.
-    meant = (found for found in errors if found["type"] == "finite_number" or "RemoteInhibitor" in str(found["loc"]))
-    first = next(meant, errors[0])
+    # The errors of a union's first member come first, but that member is rarely the intended one.
+    likely = (each for each in errors if each["type"] == "finite_number" or "RemoteInhibitor" in str(each["loc"]))
+    first = next(likely, errors[0])
     where = [str(part) for part in first["loc"] if _is_field(part)]
     reason = str(first["msg"]).removeprefix("Value error, ")
     field, colon, rest = reason.partition(": ")
-    if first["type"] == "value_error" and colon and field.isidentifier():  # said of a whole object, about one field
+    if first["type"] == "value_error" and colon and field.isidentifier():  # raised for a whole object, about one field
         where, reason = [*where, field], rest
     return RefusedRule(name, f"{prefix}{'.'.join(where)}".strip("."), reason)
 
 
 def _is_field(part: int | str) -> bool:
-    """Whether a part of pydantic's location is ours; it names the types of a union, too."""
+    """Whether a part of pydantic's location is a field; the location holds the types of unions, too."""
     return isinstance(part, int) or (
         part.replace("_", "").isalpha() and part not in ("bool", "float", "str", "RemoteInhibitor")
     )

@@ -1,4 +1,4 @@
-"""Reading the times vendors write (contract.md, «Time»). Pure: the clock is never read here."""
+"""Parsing of vendors' times (docs/contract.md, «Time») (pure: the clock is never read)."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def from_millis(millis: int | float) -> datetime:
 def parse_iso(text: str) -> datetime:
     """An ISO 8601 time as UTC, to the microsecond.
 
-    Takes what the vendors' documents show: `Z`, `+03`, `+03:00`, `+0300`, no zone (taken for UTC), nanoseconds
-    (truncated), a date alone. ValueError says what was wrong.
+    Accepts the forms of the vendors' documents: `Z`, `+03`, `+03:00`, `+0300`, no zone (read as UTC), nanoseconds
+    (truncated), and a date alone. The text of the ValueError says what is wrong.
     """
     if 20 <= len(text) <= 27 and text[-1] == "Z" and text[10] == "T" and text[7] == "-":
         try:  # the common case, twelve times faster
@@ -73,9 +73,9 @@ _MILLIS = re.compile(r"\s*-?\d{1,18}(\.\d+)?\s*", re.ASCII)
 
 
 def parse_moment(value: Any) -> datetime:
-    """A time as vendors write it: ISO 8601 text, or epoch milliseconds as number or text (contract.md, «Time»).
+    """A time as vendors write it: ISO 8601 text, or epoch milliseconds as number or text (docs/contract.md, «Time»).
 
-    ValueError or OverflowError where it is none.
+    ValueError or OverflowError when it is not a time.
     """
     if type(value) is int or isinstance(value, float):
         return from_millis(value)

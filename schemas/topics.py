@@ -1,7 +1,7 @@
-"""Names and settings of the Kafka topics (contract.md, «Records and tables»).
+"""Names and settings of the Kafka topics (docs/contract.md, «Records and tables»).
 
-All topics have the same number of partitions, so that a device, which is the key everywhere, has the same partition
-number on each of them: a step writes to the partition number it reads from and order per device is kept end to end.
+All topics have the same number of partitions. The device is the key everywhere, so it has the same partition number on
+every topic: an operator writes to the partition number it reads from, and order per device is kept end to end.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ MAINTENANCE = "telemetry.maintenance.v1"
 ALARM_ACTIONS = "telemetry.alarm-actions.v1"
 DEAD_LETTER = "telemetry.dead-letter.v1"
 
-# State of the stream steps: private to them, written in the transaction of the batch that caused it.
+# State of the stream operators: private to them, and written in the transaction of the batch that changes it.
 NORMALISE_STATE = "fleetlake.state.normalise.v1"
 ALARM_STATE = "fleetlake.state.alarms.v2"
-# Likewise private: how far the raw topics have been read, the alarms that inhibit others, and what the rules file last
-# put on the rules topic.
+# Private, too: up to when the raw topics are normalised, the alarms that inhibit alarms of other devices, and what the
+# rules file last put on the rules topic.
 WATERMARKS = "fleetlake.clock.v1"
 INHIBITORS = "fleetlake.causes.v1"
 RULES_FILE_STATE = "fleetlake.state.rules.v1"
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
-"""Largest record any topic takes; high enough for an occupancy map of an Ogmen robot."""
+"""Largest record of any topic in bytes; an occupancy map of an Ogmen robot fits."""
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -51,7 +51,7 @@ def vendor_of_raw_topic(topic: str) -> str:
 
 @dataclass(frozen=True)
 class TopicSpec:
-    """One topic as it is declared: its purpose in a sentence and its settings beside the broker's defaults."""
+    """One topic: its purpose in a sentence, and its settings where they differ from the broker's defaults."""
 
     name: str
     purpose: str
@@ -71,7 +71,7 @@ def _compacted() -> dict[str, str]:
 
 
 def topic_specs(vendors: Sequence[str] | None = None) -> list[TopicSpec]:
-    """All topics of a pipeline, in the order of the data flow; the raw topics of all vendors unless some are named."""
+    """All topics of a pipeline in the order of the data flow, with the raw topics of these vendors (default: all)."""
     return [
         *(
             TopicSpec(raw_topic(v), f"{v}: vendor messages as received (CloudEvents, redacted)", _retained(7))
@@ -80,19 +80,21 @@ def topic_specs(vendors: Sequence[str] | None = None) -> list[TopicSpec]:
         TopicSpec(READINGS, "normalised observations: all readings of one vendor message", _retained(7)),
         TopicSpec(EVENTS, "normalised discrete facts: reports, alerts, gaps, command results", _retained(7)),
         TopicSpec(
-            ALARMS, "alarm life cycle: one record an alarm event, with the alarm as it then stands", _retained(30)
+            ALARMS, "alarm life cycle: one record per alarm event, with the state of the alarm after it", _retained(30)
         ),
-        TopicSpec(DEVICES, "registry: the attributes of each device, latest by key", _compacted()),
-        TopicSpec(RULES, "alarm rules in force, latest by key", _compacted()),
-        TopicSpec(MAINTENANCE, "times in which a scope triggers no alarms, latest by id", _compacted()),
-        TopicSpec(ALARM_ACTIONS, "what operators do to alarms", _retained(30)),
-        TopicSpec(DEAD_LETTER, "what could not be used, with its origin and the reason", _retained(30)),
-        TopicSpec(NORMALISE_STATE, "private: ids seen, for dropping repeats", _retained(2)),
+        TopicSpec(DEVICES, "registry: the attributes of each device, latest per key", _compacted()),
+        TopicSpec(RULES, "alarm rules in force, latest per key", _compacted()),
+        TopicSpec(
+            MAINTENANCE, "maintenance windows: periods in which a scope triggers no alarms, latest per id", _compacted()
+        ),
+        TopicSpec(ALARM_ACTIONS, "actions of operators on alarms", _retained(30)),
+        TopicSpec(DEAD_LETTER, "messages that cannot be used, with their origins and the reasons", _retained(30)),
+        TopicSpec(NORMALISE_STATE, "private: ids of received messages, for dropping duplicates", _retained(2)),
         TopicSpec(ALARM_STATE, "private: alarm and threshold state by device and rule", _compacted()),
-        TopicSpec(WATERMARKS, "private: up to which time each raw partition has been read", _retained(1)),
+        TopicSpec(WATERMARKS, "private: watermarks, up to which time each raw partition is normalised", _retained(1)),
         TopicSpec(
             INHIBITORS,
-            "private: when alarms that inhibit other devices' were open, and up to when all are told",
+            "private: when alarms that inhibit other devices' alarms were open, and up to when all are reported",
             _compacted(),
         ),
         TopicSpec(RULES_FILE_STATE, "private: what the rules file last put on the rules topic", _compacted()),

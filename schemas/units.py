@@ -1,6 +1,6 @@
-"""Units as users name them (WAYSCloud's datapoint definitions, own mappings, rules) and as the catalogue does (pure).
+"""Units as users write them (datapoint definitions, mappings, rules), and their conversion (pure).
 
-Source: contract.md, «Values»; codes are UCUM's. Conversion is exact in decimal arithmetic.
+The source is docs/contract.md, «Values». Codes are UCUM's, and conversion is exact in rational arithmetic.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Unit(NamedTuple):
-    """A unit as `base = value * factor + offset`; units of one `dimension` convert into each other."""
+    """A unit: `base = value * factor + offset`. Units of one `dimension` are convertible into each other."""
 
     dimension: str
     factor: Fraction
@@ -113,7 +113,7 @@ _BY_LOWER_CASE = {code.lower(): code for code in UNITS}
 
 
 def ucum_code(unit: str) -> str | None:
-    """The UCUM code of a unit as people write it (`°C`, `dBm`, `hPa`); None where it is not known."""
+    """The UCUM code of a unit as people write it (`°C`, `dBm`, `hPa`); None for an unknown unit."""
     name = unit.strip()
     if name in UNITS:
         return name
@@ -121,15 +121,15 @@ def ucum_code(unit: str) -> str | None:
 
 
 def converted(value: float, unit: str, target: str | None, *, is_change: bool = False) -> float:
-    """A number that somebody gave in a unit, as people write it, in the UCUM unit `target`.
+    """Convert `value` from a unit as people write it into the UCUM unit `target`.
 
-    A change of so many degrees is one without their zero point. ValueError where the unit is not known, or measures
-    something else.
+    With `is_change`, the value is a difference, so that the zero points of temperature scales do not count. ValueError
+    when the unit is unknown, or has another dimension than the target.
     """
     source = UNITS.get(ucum_code(unit) or "")
     due = UNITS.get(target or "")
     if source is None:
-        raise ValueError(f"{unit!r} is no unit that is known; write a UCUM code, such as `[degF]`")
+        raise ValueError(f"{unit!r} is not a known unit; write a UCUM code, such as `[degF]`")
     if target is None or due is None or due.dimension != source.dimension:
         raise ValueError(f"{unit!r} cannot be converted to {target!r}, the unit of the readings")
     if source == due:

@@ -1,4 +1,4 @@
-"""Words that records, settings and commands share. No library stands behind them, so that `--help` stays instant."""
+"""Enumerations that records, settings and commands share. They import no library, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Severity(StrEnum):
 
 
 class AlarmStatus(StrEnum):
-    """WAYSCloud's words."""
+    """State of an alarm, in WAYSCloud's words."""
 
     ACTIVE = "active"
     ACKNOWLEDGED = "acknowledged"
@@ -24,13 +24,13 @@ class AlarmStatus(StrEnum):
 
 
 class KeyRole(StrEnum):
-    """What an API key of the alarm service may do, least first; each may do what those before it may."""
+    """What an API key of the alarm service may do, least first. Each role includes those before it."""
 
     READ = "read"
     OPERATE = "operate"
     ADMIN = "admin"
 
     def may(self, needed: KeyRole) -> bool:
-        """Whether a key of this role may do what takes `needed`."""
+        """Whether a key of this role may do what requires the role `needed`."""
         order = list(KeyRole)
         return order.index(self) >= order.index(needed)

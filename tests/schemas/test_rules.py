@@ -122,7 +122,7 @@ def test_refused_with_field_and_reason(fields: dict[str, Any], field: str, reaso
 
 
 def test_a_rule_that_is_no_object() -> None:
-    assert parse_rule([1]) == RefusedRule("(no id)", "", "an object is due, found list")
+    assert parse_rule([1]) == RefusedRule("(no id)", "", "expected an object, got list")
 
 
 def test_a_text_may_hold_a_list_an_object_or_one_rule() -> None:
@@ -150,7 +150,7 @@ def test_an_update_is_checked_like_a_new_rule() -> None:
         "r", "config.operator", "gt needs a number as value"
     )
     assert merge_rule(accepted(), {"rule_type": "offline"}) == RefusedRule(
-        "r", "rule_type", "cannot be changed; make another rule"
+        "r", "rule_type", "cannot be changed; create another rule"
     )
 
 
