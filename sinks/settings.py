@@ -21,8 +21,8 @@ class DeltaSettings(BaseModel):
     )
     storage_options: dict[str, SecretStr] = Field(
         default_factory=dict,
-        description="deltalake's options for the object store: aws_access_key_id, aws_endpoint_url…. "
-        "Options that are missing here are taken from the environment.",
+        description="deltalake's options for the object store: aws_access_key_id, aws_endpoint_url. Options "
+        "that are missing here are taken from the environment.",
     )
     sync: bool = Field(
         default=True,
@@ -32,14 +32,14 @@ class DeltaSettings(BaseModel):
         default=False,
         description="Whether table `raw` keeps raw records, to normalise them again when Kafka no longer has them.",
     )
-    flush_seconds: float = Field(default=5, gt=0, description="How long a record waits at most before it is written.")
+    flush_seconds: float = Field(default=5, gt=0, description="Longest time a record waits before it is written.")
     flush_records: int = Field(
-        default=50_000, ge=1, description="Number of buffered records of a table that are written without waiting."
+        default=50_000, ge=1, description="Largest number of records buffered for a table before they are written."
     )
     flush_bytes: int = Field(
         default=32 * 1024 * 1024,
         ge=1024,
-        description="Size in bytes (JSON) of a table's buffered records that are written without waiting.",
+        description="Largest size in bytes (JSON) of the records buffered for a table before they are written.",
     )
     compression_level: int = Field(default=3, ge=1, le=22, description="Zstandard level of the Parquet files.")
     maintenance_seconds: float = Field(
@@ -85,7 +85,9 @@ class DuckdbSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     publish_seconds: float = Field(
-        default=5, gt=0, description="How often fleet.duckdb is published at most, if anything changed."
+        default=5,
+        gt=0,
+        description="Shortest time between two publications of fleet.duckdb, which follow changes only.",
     )
     recent_days: float = Field(
         default=1, gt=0, description="How many days `recent_readings` reaches back from the newest reading."
@@ -100,7 +102,9 @@ class DuckdbSettings(BaseModel):
         default=31, gt=0, description="How many days `readings_1h` reaches back from the newest reading."
     )
     rollup_rows: int = Field(
-        default=500_000, ge=1, description="Largest number of rows in each of these two; the newest are kept."
+        default=500_000,
+        ge=1,
+        description="Largest number of rows in `readings_1m` and in `readings_1h`; the newest are kept.",
     )
     alarm_days: float = Field(
         default=90, gt=0, description="How many days resolved alarms stay in `alarms`; `alarm_events` keeps all."

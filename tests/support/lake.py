@@ -21,8 +21,8 @@ from tests.support.samples import NOON, observation
 
 
 def rows(data: Path, table: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = DeltaTable(data / "lake" / table).to_pyarrow_table().to_pylist()
-    return found
+    written: list[dict[str, Any]] = DeltaTable(data / "lake" / table).to_pyarrow_table().to_pylist()
+    return written
 
 
 def count(data: Path, table: str) -> int:
