@@ -1,4 +1,4 @@
-"""What is kept of an API key."""
+"""The stored form of an API key."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import hashlib
 
 
 def hash_key(key: str) -> str:
-    """The SHA-256 of a key, in hexadecimal: keys are random and long, so that no salt is needed."""
+    """The SHA-256 of a key, in hexadecimal. Keys are random and long, so no salt is needed."""
     return hashlib.sha256(key.encode()).hexdigest()

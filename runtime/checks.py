@@ -1,4 +1,4 @@
-"""What `fleetlake check` says of one thing: whether it works, and if not, why and what to do."""
+"""The result of one check of `fleetlake check`: whether a thing works, and otherwise why not and what to do."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""A small relational database of a stage's own: SQLite in a file, or any that SQLAlchemy speaks to by a URL.
+"""A small relational database of one stage: SQLite in a file, or any database that SQLAlchemy reaches by a URL.
 
-What is said here is the same for all of them: how a database is opened and brought up to date, how a connection is made
-durable, how a transaction that writes begins, how a time is kept, and how an error is told without statement and
-parameters.
+This module is the same for all of them: opening and migrating a database, durable connections, the beginning of writing
+transactions, the storage of times, and error texts without statement and parameters.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _WRITE = "fleetlake_write"
 
 
 class Moment(sa.types.TypeDecorator[datetime]):
-    """An aware datetime as microseconds since the epoch: exact and the same in every database."""
+    """An aware datetime, stored as microseconds since the epoch: exact, and equal in every database."""
 
     impl = sa.BigInteger
     cache_ok = True
@@ -39,30 +38,31 @@ class Moment(sa.types.TypeDecorator[datetime]):
         return None if value is None else from_micros(value)
 
 
-Change = Callable[[sa.Connection], None]
-"""Brings a database from one version of its schema to the next; tables that are new are there already."""
+Migration = Callable[[sa.Connection], None]
+"""Brings a database from one version of its schema to the next. New tables exist already."""
 
 
 @dataclass(frozen=True)
 class Schema:
-    """The tables of a stage, and how a database that an earlier program made is brought up to date.
+    """The tables of a stage, and the migrations of databases that earlier versions created.
 
-    `what` begins every error. `lock` is a number of its own, for two processes that start at once on PostgreSQL.
+    `what` begins every error text. `lock` is a unique number, by which two processes that start at once on PostgreSQL
+    exclude each other.
     """
 
     what: str
     metadata: sa.MetaData
     lock: int
-    changes: Sequence[Change] = ()
+    migrations: Sequence[Migration] = ()
 
     @property
     def version(self) -> int:
-        """Counts from 1, and rises by 1 with each change."""
-        return 1 + len(self.changes)
+        """The version: 1, plus 1 for each migration."""
+        return 1 + len(self.migrations)
 
 
 class Database:
-    """An open database. Every method of a subclass may raise `SQLAlchemyError`: it is away."""
+    """An open database. Every method of a subclass may raise `SQLAlchemyError` when the database is unavailable."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -70,7 +70,7 @@ class Database:
 
     @property
     def engine(self) -> sa.Engine:
-        """The database, for what is kept beside."""
+        """The engine, for further tables in the same database."""
         return self._engine
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class Database:
 
 
 def meta_table(metadata: sa.MetaData) -> sa.Table:
-    """The table of numbers that a database keeps of itself; `schema` is the version of its tables."""
+    """The table of a database's own numbers; the row `schema` is the version of its tables."""
     return sa.Table(
         "meta",
         metadata,
@@ -88,10 +88,10 @@ def meta_table(metadata: sa.MetaData) -> sa.Table:
     )
 
 
-def open_database(schema: Schema, url: str | None, path: Path, prepare: Change | None = None) -> sa.Engine:
-    """The database at a URL, else in a SQLite file; made where it is not there, brought up to date where it is old.
+def open_database(schema: Schema, url: str | None, path: Path, prepare: Migration | None = None) -> sa.Engine:
+    """Open the database at a URL, or else in a SQLite file; create it if it is missing, and migrate it if it is old.
 
-    `prepare` does what is to be done each time. StageError where it cannot be used; the text never holds the URL's
+    `prepare` runs at every opening. StageError when the database cannot be used; the text never contains the URL's
     password.
     """
     try:
@@ -106,14 +106,14 @@ def open_database(schema: Schema, url: str | None, path: Path, prepare: Change |
     except (SQLAlchemyError, ImportError) as error:
         raise StageError(f"{schema.what}: the database cannot be used: {reason(error)}") from error
     except OSError as error:
-        raise StageError(f"{schema.what}: cannot make {path}: {error.strerror or error}") from error
+        raise StageError(f"{schema.what}: cannot create {path}: {error.strerror or error}") from error
     return engine
 
 
 def version_of(schema: Schema, url: str | None, path: Path) -> int | None:
-    """The schema's version of a database, which is left as it is; None where it has none so far, and can be made.
+    """The schema version of a database, which is not changed; None if it has no tables yet, and can be created.
 
-    StageError where `open_database` would raise it.
+    StageError when `open_database` would raise it.
     """
     try:
         engine = _make_engine(url or f"sqlite:///{path}")
@@ -124,26 +124,25 @@ def version_of(schema: Schema, url: str | None, path: Path) -> int | None:
         with closing(engine.connect()) as connection:
             if not sa.inspect(connection).has_table("meta"):
                 return None
-            found = _version(connection, schema)
+            return _version(connection, schema)
     except (SQLAlchemyError, ImportError) as error:
         raise StageError(f"{schema.what}: the database cannot be used: {reason(error)}") from error
-    return found
 
 
 def _check_writable(schema: Schema, file: Path) -> None:
     folder = next(each for each in file.absolute().parents if each.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise StageError(f"{schema.what}: cannot make {file}: {folder} is no folder that can be written to")
+        raise StageError(f"{schema.what}: cannot create {file}: {folder} is not a writable folder")
 
 
 def _version(connection: sa.Connection, schema: Schema) -> int | None:
-    """None: it has none so far. StageError where it is not one that we know."""
+    """The version; None if there is none yet. StageError when this program does not know the version."""
     meta = schema.metadata.tables["meta"]
-    found: int | None = connection.scalar(sa.select(meta.c.value).where(meta.c.name == "schema"))
-    if found is not None and not 1 <= found <= schema.version:
-        why = f"has schema {found}, this program {schema.version}: run the version that made it"
+    version: int | None = connection.scalar(sa.select(meta.c.value).where(meta.c.name == "schema"))
+    if version is not None and not 1 <= version <= schema.version:
+        why = f"has schema {version}, this program {schema.version}: run the version that made it"
         raise StageError(f"{schema.what}: the database {why}")
-    return found
+    return version
 
 
 def _bring_up_to_date(tx: sa.Connection, schema: Schema) -> None:
@@ -151,26 +150,26 @@ def _bring_up_to_date(tx: sa.Connection, schema: Schema) -> None:
         tx.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": schema.lock})
     schema.metadata.create_all(tx)
     meta = schema.metadata.tables["meta"]
-    found = _version(tx, schema)
-    if found is None:
+    version = _version(tx, schema)
+    if version is None:
         tx.execute(meta.insert().values(name="schema", value=schema.version))
         return
-    for change in schema.changes[found - 1 :]:
-        change(tx)
+    for migrate in schema.migrations[version - 1 :]:
+        migrate(tx)
     tx.execute(meta.update().where(meta.c.name == "schema").values(value=schema.version))
 
 
 def _file_url(path: Path) -> str:
-    """The URL of a SQLite file, made where it is not there, readable by its owner only. OSError where it cannot be."""
+    """The URL of a SQLite file, created if it is missing, readable by its owner only. OSError when that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
     return f"sqlite:///{path}"
 
 
 def _make_engine(url: str) -> sa.Engine:
-    """An engine whose errors hold no parameters. A SQLite commit is durable when it returns (WAL, `synchronous=FULL`).
+    """An engine whose errors contain no parameters. A SQLite commit is durable when it returns (`synchronous=FULL`).
 
-    `SQLAlchemyError` or `ImportError` where there is no such database or no driver for it.
+    `SQLAlchemyError` or `ImportError` when there is no such kind of database, or no driver for it.
     """
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite":
@@ -182,18 +181,18 @@ def _make_engine(url: str) -> sa.Engine:
 
 
 def writing(engine: sa.Engine) -> sa.Engine:
-    """The same engine for transactions that write: they lock at once, or what they read may have changed since."""
+    """The same engine for writing transactions. They lock at once, so that what they read stays valid."""
     return engine.execution_options(**{_WRITE: True})
 
 
 def reason(error: Exception) -> str:
-    """Why the database is away, in a line, without statement and parameters."""
+    """Why the database is unavailable, in one line, without statement and parameters."""
     text = str(getattr(error, "orig", None) or error)
     return text.strip().splitlines()[0] if text.strip() else type(error).__name__
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # transactions are begun by `_begin_sqlite`, not by the driver
+    connection.isolation_level = None  # `_begin_sqlite` begins transactions, not the driver
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
 

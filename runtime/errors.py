@@ -1,7 +1,5 @@
-"""What ends a stage for a known reason."""
+"""The error that ends a stage for a known reason."""
 
 
 class StageError(RuntimeError):
-    """The stage cannot go on without its operator (a port that is taken, a database of another version). The text says
-    what to do.
-    """
+    """The stage cannot continue without its operator, who has to free a port, say. The text says what to do."""

@@ -9,28 +9,28 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 Probe = Callable[[], str | None]
-"""Says what is wrong, or None."""
+"""Returns what is wrong, or None."""
 
 
 @dataclass
 class Health:
-    """What a stage tells of itself. Both probes answer at once; they never do I/O."""
+    """The health of a stage. Probes return at once; they never do I/O."""
 
     stage: str
     live: list[Probe] = field(default_factory=list)
     ready: list[Probe] = field(default_factory=list)
 
     def live_problems(self) -> list[str]:
-        """Why the process should be restarted; empty when it should not."""
+        """Why the process should be restarted; empty if it should not."""
         return [problem for probe in self.live if (problem := probe())]
 
     def ready_problems(self) -> list[str]:
-        """Why the stage does not do its work yet; empty when it does."""
+        """Why the stage does not work yet; empty if it does."""
         return self.live_problems() + [problem for probe in self.ready if (problem := probe())]
 
 
 class HealthServer:
-    """Serves a stage's health on `host:port`; port 0 picks a free one, -1 serves nothing."""
+    """Serves a stage's health on `host:port`. Port 0 picks a free port, and -1 serves nothing."""
 
     def __init__(self, health: Health, host: str, port: int) -> None:
         self._health = health
@@ -40,14 +40,14 @@ class HealthServer:
 
     @property
     def url(self) -> str:
-        """Where it serves; empty when it does not."""
+        """The base URL; empty while it does not serve."""
         if self._runner is None:
             return ""
         host, port = self._runner.addresses[0][:2]
         return f"http://{host}:{port}"
 
     async def start(self) -> None:
-        """Bind and serve. OSError names the address when it is taken."""
+        """Bind and serve. OSError names the address if it is taken."""
         if self._port < 0:
             return
         app = web.Application()
@@ -59,7 +59,7 @@ class HealthServer:
         await web.TCPSite(self._runner, self._host, self._port).start()
 
     async def stop(self) -> None:
-        """Stop serving; harmless when it never did."""
+        """Stop serving. Harmless if it never did."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

@@ -1,4 +1,4 @@
-"""What our own HTTP endpoints share: serving, and finding out beforehand whether a port can be had."""
+"""What our own HTTP endpoints share: serving, and checking beforehand whether a port is free."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from runtime.checks import CheckResult
 from runtime.errors import StageError
 
 _SERVED_BY = "X-Fleetlake-Stage"
-"""Header of every answer of our endpoints; says which of them it is."""
+"""Header of every answer of our endpoints; it names the stage."""
 
 
 @asynccontextmanager
 async def serving(app: web.Application, host: str, port: int, what: str) -> AsyncIterator[int]:
-    """Serve while the block lasts; yields the port. StageError names the address where it cannot be had."""
+    """Serve while the block lasts; yields the port. StageError names the address when it cannot be bound."""
 
     async def sign(_: web.Request, response: web.StreamResponse) -> None:
         response.headers[_SERVED_BY] = what
@@ -37,22 +37,22 @@ async def serving(app: web.Application, host: str, port: int, what: str) -> Asyn
 
 
 async def check_port(name: str, host: str, port: int, what: str) -> CheckResult:
-    """Whether the port can be listened on, or `what` serves on it already."""
+    """Check that the port is free, or that `what` serves on it already."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except OSError as error:
-        found = await _served_by(host, port)
-        if found == what:
+        stage = await _served_by(host, port)
+        if stage == what:
             return CheckResult(name, True, f"{host}:{port}: {what} serves there")
-        taken = f"{found} serves there" if found else error.strerror or str(error)
+        taken = f"{stage} serves there" if stage else error.strerror or str(error)
         return CheckResult(name, False, f"{host}:{port}: {taken}")
     return CheckResult(name, True, f"{host}:{port} is free")
 
 
 async def _served_by(host: str, port: int) -> str | None:
-    """Which of our endpoints answers there, if any."""
+    """The stage whose endpoint answers there, if any."""
     address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     url = f"http://[{address}]:{port}/livez" if ":" in address else f"http://{address}:{port}/livez"
     try:

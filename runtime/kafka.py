@@ -32,33 +32,33 @@ class KafkaSettings(BaseModel):
 
     bootstrap_servers: str = Field(
         default="",
-        description="host:port of one or more brokers, comma separated. Empty: the embedded broker of the data folder.",
+        description="host:port of one or more brokers, separated by commas. Empty: the data folder's embedded broker.",
     )
     application_id: str = Field(
         default="fleetlake",
         min_length=1,
-        description="Prefix of consumer groups and transactional ids; one a pipeline.",
+        description="Prefix of consumer groups and transactional ids; each pipeline needs its own.",
     )
-    partitions: int = Field(
-        default=4, ge=1, description="Partitions of every topic, when `fleetlake topics` declares them."
-    )
+    partitions: int = Field(default=4, ge=1, description="Partitions of each topic that `fleetlake topics` creates.")
     replication_factor: int = Field(
-        default=1, ge=1, description="Replicas of every topic when declared; 3 in production."
+        default=1, ge=1, description="Replicas of each topic that `fleetlake topics` creates; 3 in production."
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     sasl_username: str = ""
     sasl_password: SecretStr = SecretStr("")
-    ssl_ca_file: Path | None = Field(default=None, description="CA bundle; the system's when empty.")
+    ssl_ca_file: Path | None = Field(default=None, description="CA bundle; default: the system's.")
     ssl_certificate_file: Path | None = Field(default=None, description="Client certificate for mutual TLS.")
     ssl_key_file: Path | None = Field(default=None, description="Key of the client certificate.")
     session_timeout_seconds: float = Field(
-        default=10, gt=0, description="A stream worker or sink silent for so long loses its partitions."
+        default=10,
+        gt=0,
+        description="Seconds without a heartbeat after which a stream worker or sink loses its partitions.",
     )
 
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Keyword arguments that any aiokafka client takes: where the brokers are and how to be let in."""
+    """Keyword arguments for any aiokafka client: the brokers, and how to authenticate."""
     options: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers,
         "security_protocol": settings.security_protocol,
@@ -76,22 +76,22 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
 
 
 async def wait_for_kafka(client: Mapping[str, Any], stop: asyncio.Event) -> bool:
-    """Wait until a broker answers; False if `stop` came first. `client` is what `client_options` gives.
+    """Wait until a broker answers; False if `stop` is set first. `client` is what `client_options` gives.
 
-    One log line when it has to wait and one when it is over, however long it takes.
+    Logs one line when it begins to wait, and one when a broker answers.
     """
-    told = False
+    waiting = False
     while not stop.is_set():
         probe = AIOKafkaClient(**client)
         try:
             await probe.bootstrap()
-            if told:
+            if waiting:
                 log.info("Kafka at %s answers", client["bootstrap_servers"])
             return True
         except KafkaError:
-            if not told:
+            if not waiting:
                 log.warning("no Kafka broker answers at %s; waiting for one", client["bootstrap_servers"])
-                told = True
+                waiting = True
         finally:
             await probe.close()
         with contextlib.suppress(TimeoutError):
@@ -101,7 +101,7 @@ async def wait_for_kafka(client: Mapping[str, Any], stop: asyncio.Event) -> bool
 
 @dataclass(frozen=True)
 class TopicState:
-    """What a topic is in the cluster beside what it should be."""
+    """A topic as it should be, and as it is in the cluster."""
 
     spec: TopicSpec
     created: bool
@@ -109,10 +109,10 @@ class TopicState:
 
 
 async def declare_topics(settings: KafkaSettings, specs: list[TopicSpec]) -> list[TopicState]:
-    """Create the topics that are missing; existing ones are left as they are.
+    """Create the missing topics, and leave existing ones unchanged.
 
-    Raises RuntimeError where partition counts differ between topics: devices would have other partition numbers on
-    other topics, and order per device would be lost.
+    Raises RuntimeError when topics differ in their number of partitions: a device would then have different partition
+    numbers on them, and order per device would be lost.
     """
     admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=15000)
     await admin.start()
@@ -134,8 +134,10 @@ async def _create_missing(admin: AIOKafkaAdminClient, settings: KafkaSettings, s
     missing = [spec for spec in specs if spec.name not in existing]
     if not missing:
         return set()
-    there = await _partition_counts(admin, [spec.name for spec in specs if spec.name in existing])
-    count = next(iter(there.values()), settings.partitions)  # a topic of a newer version joins the ones there are
+    existing_counts = await _partition_counts(admin, [spec.name for spec in specs if spec.name in existing])
+    count = next(
+        iter(existing_counts.values()), settings.partitions
+    )  # a topic that a newer version adds gets as many as the existing ones
     new = [NewTopic(spec.name, count, settings.replication_factor, topic_configs=spec.config) for spec in missing]
     response = await admin.create_topics(new)
     for topic, code, *_ in response.topic_errors:
@@ -152,5 +154,5 @@ async def _partition_counts(admin: AIOKafkaAdminClient, names: list[str]) -> dic
         counts = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics(names)}
         if all(counts.get(name) for name in names):
             return counts
-        await asyncio.sleep(_SETTLE_SECONDS)  # a topic made just now has no partitions for a moment
-    raise RuntimeError(f"Kafka made the topics but does not say where they are: {', '.join(sorted(names))}")
+        await asyncio.sleep(_SETTLE_SECONDS)  # a new topic has no partitions for a moment
+    raise RuntimeError(f"Kafka created the topics but reports no partitions of them: {', '.join(sorted(names))}")

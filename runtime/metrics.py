@@ -1,6 +1,6 @@
-"""The Prometheus metrics of all stages, in one place: what `/metrics` shows and the live status reads.
+"""The Prometheus metrics of all stages: `/metrics` shows them, and the live status reads them.
 
-The catalogue with the meaning of each is docs/operations.md; a test holds the two together.
+docs/operations.md explains each; a test compares both lists.
 """
 
 from __future__ import annotations
@@ -10,44 +10,46 @@ from prometheus_client.parser import text_string_to_metric_families
 
 RECORDS_IN = Counter(
     "fleetlake_records_in_total",
-    "Messages a stage took in: from a vendor, or from Kafka.",
+    "Messages that a stage received, from a vendor or from Kafka.",
     ["stage", "vendor"],
     registry=REGISTRY,
 )
 RECORDS_OUT = Counter(
-    "fleetlake_records_out_total", "Records a stage handed on, acknowledged by what takes them.", ["stage", "vendor"]
+    "fleetlake_records_out_total", "Records that a stage wrote, acknowledged by their receiver.", ["stage", "vendor"]
 )
-READINGS_OUT = Counter("fleetlake_readings_out_total", "Single readings a stage handed on.", ["stage", "vendor"])
+READINGS_OUT = Counter("fleetlake_readings_out_total", "Single readings that a stage wrote.", ["stage", "vendor"])
 DUPLICATES = Counter(
-    "fleetlake_duplicates_total", "Repeats of a message, recognised by its id and dropped.", ["stage", "vendor"]
+    "fleetlake_duplicates_total", "Duplicates of a message, recognised by its id and dropped.", ["stage", "vendor"]
 )
 DEAD_LETTERS = Counter(
-    "fleetlake_dead_letters_total", "Messages, or bad parts of them, sent to the dead letters.", ["stage", "vendor"]
+    "fleetlake_dead_letters_total",
+    "Messages, or parts of them, that were written to the dead letters.",
+    ["stage", "vendor"],
 )
 LEFT_OUT = Counter(
     "fleetlake_left_out_total",
-    "Messages left out on purpose: by sampling, as retained, as chatter, in a flood, as another device's, as read back "
-    "though told live (`told_before`).",
+    "Messages left out on purpose: by sampling, as retained, as chatter, in a flood, as another device's, or as "
+    "back-fill of readings that were emitted live (`told_before`).",
     ["stage", "vendor", "reason"],
 )
-GAPS = Counter("fleetlake_connection_gaps_total", "Connections lost and found again.", ["vendor"])
+GAPS = Counter("fleetlake_connection_gaps_total", "Connections lost and restored.", ["vendor"])
 CONNECTED = Gauge(
-    "fleetlake_connections", "Open connections to a vendor (or devices seen lately, where they call us).", ["vendor"]
+    "fleetlake_connections", "Open connections to a vendor, or devices seen lately if they connect to us.", ["vendor"]
 )
-LAG = Gauge("fleetlake_lag_records", "Records waiting in a stage's input topics.", ["stage", "topic"])
+LAG = Gauge("fleetlake_lag_records", "Records that wait in a stage's input topics.", ["stage", "topic"])
 OPEN_ALARMS = Gauge("fleetlake_open_alarms", "Alarms active or acknowledged.", ["stage"])
 ALARM_EVENTS = Counter("fleetlake_alarm_events_total", "Alarm events written.", ["event_type"])
 NOTIFICATIONS = Counter(
     "fleetlake_notifications_total",
-    "Attempts to deliver a notification, by how they ended: delivered, retried, failed.",
+    "Attempts to deliver a notification by outcome: delivered, retried, failed.",
     ["channel", "status"],
 )
 NOTIFICATIONS_WAITING = Gauge(
-    "fleetlake_notifications_waiting", "Notifications that wait for their (next) attempt.", ["channel"]
+    "fleetlake_notifications_waiting", "Notifications that wait for their first or next attempt.", ["channel"]
 )
 BATCH_SECONDS = Histogram(
     "fleetlake_batch_seconds",
-    "Time from taking a batch to its commit.",
+    "Seconds from the receipt of a batch to its commit.",
     ["stage"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )

@@ -6,11 +6,11 @@ import random
 import socket
 
 _LOWEST, _HIGHEST = 20_000, 32_000
-"""Below what outgoing connections get (32768 and up on Linux): one of those could take the port meanwhile."""
+"""Below the ports of outgoing connections (32768 and up on Linux), one of which could take the port meanwhile."""
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on now. OSError where every one tried is taken."""
+    """A TCP port that nobody listens on now. OSError when all that were tried are taken."""
     for port in random.sample(range(_LOWEST, _HIGHEST), 100):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -19,4 +19,4 @@ def free_port(host: str = "127.0.0.1") -> int:
             except OSError:
                 continue
             return port
-    raise OSError("no free port was found on " + host)
+    raise OSError("no free port on " + host)

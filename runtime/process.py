@@ -1,4 +1,4 @@
-"""One stage as one process: starts, serves its health, stops cleanly on a signal, fails loudly."""
+"""One stage as one process: it starts, serves its health, stops cleanly on a signal, and reports a failure."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from runtime.health import Health, HealthServer
 log = logging.getLogger(__name__)
 
 SUPERVISED = "FLEETLAKE_SUPERVISED"
-"""Environment variable set by a supervisor that holds our standard input open: its end of file means it is gone."""
+"""Environment variable set by a supervisor that holds our standard input open; end of file means that it is gone."""
 
 Stage = Callable[[asyncio.Event, Health], Awaitable[None]]
-"""A stage's main coroutine: runs until the event is set; whatever it raises ends the process."""
+"""A stage's main coroutine. It runs until the event is set; an exception ends the process."""
 
 
 def run_stage(name: str, stage: Stage, host: str = "127.0.0.1", port: int = -1) -> int:
-    """Run a stage until SIGINT, SIGTERM or the supervisor's end; 0 after a clean stop, 1 after a failure.
+    """Run a stage until SIGINT, SIGTERM or the end of the supervisor; the exit status: 0 after a clean stop, else 1.
 
-    A second signal ends the process at once with status 130.
+    A second signal ends the process at once, with status 130.
     """
     runner: Any = asyncio.run
     try:
@@ -76,12 +76,12 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
 
 
 def stop_with_supervisor() -> None:
-    """Send ourselves SIGTERM when whoever supervises us is gone, however that happened; without one, do nothing."""
+    """Send this process SIGTERM when its supervisor is gone, for whatever reason. Without a supervisor, do nothing."""
     if not os.environ.get(SUPERVISED):
         return
 
     def watch() -> None:
-        while os.read(0, 1024):  # not by sys.stdin, whose lock a thread must not hold when the interpreter ends
+        while os.read(0, 1024):  # not sys.stdin, whose lock a thread must not hold when the interpreter ends
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 

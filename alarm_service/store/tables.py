@@ -62,7 +62,7 @@ def _add_roles(tx: sa.Connection) -> None:
     tx.execute(sa.text(f"ALTER TABLE api_keys ADD COLUMN role VARCHAR NOT NULL DEFAULT '{KeyRole.ADMIN.value}'"))
 
 
-SCHEMA = Schema("the alarm service", _metadata, lock=7305809, changes=(_add_roles,))
+SCHEMA = Schema("the alarm service", _metadata, lock=7305809, migrations=(_add_roles,))
 
 
 def storable(text: str) -> str:

@@ -84,7 +84,7 @@ async def test_a_database_that_cannot_be_had_is_said_without_its_password(tmp_pa
     assert not ok and "cannot be used" in detail and "hush" not in detail
     (tmp_path / "state").write_text("a file, where a folder is to be")
     ok, detail = (await found(AlarmsSettings(enabled=True, port=free_port()), NOTHING, tmp_path))["alarms: database"]
-    assert not ok and "no folder" in detail
+    assert not ok and "is not a writable folder" in detail
 
 
 async def test_receivers_are_reached_and_told_nothing_unless_asked(tmp_path: Path) -> None:
