@@ -50,6 +50,10 @@ class Context:
             *[await self.publisher.dead_letter_soon(letter) for letter in decoded.dead_letters],
         ]
 
+    async def deliver_new(self, vendor: str, decoded: Decoded) -> list[asyncio.Future[None]]:
+        """Like `deliver` for an entry of a list that is read repeatedly: one without anything new is not counted."""
+        return await self.deliver(vendor, decoded) if decoded.envelopes or decoded.dead_letters else []
+
 
 def count_in(vendor: str, decoded: Decoded) -> None:
     """Count one message that came from a vendor, and why it was left out if it was."""

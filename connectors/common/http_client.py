@@ -1,13 +1,14 @@
-"""Vendors' REST: one GET, tried again as it deserves; and the odds and ends of HTTP."""
+"""GET requests to vendors' REST APIs: authorization, limits, retries."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from typing import Protocol
 
 import aiohttp
 
@@ -19,7 +20,7 @@ _LARGEST_ANSWER = 64 * 1024 * 1024
 
 
 class VendorError(RuntimeError):
-    """A vendor's endpoint did not do what was asked. The text names endpoint and status, never a URL or a token."""
+    """A request to a vendor failed for good. The text names endpoint and status, never a URL or a token."""
 
     def __init__(self, text: str, status: int | None = None) -> None:
         super().__init__(text)
@@ -40,47 +41,68 @@ _MESSAGE = re.compile(rb'"message"\s*:\s*"([A-Za-z][A-Za-z _-]{1,60})"')
 
 
 def _explain(status: int, body: bytes) -> str:
-    """The status, what the vendor says of it (plain words only: nothing personal gets into a log), what to do."""
+    """The status, the vendor's message (plain words only, so that nothing personal gets into a log), and what to do."""
     if not status:
         return "no answer"
-    said = _MESSAGE.search(body[:2000])
-    text = f"HTTP {status}" + (f", {said[1].decode()}" if said else "")
+    message = _MESSAGE.search(body[:2000])
+    text = f"HTTP {status}" + (f", {message[1].decode()}" if message else "")
     return f"{text}: these credentials may not read it; ask the vendor for the permission" if status == 403 else text
+
+
+class Authorization(Protocol):
+    """How a client shows that it may read an API."""
+
+    async def headers(self) -> dict[str, str]:
+        """The headers of the next request. May raise VendorError."""
+
+    def refused(self, headers: Mapping[str, str]) -> None:
+        """A request with these headers was answered with 401."""
+
+
+@dataclass(frozen=True)
+class FixedHeaders:
+    """An authorization that never changes, e.g. an API key; empty where the API asks for none."""
+
+    values: Mapping[str, str] = field(default_factory=dict)
+
+    async def headers(self) -> dict[str, str]:
+        """See `Authorization.headers`."""
+        return dict(self.values)
+
+    def refused(self, headers: Mapping[str, str]) -> None:
+        """Nothing to renew."""
 
 
 @dataclass
 class RestClient:
     """GET requests to one vendor.
 
-    401: the token is renewed once. 429: waits as `Retry-After` says. 5xx, time-outs and lost connections: tried again
-    with jittered back-off, `attempts` times in all. Anything else is a VendorError with its status at once.
+    401: the authorization is renewed once. 429: waits as long as `Retry-After` says. 5xx, time-outs and lost
+    connections: retried with jittered back-off, `attempts` times in all. Any other status raises VendorError at once.
     """
 
     http: aiohttp.ClientSession
     base_url: str
-    authorization: Callable[[], Awaitable[dict[str, str]]]
-    """Headers that let us in; asked before each attempt."""
-    refused: Callable[[dict[str, str]], None]
-    """Told which headers were answered with 401."""
+    authorization: Authorization
     limiter: Callable[[str], SharedLimiter] | None = None
-    """The limiter of an endpoint."""
+    """The limiter of an endpoint; None: no limit."""
     attempts: int = 4
-    _backoff_base: float = field(default=1.0)
+    _backoff_base: float = field(default=1.0, init=False)
 
     async def get(self, path: str, params: Mapping[str, str] | None = None, endpoint: str = "") -> bytes:
-        """The body of a 200 answer. `endpoint` names it for limits and errors (default: the path)."""
+        """The body of a 200 answer. `endpoint` is the name for limits and errors (default: the path). VendorError."""
         endpoint = endpoint or path
         backoff = Backoff(self._backoff_base)
         renewed = False
         for attempt in range(1, self.attempts + 1):
             if self.limiter is not None:
                 await self.limiter(endpoint).acquire()
-            headers = await self.authorization()
+            headers = await self.authorization.headers()
             status, answer_headers, body = await self._request(path, params, headers)
             if status == 200:
                 return body
             if status == 401 and not renewed:
-                self.refused(headers)
+                self.authorization.refused(headers)
                 renewed = True
             elif status == 429 and attempt < self.attempts:
                 wait = retry_after_seconds(answer_headers, default=1.0)
@@ -107,7 +129,7 @@ class RestClient:
 
 
 async def _whole(content: aiohttp.StreamReader) -> bytes:
-    """All of a body (one `read` gives what has arrived so far); cut at the limit, so that nothing can parse it."""
+    """All of a body (one `read` gives what has arrived so far); cut off at the limit, which makes it unparsable."""
     body = bytearray()
     while len(body) < _LARGEST_ANSWER and (part := await content.read(_LARGEST_ANSWER - len(body))):
         body += part

@@ -1,9 +1,9 @@
-"""OAuth2 client credentials: one token for all users of it, never more requests than the vendor allows.
+"""OAuth2 client credentials: one token for all callers, and never more requests than the vendor allows.
 
-Three things hold requests back. The limiter keeps to the vendor's limit, for all processes of the host and over
-restarts. After a request that failed, the next is made only after a growing pause, and whoever asks meanwhile gets the
-same error at once. And a token that the vendor refuses is renewed only after a pause that doubles with every fresh
-token that is refused as well.
+Three rules limit the requests. The limiter keeps to the vendor's limit, for all processes of the host and over
+restarts. After a failed request, the next one is made only after a growing pause; callers get the same error at once
+meanwhile. A token that the vendor refuses is renewed only after a pause, which doubles with every new token that is
+refused as well.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -22,29 +22,37 @@ from connectors.common.rate_limits import SharedLimiter
 from runtime.backoff import Backoff
 
 _MIN_RENEWAL_SECONDS = 60.0
-"""A token refused sooner than this after it was issued is not renewed again: another one would be refused as well."""
+"""A token refused sooner than this after it was issued is not renewed: the next one would be refused as well."""
 _MAX_RENEWAL_SECONDS = 600.0
-"""The longest such pause; a token that was good for longer than this had simply ended."""
+"""The longest such pause. A token that worked for longer than this has simply expired."""
 
 
 class CredentialsError(VendorError):
     """The token endpoint refused the client (wrong credentials, or the wrong request)."""
 
 
+@dataclass(frozen=True)
+class ClientCredentials:
+    """Who asks for a token, and where."""
+
+    token_url: str
+    client_id: str
+    client_secret: SecretStr
+    scope: str = ""
+    """Empty: everything that the client is entitled to."""
+
+
 @dataclass
 class TokenSource:
-    """Hands out the current access token; asks for a new one before the old one ends (karcher.txt, «authenticate»).
+    """Hands out the current access token, and requests a new one before the old one expires.
 
-    The token itself stays in memory; only the times of requests are written to disk, by the limiter. All waits of many
-    callers are one request.
+    The token stays in memory; only the times of requests are written to disk, by the limiter. Many callers that wait at
+    the same time cost one request.
     """
 
     http: aiohttp.ClientSession
-    url: str
-    client_id: str
-    client_secret: SecretStr
+    credentials: ClientCredentials
     limiter: SharedLimiter
-    scope: str = ""
     clock: Callable[[], float] = time.monotonic
     _failure: VendorError | None = field(default=None, init=False)
     _retry_at: float = field(default=0.0, init=False)
@@ -56,15 +64,16 @@ class TokenSource:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
     async def token(self) -> str:
-        """A token that is good for a while. VendorError (CredentialsError) where there is none to be had now."""
+        """A token that stays valid for a while. VendorError (CredentialsError) where none can be obtained now."""
         async with self._lock:
             if not self._token or self.clock() >= self._renew_at:
                 await self._renew()
             return self._token
 
     def refused(self, token: str, *, after: float = _MIN_RENEWAL_SECONDS) -> None:
-        """The vendor answered 401 to this token: the next caller gets a new one, unless it is new already, i.e. younger
-        than `after` seconds (longer where the tokens before it were refused, too).
+        """Drop a token that the vendor answered with 401, so that the next caller gets a new one.
+
+        A token younger than `after` seconds is kept; longer, where the tokens before it were refused as well.
         """
         if not token or token != self._token:
             return
@@ -78,7 +87,7 @@ class TokenSource:
     async def _renew(self) -> None:
         failed = self._failure
         if failed is not None and self.clock() < self._retry_at:
-            raise type(failed)(str(failed), failed.status)  # anew: one raised twice would keep both stacks
+            raise type(failed)(str(failed), failed.status)  # a new one: an error raised twice would keep both stacks
         try:
             await self._request()
         except VendorError as error:
@@ -91,14 +100,14 @@ class TokenSource:
     async def _request(self) -> None:
         form = {
             "grant_type": "client_credentials",
-            "client_id": self.client_id,
-            "client_secret": self.client_secret.get_secret_value(),
+            "client_id": self.credentials.client_id,
+            "client_secret": self.credentials.client_secret.get_secret_value(),
         }
-        if self.scope:
-            form["scope"] = self.scope
+        if self.credentials.scope:
+            form["scope"] = self.credentials.scope
         await self.limiter.acquire()
         try:
-            async with self.http.post(self.url, data=form, allow_redirects=False) as response:
+            async with self.http.post(self.credentials.token_url, data=form, allow_redirects=False) as response:
                 status, headers = response.status, response.headers
                 body = await response.json(content_type=None) if status == 200 else None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
@@ -115,7 +124,22 @@ class TokenSource:
         token = body.get("access_token") if isinstance(body, dict) else None
         lifetime = body.get("expires_in", 3600) if isinstance(body, dict) else None
         if not isinstance(token, str) or not token or not isinstance(lifetime, (int, float)):
-            raise VendorError("token endpoint: an answer without access_token")
+            raise VendorError("token endpoint: the answer has no access_token")
         self._token = token
         self._issued = self.clock()
         self._renew_at = self._issued + lifetime - min(300.0, lifetime * 0.1)
+
+
+@dataclass(frozen=True)
+class BearerAuthorization:
+    """Requests with the current access token."""
+
+    tokens: TokenSource
+
+    async def headers(self) -> dict[str, str]:
+        """See `Authorization.headers`."""
+        return {"Authorization": f"Bearer {await self.tokens.token()}"}
+
+    def refused(self, headers: Mapping[str, str]) -> None:
+        """See `Authorization.refused`."""
+        self.tokens.refused(headers["Authorization"].removeprefix("Bearer "))

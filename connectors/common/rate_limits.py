@@ -1,4 +1,4 @@
-"""Rate limits: reservations shared by all processes of a host (vendors' limits), and windows in memory (ours)."""
+"""Rate limits: the vendors' limits on our requests (shared by all processes of a host), and our limits on senders."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _log = logging.getLogger(__name__)
 
 
 def reserve(times: Sequence[float], now: float, limit: int, window: float) -> tuple[float, list[float]]:
-    """When the next request may be made so that no `window` seconds hold more than `limit`; with the new reservations.
+    """The time of the next request, so that no `window` seconds contain more than `limit`; and the new reservations.
 
-    Pure. `times` are earlier reservations, which may lie in the future. A clock that was set back cannot block for
-    longer than the reservations themselves can justify.
+    Pure. `times` are earlier reservations, which may lie in the future. After the clock was set back, requests wait no
+    longer than the reservations themselves justify.
     """
     horizon = now + window * (1 + len(times) / limit)
     kept = sorted(t for t in times if now - window < t <= horizon)
@@ -32,7 +32,8 @@ def reserve(times: Sequence[float], now: float, limit: int, window: float) -> tu
 class SharedLimiter:
     """At most `limit` requests in `window` seconds by all processes that share `path`, over restarts, too.
 
-    A reservation is written, under a file lock, before the request is made: a crash can waste one, never exceed.
+    A reservation is written, under a file lock, before the request is made. A crash can waste a reservation, but never
+    exceed the limit.
     """
 
     def __init__(
@@ -50,14 +51,14 @@ class SharedLimiter:
         self._sleep = sleep
 
     async def acquire(self) -> float:
-        """Reserve the next free time and wait for it; answers the seconds waited."""
+        """Reserve the next free time and wait for it; returns the seconds waited."""
         now = self._clock()
         at = self._reserve(now)
         await self._sleep(max(0.0, at - now))
         return max(0.0, at - now)
 
     def hold(self, seconds: float) -> None:
-        """Let nobody through for so long: the vendor said «too many», whatever our own count says."""
+        """Let no request through for `seconds`: the vendor said that there were too many."""
         until = self._clock() + min(seconds, self._window * 10)
         self._update(lambda times: [*times, *[until - self._window] * self._limit])
 
@@ -103,7 +104,7 @@ class RateWindow:
     _swept: float = 0.0
 
     def check(self, key: str, now: float) -> float:
-        """0 where the request is within the limit (it is counted then), else the seconds until one would be."""
+        """Count a request within the limit and return 0; otherwise return the seconds until one would be within it."""
         if now - self._swept > self.window:
             self._swept = now
             self._seen = {k: times for k, times in self._seen.items() if times[-1] > now - self.window}
@@ -116,10 +117,11 @@ class RateWindow:
 
 @dataclass
 class FloodGuard:
-    """Lets a device's messages through up to `rate` a second, after `burst` at once; counts what it leaves out.
+    """Lets `rate` messages of a device per second through, after a burst of `burst`; leaves out and counts the rest.
 
-    What is left out is counted in `fleetlake_left_out_total` with reason `flood`; one log line tells when it begins and
-    one when it has been over for a minute. It is no rate limit to pace senders: a WebSocket's sender cannot be told.
+    Messages left out are counted in `fleetlake_left_out_total` with reason `flood`. One log line reports the beginning,
+    and one the end, a minute after the last message left out. This does not slow down the sender: a WebSocket has no
+    way to tell it.
     """
 
     device: str
@@ -132,26 +134,26 @@ class FloodGuard:
     _flooded_at: float = field(default=0.0, init=False)
 
     def passes(self, now: float) -> bool:
-        """Whether a message that comes now may pass; `now` in seconds of a monotonic clock."""
+        """Whether a message received at `now` (seconds of a monotonic clock) may pass."""
         if self._tokens < 0:
             self._tokens, self._last = self.burst, now
         self._tokens = min(self.burst, self._tokens + (now - self._last) * self.rate)
         self._last = now
         if self._tokens >= 1:
             self._tokens -= 1
-            self._tell_the_end(now)
+            self._log_end(now)
             return True
         self._leave_out(now)
         return False
 
     def _leave_out(self, now: float) -> None:
         if not self.left_out:
-            _log.warning("%s floods: more than %g messages a second are left out", self.device, self.rate)
+            _log.warning("%s floods: messages beyond %g per second are left out", self.device, self.rate)
         self.left_out += 1
         self._flooded_at = now
         LEFT_OUT.labels("connect", split_device_id(self.device)[0], "flood").inc()
 
-    def _tell_the_end(self, now: float) -> None:
+    def _log_end(self, now: float) -> None:
         if self.left_out and now - self._flooded_at > 60:
-            _log.info("%s floods no more; %d messages were left out", self.device, self.left_out)
+            _log.info("%s: the flood is over; %d messages were left out", self.device, self.left_out)
             self.left_out = 0

@@ -1,4 +1,4 @@
-"""One WebSocket kept open: reconnects with jittered back-off, tells gaps, never shows its URL."""
+"""One WebSocket kept open: reconnects with jittered back-off, reports gaps, never shows its URL."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
@@ -18,94 +19,110 @@ from connectors.common.rate_limits import FloodGuard
 from runtime.backoff import Backoff
 from schemas.topics import MAX_MESSAGE_BYTES
 
-# Kärcher's token travels in the URL, and the library logs requests and exceptions with it: nothing of its own log may
-# ever be shown, whatever level the process has. The links tell what there is to tell.
+# Kärcher's token travels in the URL, and the library logs requests and exceptions with it. So nothing of the library's
+# log may ever be shown, at whatever level the process logs. `ConnectionState` logs each change.
 _silent = logging.getLogger("connectors.common.websocket.library")
 _silent.disabled = True
 
 _STABLE_SECONDS = 5.0
 
 
-@dataclass
-class WebSocketFeed:
-    """Reads one WebSocket for ever. Frames are taken as bytes, so that invalid UTF-8 is the caller's to judge.
+class SocketHandler(Protocol):
+    """What a WebSocket is for."""
 
-    `url` is asked before each attempt (a token may be new). `on_message` returning late holds the socket back: that is
-    the back-pressure. `on_gap` is called once it is connected again. `on_status` is called with the HTTP status of a
-    refused handshake; what it raises ends `run`.
-    """
+    async def url(self) -> str:
+        """Where to connect; asked before each attempt, since a token may be new."""
 
-    link: ConnectionState
-    url: Callable[[], Awaitable[str]]
-    on_message: Callable[[bytes], Awaitable[None]]
-    on_gap: Callable[[Gap], Awaitable[None]]
-    on_status: Callable[[int], Awaitable[None]]
-    handshakes: asyncio.Semaphore
+    async def on_message(self, payload: bytes) -> None:
+        """Take a message. The socket is not read further until this returns: that is the back-pressure."""
+
+    async def on_gap(self, gap: Gap) -> None:
+        """Take the gap that an outage left; called once the socket is connected again."""
+
+    async def on_refused(self, status: int) -> None:
+        """A handshake was refused with this HTTP status. What this raises ends the reader."""
+
+
+@dataclass(frozen=True)
+class SocketOptions:
+    """How a WebSocket is opened and kept. Times in seconds."""
+
     headers: Mapping[str, str] = field(default_factory=dict)
     max_bytes: int = MAX_MESSAGE_BYTES
     """A longer message ends the connection."""
     open_timeout: float = 10.0
     ping_interval: float = 20.0
-    backoff: Backoff = field(default_factory=Backoff)
-    flood: FloodGuard | None = None
-    """What it does not let through is read and dropped."""
+
+
+@dataclass
+class WebSocketReader:
+    """Reads one WebSocket until cancelled. Frames are taken as bytes: the handler decides about invalid UTF-8."""
+
+    connection: ConnectionState
+    handler: SocketHandler
+    handshakes: asyncio.Semaphore
+    """Bounds the handshakes at the same time, of all readers that share it."""
+    options: SocketOptions = field(default_factory=SocketOptions)
+    flood_guard: FloodGuard | None = None
+    """Messages that it does not let through are read and dropped."""
+    _backoff: Backoff = field(default_factory=Backoff, init=False)
 
     async def run(self) -> None:
-        """Until cancelled, or until `on_status` gives up."""
+        """Read until cancelled, or until the handler's `on_refused` raises."""
         try:
             while True:
                 await self._session()
-                await asyncio.sleep(self.backoff.next(random.random()))
+                await asyncio.sleep(self._backoff.next(random.random()))
         finally:
-            self.link.closed()
+            self.connection.closed()
 
     async def probe(self) -> bool:
-        """Open it once and close it again: whether it could be opened. `on_status` is told of a refusal."""
+        """Open the socket once and close it again; whether that worked. Calls `on_refused` after a refusal."""
         try:
             async with await self._open():
                 return True
         except InvalidStatus as error:
-            await self.on_status(error.response.status_code)
+            await self.handler.on_refused(error.response.status_code)
         except (OSError, WebSocketException, TimeoutError):
             pass
         return False
 
     async def _session(self) -> None:
-        """One connection from handshake to its end; every reason to try again is noted, not raised."""
+        """One connection from handshake to end. Every reason to connect again is noted, not raised."""
         opened = 0.0
         try:
             socket = await self._open()
             opened = time.monotonic()
             async with socket:
-                gap = self.link.connected(utc_now())
+                gap = self.connection.connected(utc_now())
                 if gap is not None:
-                    await self.on_gap(gap)
+                    await self.handler.on_gap(gap)
                 while True:
                     message = await socket.recv(decode=False)
-                    if self.flood is None or self.flood.passes(time.monotonic()):
-                        await self.on_message(_as_bytes(message))
+                    if self.flood_guard is None or self.flood_guard.passes(time.monotonic()):
+                        await self.handler.on_message(_as_bytes(message))
         except InvalidStatus as error:
-            self.link.lost(utc_now(), f"HTTP {error.response.status_code}")
-            await self.on_status(error.response.status_code)
+            self.connection.lost(utc_now(), f"HTTP {error.response.status_code}")
+            await self.handler.on_refused(error.response.status_code)
         except ConnectionClosed as error:
             code = error.rcvd.code if error.rcvd else error.sent.code if error.sent else 1006
-            self.link.lost(utc_now(), f"closed, code {code}")
+            self.connection.lost(utc_now(), f"closed, code {code}")
         except (OSError, WebSocketException, TimeoutError) as error:
-            # only the kind of error: the library's texts may hold the URL
-            self.link.lost(utc_now(), type(error).__name__)
+            # only the kind of error: the library's texts may contain the URL
+            self.connection.lost(utc_now(), type(error).__name__)
         if opened and time.monotonic() - opened > _STABLE_SECONDS:
-            self.backoff.reset()
+            self._backoff.reset()
 
     async def _open(self) -> ClientConnection:
-        url = await self.url()
+        url = await self.handler.url()
         async with self.handshakes:
             return await connect(
                 url,
-                additional_headers=self.headers,
-                open_timeout=self.open_timeout,
-                ping_interval=self.ping_interval,
-                ping_timeout=self.ping_interval,
-                max_size=self.max_bytes,
+                additional_headers=self.options.headers,
+                open_timeout=self.options.open_timeout,
+                ping_interval=self.options.ping_interval,
+                ping_timeout=self.options.ping_interval,
+                max_size=self.options.max_bytes,
                 max_queue=32,
                 logger=_silent,
                 user_agent_header="fleetlake",

@@ -214,14 +214,14 @@ def read_execution(item: bytes) -> Execution:
 
 
 @dataclass
-class ExecutionNews:
+class ExecutionDetails:
     """What an execution's details come to: an envelope for each of its events, oldest first."""
 
     decoded: Decoded
     finished: bool
 
 
-def execution(details: bytes, device: str, received_at: datetime) -> ExecutionNews:
+def execution(details: bytes, device: str, received_at: datetime) -> ExecutionDetails:
     """An execution's details, with or without `data` around them (the document shows both); or its element of the
     history, which has no events: that is one envelope.
 
@@ -231,18 +231,18 @@ def execution(details: bytes, device: str, received_at: datetime) -> ExecutionNe
     try:
         clean = redact(details)
     except NotJson as error:
-        return ExecutionNews(Decoded(dead_letters=[unparsable(details, error, source)]), finished=False)
+        return ExecutionDetails(Decoded(dead_letters=[unparsable(details, error, source)]), finished=False)
     fields = _object_or_none(clean) or {}
     data = fields.get("data")
     fields = data if isinstance(data, dict) and "executionId" in data else fields
     execution_id = fields.get("executionId")
     if not isinstance(execution_id, str):
         letter = dead_letter(clean, source, Problem(path="executionId", reason="missing", detail="no executionId"))
-        return ExecutionNews(Decoded(dead_letters=[letter]), finished=False)
+        return ExecutionDetails(Decoded(dead_letters=[letter]), finished=False)
     found = fields.get("executionEvents")
     events: list[Any] = found[::-1] if isinstance(found, list) else [None]
     envelopes = [_execution_event(fields, event, execution_id, device, received_at) for event in events]
-    return ExecutionNews(Decoded(envelopes), any(_status_of(event) in _FINISHED for event in events))
+    return ExecutionDetails(Decoded(envelopes), any(_status_of(event) in _FINISHED for event in events))
 
 
 def _execution_event(

@@ -17,7 +17,7 @@ import msgspec
 
 from connectors.common.dead_letters import MessageSource
 from connectors.common.decoded import Decoded
-from connectors.ogmen.account import clean, unusable
+from connectors.ogmen.account_data import clean, unusable
 from connectors.ogmen.privacy import PrivacyGate
 from connectors.ogmen.protocol import VENDOR
 from schemas.envelope import Envelope, message_id

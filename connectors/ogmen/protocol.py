@@ -11,7 +11,7 @@ import msgspec
 
 from connectors.common.dead_letters import MessageSource
 from connectors.common.decoded import Decoded
-from connectors.ogmen.account import clean, unusable
+from connectors.ogmen.account_data import clean, unusable
 from connectors.ogmen.endpoints import Endpoint
 from connectors.ogmen.privacy import PrivacyGate
 from schemas.device import device_id, quote_id

@@ -1,17 +1,19 @@
-"""One robot as the connector knows it, and what of that survives a restart."""
+"""One robot as the connector knows it, and the part of it that survives a restart."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from connectors.common.state_file import StateFile
+from connectors.ogmen import protocol
 from connectors.ogmen.channel import Channel, Sampling
 from connectors.ogmen.privacy import PrivacyGate
 from connectors.ogmen.protocol import VENDOR
-from connectors.ogmen.seen_log_entries import Told
+from connectors.ogmen.seen_log_entries import SeenLogEntries
 from schemas.device import device_id
 from schemas.envelope import message_id
 
@@ -20,18 +22,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Robot:
-    """A robot's channel, its privacy mode, and which log entries of it have been told."""
+    """A robot's channel, its privacy mode, and which of its log entries were published."""
 
     native_id: str
     channel: Channel
     file: StateFile
-    told: dict[str, Told] = field(default_factory=dict)
+    seen: dict[str, SeenLogEntries] = field(default_factory=dict)
     privacy_version: str = ""
-    """The version of the privacy mode told last."""
+    """The version of the privacy mode published last."""
     registered: bytes = b""
-    """What the registry was told last."""
+    """What was published to the device registry last."""
     unusable: dict[str, str] = field(default_factory=dict)
-    """By endpoint, the digest of an answer that could not be used and has been dead-lettered."""
+    """By endpoint: the digest of the last unusable answer, which became a dead letter."""
     _saved: object = None
 
     @classmethod
@@ -42,12 +44,13 @@ class Robot:
         state = file.read()
         gate = PrivacyGate()
         gate.restore(state.get("privacy"))
-        told = state.get("told")
+        seen = state.get("told")
+        logs = seen if isinstance(seen, dict) else {}
         return cls(
             native_id,
             Channel(device, sampling, gate),
             file,
-            {name: Told.restored(found) for name, found in told.items()} if isinstance(told, dict) else {},
+            {name: SeenLogEntries.restored(entries) for name, entries in logs.items()},
             str(state.get("privacy_version", "")),
         )
 
@@ -61,15 +64,24 @@ class Robot:
         """Its privacy mode."""
         return self.channel.gate
 
-    def told_of(self, name: str) -> Told:
-        """What has been told of one of its logs."""
-        return self.told.setdefault(name, Told())
+    def seen_of(self, name: str) -> SeenLogEntries:
+        """The published entries of one of its logs."""
+        return self.seen.setdefault(name, SeenLogEntries())
+
+    def observe_privacy(self, entries: list[bytes], now: datetime) -> bool:
+        """Take the privacy mode from the first entry that has it; False where none has."""
+        for entry in entries:
+            status = protocol.privacy_status(entry)
+            if status is not None:
+                self.gate.observe(status.enabled, now, status.enabled_at, status.disabled_at)
+                return True
+        return False
 
     async def save(self) -> None:
-        """Write down what must survive a restart, if it has changed. To be called when Kafka has what it speaks of."""
+        """Write what must survive a restart, if it has changed. To be called when Kafka has the entries it names."""
         state = {
             "device_id": self.device,
-            "told": {name: told.state() for name, told in self.told.items()},
+            "told": {name: seen.state() for name, seen in self.seen.items()},
             "privacy": self.gate.state(),
             "privacy_version": self.privacy_version,
         }
@@ -78,6 +90,6 @@ class Robot:
         try:
             await asyncio.to_thread(self.file.write, state)
         except OSError as error:
-            _log.warning("ogmen: cannot remember what was told of %s: %s", self.device, error.strerror)
+            _log.warning("ogmen: cannot store which log entries of %s were published: %s", self.device, error.strerror)
             return
         self._saved = state

@@ -1,4 +1,4 @@
-"""Which entries of a log have been told already: new entries and changed ones go on, each once. Pure."""
+"""Which entries of a log were published already: new and changed entries are published, each once. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from schemas.timestamps import format_iso, parse_iso
 
 
 @dataclass
-class Told:
-    """The versions of a log's latest entries that Kafka has. Bounded: what no answer holds any more is forgotten."""
+class SeenLogEntries:
+    """The versions of a log's latest entries that Kafka has. Bounded: the oldest are forgotten."""
 
     versions: dict[str, str] = field(default_factory=dict)
-    """The version's id → the time of its entry, or an empty text; latest told last."""
+    """The version's id → the time of its entry, or an empty text; latest published last."""
 
     def __contains__(self, version: str) -> bool:
         return version in self.versions
@@ -26,8 +26,8 @@ class Told:
         times = [time for time in self.versions.values() if time]
         return parse_iso(min(times)) if times else None
 
-    def remember(self, versions: Iterable[tuple[str, datetime | None]], most: int) -> None:
-        """These versions are told; the latest `most` are kept."""
+    def add(self, versions: Iterable[tuple[str, datetime | None]], most: int) -> None:
+        """Kafka has these versions. The latest `most` of all are kept."""
         for version, time in versions:
             self.versions.pop(version, None)
             self.versions[version] = format_iso(time) if time else ""
@@ -39,8 +39,8 @@ class Told:
         return [[version, time] for version, time in self.versions.items()]
 
     @classmethod
-    def restored(cls, state: Any) -> Told:
-        """Read `state` back; empty where it cannot be read."""
+    def restored(cls, state: Any) -> SeenLogEntries:
+        """The inverse of `state`; empty where it cannot be read."""
         try:
             return cls({str(version): format_iso(parse_iso(time)) if time else "" for version, time in state})
         except (TypeError, ValueError, OverflowError):

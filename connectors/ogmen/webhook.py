@@ -14,21 +14,26 @@ from connectors.common.context import Context, utc_now
 from connectors.common.dead_letters import MessageSource
 from connectors.common.http_server import Body, read_body, seconds, settled
 from connectors.common.rate_limits import RateWindow
-from connectors.ogmen.account import unusable
+from connectors.ogmen.account_data import unusable
 from connectors.ogmen.protocol import ALERT, VENDOR, InvalidAlert, alert
 from connectors.ogmen.settings import OgmenSettings
 from runtime.metrics import LEFT_OUT, RECORDS_IN
 from schemas.device import device_id
 from schemas.wire import Problem
 
+WEBHOOK_NAME = "ogmen webhook"
+"""What errors and checks call it."""
+
 
 class AlertWebhook:
-    """`POST /alerts/{device_id}` (ogmen.txt, «This webhook is triggered when a robot generates an alert»).
+    """`POST /alerts/{device_id}` (Ogmen's API document, «This webhook is triggered when a robot generates an alert»).
 
-    Delivery: acknowledged as documented only after Kafka has the alert. A redelivery is acknowledged again and has the
-    same envelope id. 401 without the shared secret or with a wrong or old signature (of both, what is configured must
-    be right; with neither every alert is refused), 413 and 429 beyond the bounds, 400 naming the field, 503 while
-    Kafka is away. `is_private` tells whether a robot's privacy mode is on.
+    Delivery: an alert is acknowledged as documented, but only after Kafka has it. A redelivery is acknowledged again
+    and has the same envelope id.
+
+    Errors: 401 without the shared secret, or with a wrong or old signature (whatever is configured of the two must be
+    right; with neither, every alert is refused); 413 and 429 beyond the limits; 400 with the name of the wrong field;
+    503 while Kafka is away. `is_private` says whether a robot's privacy mode is on.
     """
 
     def __init__(self, settings: OgmenSettings, context: Context, is_private: Callable[[str], bool]) -> None:
@@ -54,7 +59,7 @@ class AlertWebhook:
         native_id = request.match_info["device_id"]
         body = await read_body(request, self._settings.max_alert_bytes)
         if self._signature is not None:
-            if body.too_large:  # only its beginning is here, so that nobody can tell whose it is
+            if body.too_large:  # only its beginning is here, so its signature cannot be checked
                 LEFT_OUT.labels(STAGE, VENDOR, "too_large").inc()
                 return _error(
                     413, "too_large", f"the body must not be longer than {self._settings.max_alert_bytes} bytes"
@@ -85,7 +90,7 @@ class AlertWebhook:
         return hmac.compare_digest(given.encode(errors="surrogateescape"), self._secret.encode())
 
     async def _refuse(self, body: Body, native_id: str, error: InvalidAlert) -> web.Response:
-        """The robot may give the alert up, so it must be kept before it is told."""
+        """Publish the dead letter before the answer: the robot may discard the alert then."""
         source = MessageSource(VENDOR, ALERT, utc_now(), device_id(VENDOR, native_id))
         problem = Problem(path=error.path, reason=error.reason, detail=str(error))
         letter = unusable(body.data, source, problem, digest=body.digest)

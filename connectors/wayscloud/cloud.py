@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from connectors.common.http_client import RestClient
+from connectors.common.http_client import FixedHeaders, RestClient
 from connectors.common.rate_limits import shared_limiter
 from connectors.wayscloud import objects
 from connectors.wayscloud.settings import WayscloudSettings
@@ -25,13 +25,8 @@ class Cloud:
         key = settings.api_key.get_secret_value() if settings.api_key else ""
         limiter = shared_limiter(state_dir, "wayscloud-rest", settings.requests_per_second, 1.0)
         self._page_size = settings.page_size
-
-        async def authorization() -> dict[str, str]:
-            return {"X-API-Key": key}
-
-        self.rest = RestClient(
-            http, settings.api_url.rstrip("/"), authorization, refused=lambda _: None, limiter=lambda _: limiter
-        )
+        authorization = FixedHeaders({"X-API-Key": key})
+        self.rest = RestClient(http, settings.api_url.rstrip("/"), authorization, limiter=lambda _: limiter)
 
     async def get(self, *path: str, **params: str) -> bytes:
         """The answer of an endpoint, e.g. `get("devices", "sensor-001", "health")`."""

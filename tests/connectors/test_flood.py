@@ -22,7 +22,7 @@ def test_no_time_holds_more_than_burst_and_rate(pauses: list[float], rate: float
     assert passed + guard.left_out >= len(pauses)
 
 
-def test_begin_and_end_are_said_once_and_all_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_begin_and_end_are_logged_once_and_all_messages_left_out_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     counter = LEFT_OUT.labels("connect", "ogmen", "flood")
     before = counter._value.get()
@@ -32,8 +32,8 @@ def test_begin_and_end_are_said_once_and_all_are_counted(caplog: pytest.LogCaptu
     assert guard.passes(100.0)
     assert counter._value.get() - before == 4
     assert [r.getMessage() for r in caplog.records] == [
-        "ogmen:a floods: more than 1 messages a second are left out",
-        "ogmen:a floods no more; 4 messages were left out",
+        "ogmen:a floods: messages beyond 1 per second are left out",
+        "ogmen:a: the flood is over; 4 messages were left out",
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import aiohttp
 from aiohttp import web
 
-from connectors.common.http_client import RestClient
+from connectors.common.http_client import FixedHeaders, RestClient
 
 
 async def test_an_answer_is_read_whole_however_it_arrives(unused_port: Callable[[], int]) -> None:
@@ -21,9 +21,6 @@ async def test_an_answer_is_read_whole_however_it_arrives(unused_port: Callable[
         await response.write_eof()
         return response
 
-    async def nothing() -> dict[str, str]:
-        return {}
-
     app, port = web.Application(), unused_port()
     app.router.add_get("/big", answer)
     runner = web.AppRunner(app)
@@ -31,7 +28,7 @@ async def test_an_answer_is_read_whole_however_it_arrives(unused_port: Callable[
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
         async with aiohttp.ClientSession() as http:
-            rest = RestClient(http, f"http://127.0.0.1:{port}", nothing, refused=lambda _: None)
+            rest = RestClient(http, f"http://127.0.0.1:{port}", FixedHeaders())
             assert await rest.get("/big") == body
     finally:
         await runner.cleanup()

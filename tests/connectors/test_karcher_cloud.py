@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from connectors.common.context import Context
 from connectors.common.publisher import Publisher
-from connectors.karcher.cloud import check
+from connectors.karcher.checks import check
 from connectors.karcher.connector import KarcherConnector
 from schemas.envelope import GAP
 from schemas.topics import DEVICES

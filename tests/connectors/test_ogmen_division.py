@@ -50,13 +50,13 @@ async def test_each_robot_is_held_once_and_its_privacy_is_honoured_by_all(
         async with process(settings, publisher, kafka, tmp_path) as first:
             await eventually(lambda: held() == {1})
             async with process(settings, publisher, kafka, tmp_path) as second:
-                await eventually(lambda: held() == {1} and 2 < len(second._robots) < 14)
-                assert not first._robots.keys() & second._robots.keys()
+                await eventually(lambda: held() == {1} and 2 < len(second.registry.robots) < 14)
+                assert not first.registry.robots.keys() & second.registry.robots.keys()
                 # An alert may come to any process. One that does not hold the robot cannot tell, so it counts as on.
-                await eventually(lambda: not all(each._is_private(ids[1]) for each in (first, second)))
-                assert first._is_private(ids[0]) and second._is_private(ids[0])
-                assert not first._is_private("a stranger")
-            await eventually(lambda: held() == {1} and len(first._robots) == 16)
+                await eventually(lambda: not all(each.registry.is_private(ids[1]) for each in (first, second)))
+                assert first.registry.is_private(ids[0]) and second.registry.is_private(ids[0])
+                assert not first.registry.is_private("a stranger")
+            await eventually(lambda: held() == {1} and len(first.registry.robots) == 16)
 
 
 async def test_the_first_reading_of_logs_does_not_miss_the_robots_that_come_with_the_share(

@@ -86,7 +86,7 @@ async def test_nothing_is_taken_as_long_as_privacy_cannot_be_read(
     assert [e.type for e in found if tells_where(e)] == []
     assert [r.getMessage() for r in caplog.records if "privacy" in r.getMessage()] == [
         "ogmen: cannot read privacy (HTTP 404); trying again; "
-        "position and insights are left out unless the device settings tell it"
+        "position and insights are left out unless the device settings report the privacy mode"
     ]
 
 

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.ogmen import account, protocol
+from connectors.ogmen import account_data, protocol
 from connectors.ogmen.channel import Channel, Sampling
 from connectors.ogmen.endpoints import BATTERY, INSIGHT, LOGS, PRIVACY, Endpoint
 from connectors.ogmen.privacy import PrivacyGate
-from connectors.ogmen.seen_log_entries import Told
+from connectors.ogmen.seen_log_entries import SeenLogEntries
 from connectors.ogmen.settings import OgmenSettings
 from connectors.ogmen.signature import Signature
 from schemas.topics import MAX_MESSAGE_BYTES
@@ -357,16 +357,16 @@ def test_privacy_status_of_either_answer() -> None:
     assert PRIVACY.type == "ogmen.privacy.log"
 
 
-def test_what_was_told_is_remembered_in_bounds() -> None:
-    told = Told()
-    told.remember([(str(n), minutes(n)) for n in range(10)], most=6)
-    assert "3" not in told and "4" in told and told.oldest == minutes(4)
-    told.remember([("4", minutes(4)), ("x", None)], most=6)
-    assert "4" in told and "5" not in told, "told again is told last"
-    again = Told.restored(json.loads(json.dumps(told.state())))
-    assert again.versions == told.versions
+def test_seen_entries_are_remembered_in_bounds() -> None:
+    seen = SeenLogEntries()
+    seen.add([(str(n), minutes(n)) for n in range(10)], most=6)
+    assert "3" not in seen and "4" in seen and seen.oldest == minutes(4)
+    seen.add([("4", minutes(4)), ("x", None)], most=6)
+    assert "4" in seen and "5" not in seen, "an entry added again is the latest"
+    restored = SeenLogEntries.restored(json.loads(json.dumps(seen.state())))
+    assert restored.versions == seen.versions
     for broken in (None, 3, [["a"]], [["a", "b"]]):
-        assert Told.restored(broken).versions == {}
+        assert SeenLogEntries.restored(broken).versions == {}
 
 
 def test_settings_name_the_template_without_its_id() -> None:
@@ -482,10 +482,10 @@ def camel(name: str) -> str:
 
 
 @pytest.mark.parametrize("spell", [str, camel, str.upper, lambda name: name.replace("_", "-")])
-@pytest.mark.parametrize("name", account.ACCOUNT_FIELDS)
+@pytest.mark.parametrize("name", account_data.ACCOUNT_FIELDS)
 def test_every_account_field_is_dropped_however_spelt(name: str, spell: Any) -> None:
     payload = encode({"log_id": 1, "nested": [{spell(name): "Jane Roe"}]})
-    assert json.loads(account.clean(payload)) == {"log_id": 1, "nested": [{}]}
+    assert json.loads(account_data.clean(payload)) == {"log_id": 1, "nested": [{}]}
 
 
 @pytest.mark.parametrize(
@@ -501,7 +501,7 @@ def test_every_account_field_is_dropped_however_spelt(name: str, spell: Any) -> 
 )
 def test_account_data_is_dropped_wherever_it_stands(poisoned: bytes) -> None:
     assert leaked(poisoned)
-    assert leaked(account.clean(poisoned)) == []
+    assert leaked(account_data.clean(poisoned)) == []
 
 
 def test_what_is_no_account_data_stays_byte_for_byte() -> None:
@@ -510,7 +510,7 @@ def test_what_is_no_account_data_stays_byte_for_byte() -> None:
         b'{"room_name": "Living Room", "display_brightness": 3, "triggered_by": "System"}',
         b'{"name": "Home", "age": 3, "activity_level": "Low", "start_date": "2025-01-01"}',
     ):
-        assert account.clean(payload) == payload
+        assert account_data.clean(payload) == payload
 
 
 @pytest.mark.parametrize("cut", [1, 40, 333])

@@ -143,4 +143,4 @@ async def test_an_accounts_robots_are_found_registered_and_let_go(
             assert not [r for r in records if account.encode() in (r.value or b"")]
             gone = ogmen.fleet.remove(ogmen.fleet.robots[0].device_id)
             await eventually(lambda: len(ogmen.sockets.listening) <= 1, 10)
-            assert gone not in ogmen.sockets.listening and set(connector._robots) == theirs - {gone}
+            assert gone not in ogmen.sockets.listening and set(connector.registry.robots) == theirs - {gone}

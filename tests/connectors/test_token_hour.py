@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from connectors.common.http_client import RestClient, VendorError
-from connectors.common.oauth2 import CredentialsError, TokenSource
+from connectors.common.oauth2 import BearerAuthorization, ClientCredentials, CredentialsError, TokenSource
 from connectors.common.rate_limits import SharedLimiter
 from simulators.faults import FaultSettings
 from simulators.karcher import KarcherCloud
@@ -54,15 +54,9 @@ async def account(folder: Path, secret: str = "karcher-demo-secret") -> AsyncIte
     async with serve(karcher.app(), "127.0.0.1", 0) as port, aiohttp.ClientSession() as http:
         urls = karcher.endpoints("127.0.0.1", port)
         limiter = SharedLimiter(folder / "limit.json", 10, 601, clock, clock.sleep)
-        tokens = TokenSource(http, urls["karcher.token_url"], "fleetlake-demo", SecretStr(secret), limiter, clock=clock)
-
-        async def authorization() -> dict[str, str]:
-            return {"Authorization": f"Bearer {await tokens.token()}"}
-
-        def refused(headers: dict[str, str]) -> None:
-            tokens.refused(headers["Authorization"].removeprefix("Bearer "))
-
-        rest = RestClient(http, urls["karcher.rest_url"], authorization, refused)
+        credentials = ClientCredentials(urls["karcher.token_url"], "fleetlake-demo", SecretStr(secret))
+        tokens = TokenSource(http, credentials, limiter, clock=clock)
+        rest = RestClient(http, urls["karcher.rest_url"], BearerAuthorization(tokens))
         found = Account(clock, karcher, rest, tokens)
         allowed = karcher.tokens.limit.wait
 

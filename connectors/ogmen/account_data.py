@@ -1,8 +1,9 @@
-"""What a household entrusted to Ogmen and no telemetry needs is taken out here, on top of `schemas.redact`. Pure.
+"""Redaction of account data: what a household entrusted to Ogmen and no telemetry needs. Pure.
 
-Source: ogmen.txt, the answers about accounts, subscriptions, dogs and pet profiles; contract.md, «Redaction». None of
-those is asked for. But fields have a way of turning up where no document has them, so whatever bears one of their names
-is dropped from every message, at any depth, also in JSON inside strings, before it goes anywhere.
+The fields are those of the answers about accounts, subscriptions, dogs and pet profiles in Ogmen's API document; the
+rule is in docs/contract.md, «Redaction». None of those answers is requested. Since such a field may still appear where
+no document has it, every field of one of these names is dropped from every message, at any depth, also in JSON inside
+strings. `schemas.redact` is applied as well.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import msgspec
 
 from connectors.common.dead_letters import Digest, MessageSource, dead_letter
-from schemas.redact import REDACTED, redact, redact_value, suspicion
+from schemas.redact import REDACTED, redact, suspicion
 from schemas.wire import DeadLetter, Problem
 
 ACCOUNT_FIELDS: tuple[str, ...] = (
@@ -35,7 +36,7 @@ ACCOUNT_FIELDS: tuple[str, ...] = (
     # homes and pictures
     *("address", "first_line", "second_line", "city", "pincode", "country", "s3_path", "pgm_file", "presigned_url"),
 )
-"""As the document writes them; `displayName` and `display-name` are the same field."""
+"""Names as the document spells them; `displayName` and `display-name` mean the same field."""
 
 _COMPANIONS: tuple[tuple[Set[str], Set[str]], ...] = (
     (
@@ -44,7 +45,8 @@ _COMPANIONS: tuple[tuple[Set[str], Set[str]], ...] = (
     ),
     ({"subscriptionid", "subscriptionplan", "billingcycle"}, {"startdate", "enddate"}),
 )
-"""Names too common to be dropped everywhere, and beside which ones they are: «name» is the dog's beside «breed»."""
+"""Names too common to be dropped everywhere, and the names beside which they are dropped: `name` is the dog's beside
+`breed`."""
 
 _WORDS_FOR_PARTS = {
     "system",
@@ -59,7 +61,7 @@ _WORDS_FOR_PARTS = {
     "server",
     "auto",
 }
-"""What `triggered_by` may say. Anything else may be somebody's name."""
+"""Values of `triggered_by` that are kept. Any other may be a person's name."""
 
 
 def _plain(name: str) -> str:
@@ -80,18 +82,13 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def clean(payload: bytes) -> bytes:
-    """The payload without secrets and account data; the very same bytes where it has none. NotJson as `redact`."""
+    """The payload without secrets and account data; the same bytes where it has none. Raises NotJson like `redact`."""
     redacted = redact(payload)
     if not _is_suspicious(redacted):
         return redacted
     parsed = _decode(redacted)
     kept = _without(parsed)
     return redacted if kept == parsed else _encode(kept)
-
-
-def clean_value(value: Any) -> Any:
-    """The same for parsed JSON."""
-    return _without(redact_value(value))
 
 
 def unusable(
@@ -117,7 +114,7 @@ def _without(value: Any) -> Any:
 def _without_fields(fields: dict[str, Any]) -> dict[str, Any]:
     plain = {name: _plain(name) for name in fields}
     names = set(plain.values())
-    companions = {name for markers, found in _COMPANIONS if markers & names for name in found}
+    companions = {name for markers, dropped in _COMPANIONS if markers & names for name in dropped}
     return {
         name: _person(value) if plain[name].endswith("by") else _without(value)
         for name, value in fields.items()

@@ -1,0 +1,92 @@
+"""The machines of a Kärcher account: read from the specifications, published to the device registry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+from connectors.common.context import Context, utc_now
+from connectors.common.dead_letters import MessageSource, dead_letter
+from connectors.karcher import protocol
+from connectors.karcher.cloud import Cloud
+from connectors.karcher.protocol import VENDOR, AnswerError, Machine
+from schemas.wire import Problem, encode
+
+
+class MachineRegistry:
+    """The machines as last read. Every process reads all of them, and publishes the ones that it owns."""
+
+    def __init__(self, cloud: Cloud, context: Context) -> None:
+        self._cloud = cloud
+        self._context = context
+        self._ownership = context.ownership
+        self._machines: dict[str, Machine] = {}
+        self._devices: dict[str, str] = {}
+        self._published: dict[str, bytes] = {}
+        self._was_read = asyncio.Event()
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing else can be read yet; None after the first reading. For a readiness probe."""
+        return None if self.is_read else "karcher: the registry has not been read yet"
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the registry was read once."""
+        return self._was_read.is_set()
+
+    @property
+    def devices(self) -> Mapping[str, str]:
+        """Kärcher's machine id → device id."""
+        return self._devices
+
+    async def until_read(self) -> None:
+        """Wait for the first reading."""
+        await self._was_read.wait()
+
+    def owned(self) -> list[Machine]:
+        """The machines that this process owns."""
+        return [machine for machine in self._machines.values() if self._ownership.owns(machine.device_id)]
+
+    def owned_robots(self) -> list[Machine]:
+        """The owned machines that have a WebSocket and take commands."""
+        return [machine for machine in self.owned() if self._cloud.settings.is_robotic(machine.material_number)]
+
+    async def read(self) -> list[Machine]:
+        """Read all machines; returns those that are registered no more. VendorError, AnswerError."""
+        pages = self._cloud.pages(self._cloud.settings.specifications_path, {}, "specifications")
+        items = [item async for page in pages for item in page.items]
+        machines = {m.machine_id: m for item in items if (m := await self._machine(item)) is not None}
+        gone = [machine for machine_id, machine in self._machines.items() if machine_id not in machines]
+        self._machines = machines
+        self._devices = {machine_id: machine.device_id for machine_id, machine in machines.items()}
+        self._was_read.set()
+        return gone
+
+    async def publish(self, gone: Iterable[Machine] = ()) -> None:
+        """Publish the owned machines that are new or changed, and those of `gone` that this process owns."""
+        owned = self.owned()
+        present = {machine.device_id for machine in owned}
+        waiting = []
+        for machine in owned:
+            device = machine.device
+            content = encode([device.name, device.model, device.attributes])
+            if self._published.get(device.device_id) != content:
+                self._published[device.device_id] = content
+                waiting.append(self._context.publisher.publish_device(device))
+        for machine in gone:
+            if machine.device_id not in present and self._ownership.owns(machine.device_id):
+                self._published.pop(machine.device_id, None)
+                waiting.append(self._context.publisher.publish_device(protocol.unregistered(machine, utc_now())))
+        await asyncio.gather(*waiting)
+
+    async def _machine(self, item: bytes) -> Machine | None:
+        now = utc_now()
+        try:
+            return protocol.read_machine(item, now)
+        except AnswerError as error:
+            source = MessageSource(VENDOR, "karcher.machine", now)
+            letter = dead_letter(item, source, Problem(path="", reason="missing", detail=str(error)))
+            if self._ownership.is_leader:
+                await self._context.publisher.dead_letter_soon(letter)
+            return None
