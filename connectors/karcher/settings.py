@@ -17,67 +17,96 @@ _HOSTS = {
 
 
 class KarcherSettings(BaseModel):
-    """Kärcher External IoT API. Hosts from karcher.txt, «authenticate» and «Connection URL»; paths marked *assumed*
-    are not in the document.
+    """Kärcher External IoT API. The hosts are those of Kärcher's API document, «authenticate» and «Connection URL».
+    Paths described as assumed are not in the document.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     environment: Literal["production", "staging"] = Field(
-        default="production", description="Which of Kärcher's clouds; the staging REST host is assumed."
+        default="production", description="Which of Kärcher's two clouds to read. The staging REST host is assumed."
     )
-    token_url: str = Field(default="", description="OAuth2 token endpoint; empty: the environment's.")
-    api_url: str = Field(default="", description="Base URL of the REST API; empty: the environment's.")
-    socket_url: str = Field(default="", description="Base URL of the WebSocket; empty: the environment's.")
-    client_id: str = Field(default="", description="OAuth2 client id, from your Kärcher representative.")
-    client_secret: SecretStr = Field(default=SecretStr(""), description="OAuth2 client secret.")
+    token_url: str = Field(default="", description="OAuth2 token endpoint. Empty: the one of the environment.")
+    api_url: str = Field(default="", description="Base URL of the REST API. Empty: the one of the environment.")
+    socket_url: str = Field(default="", description="Base URL of the WebSocket. Empty: the one of the environment.")
+    client_id: str = Field(default="", description="OAuth2 client id. You get it from your Kärcher representative.")
+    client_secret: SecretStr = Field(
+        default=SecretStr(""), description="OAuth2 client secret. You get it from your Kärcher representative."
+    )
     scope: str = Field(
         default="",
-        description="OAuth2 scope to ask for; empty: all the client is entitled to. Sockets need "
+        description="OAuth2 scope to request. Empty: every scope that the client is entitled to. WebSockets need "
         "external-api/websocket:connect.",
     )
 
-    specifications_path: str = "/machines/specifications"
-    statuses_path: str = Field(default="/machines/statuses", description="Assumed.")
-    notifications_path: str = Field(default="/machines/notifications", description="Assumed.")
-    reports_path: str = Field(default="/machines/cleaning-reports", description="Assumed.")
+    specifications_path: str = Field(
+        default="/machines/specifications", description="Path of the list of all machines, which is the registry."
+    )
+    statuses_path: str = Field(default="/machines/statuses", description="Path of the machines' statuses. Assumed.")
+    notifications_path: str = Field(
+        default="/machines/notifications", description="Path of the customer notifications. Assumed."
+    )
+    reports_path: str = Field(
+        default="/machines/cleaning-reports", description="Path of the cleaning reports. Assumed."
+    )
     executions_path: str = Field(
-        default="/machines/{material}/{serial}/command-executions", description="A machine's history of commands."
+        default="/machines/{material}/{serial}/command-executions",
+        description="Path of a machine's command history, with {material} and {serial}.",
     )
     execution_path: str = Field(
-        default="/machines/command-execution/{execution}", description="Details of one command's execution."
+        default="/machines/command-execution/{execution}",
+        description="Path of the details of one command, with {execution}.",
     )
 
     robotic_materials: list[str] = Field(
         default=["1.533-", "1.454-50"],
-        description="Material numbers, or their beginnings, of machines with a WebSocket (KIRA, CV50).",
+        description="Material numbers, or their beginnings, of the machines that have a WebSocket (KIRA, CV50).",
     )
-    registry_seconds: float = Field(default=300, gt=0, description="Time between two readings of the registry.")
-    status_seconds: float = Field(default=60, gt=0, description="Time between two readings of all statuses.")
+    registry_seconds: float = Field(
+        default=300,
+        gt=0,
+        description="Seconds between two readings of the list of machines. A new machine appears after this time.",
+    )
+    status_seconds: float = Field(
+        default=60, gt=0, description="Seconds between two readings of the statuses of all machines."
+    )
     history_seconds: float = Field(
-        default=300, gt=0, description="Time between two readings of cleaning reports and notifications."
+        default=300, gt=0, description="Seconds between two readings of the cleaning reports and notifications."
     )
     first_history_days: float = Field(
         default=7,
         ge=0,
-        description="How far back reports, notifications and commands are read the first time, and once a day.",
+        description="Days that reports, notifications and commands are read back at the first start, and once per day "
+        "for entries that were filed late.",
     )
     commands_seconds: float = Field(
         default=900,
         ge=0,
-        description="Time between two readings of all histories of commands, a request a machine; 0 reads none.",
+        description="Seconds between two readings of the command histories, which cost one request per machine. "
+        "0: none is read.",
     )
     messages_per_second: float = Field(
-        default=100, gt=0, description="What a machine's WebSocket tells beyond this is left out and counted."
+        default=100,
+        gt=0,
+        description="Messages per second that are taken from one machine's WebSocket, after a burst of ten "
+        "seconds' worth. The rest is left out and counted.",
     )
-    requests_per_second: int = Field(default=5, ge=1, description="Documented limit of each REST endpoint.")
-    token_requests_per_10_minutes: int = Field(default=10, ge=1, description="Documented limit of the token endpoint.")
-    request_timeout_seconds: float = Field(default=20, gt=0)
-    concurrent_handshakes: int = Field(default=20, ge=1, description="WebSockets that are opened at the same time.")
+    requests_per_second: int = Field(
+        default=5, ge=1, description="Requests per second to each REST endpoint. 5 is Kärcher's documented limit."
+    )
+    token_requests_per_10_minutes: int = Field(
+        default=10, ge=1, description="Requests for a token in 10 minutes. 10 is Kärcher's documented limit."
+    )
+    request_timeout_seconds: float = Field(
+        default=20, gt=0, description="Seconds after which a REST request counts as failed."
+    )
+    concurrent_handshakes: int = Field(
+        default=20, ge=1, description="WebSockets that are opened at the same time, at a start or after an outage."
+    )
 
     @property
     def urls(self) -> tuple[str, str, str]:
-        """Token endpoint, REST base, WebSocket base, without a slash at the end."""
+        """The URLs of token endpoint, REST API and WebSocket, without a slash at the end."""
         auth, api, socket = _HOSTS[self.environment]
         return (
             (self.token_url or f"{auth}/oauth2/token").rstrip("/"),
@@ -86,5 +115,5 @@ class KarcherSettings(BaseModel):
         )
 
     def is_robotic(self, material_number: str) -> bool:
-        """Whether a machine of this material number has a WebSocket (karcher.txt, «device families»)."""
+        """Whether a machine of this material number has a WebSocket (Kärcher's API document, «device families»)."""
         return any(material_number.startswith(beginning) for beginning in self.robotic_materials)
