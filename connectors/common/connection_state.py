@@ -1,4 +1,4 @@
-"""The state of one connection: what is logged and counted when it changes, and the gap that an outage leaves."""
+"""The state of one connection to a vendor: logged and counted when it changes; an outage leaves a gap."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class ConnectionState:
-    """One connection to a vendor, e.g. a device's WebSocket. One log line when it goes, one when it comes back."""
+    """One connection, e.g. a device's WebSocket. Logs one line when it is lost, and one when it is back."""
 
     vendor: str
     channel: str
     name: str
-    """What the log calls it: a device id, or the host of a broker."""
+    """Its name in the log: a device id, or the host of a broker."""
 
     up: bool = field(default=False, init=False)
     _since: datetime | None = field(default=None, init=False)
-    """When it went down after having been up."""
+    """When it was lost; None while it is up, and before it was up first."""
     _reason: str = field(default="", init=False)
     _complained: bool = field(default=False, init=False)
 
     def interrupted(self, since: datetime, reason: str) -> None:
-        """To be called before the first connection where somebody else held it until `since`: that is a gap, too."""
+        """Begin with a gap: another process held the connection until `since`. Call it before the first attempt."""
         self._since = since
         self._reason = reason
 
     def connected(self, now: datetime) -> Gap | None:
-        """To be called when it is (again) connected; the gap since it was lost, if it ever was."""
+        """Note that it is connected; returns the gap since it was lost, or None where it was never lost."""
         if self.up:
             return None
         self.up = True
@@ -52,7 +52,7 @@ class ConnectionState:
         return gap
 
     def lost(self, now: datetime, reason: str) -> None:
-        """To be called when it is lost, and after each attempt that failed. `reason` must hold no secret."""
+        """Note that it was lost, or that an attempt failed. `reason` is logged and must contain no secret."""
         if self.up:
             self.up = False
             self._since = now
@@ -63,7 +63,7 @@ class ConnectionState:
         self._complained = True
 
     def closed(self) -> None:
-        """To be called when it is given up on purpose."""
+        """Note that it was closed on purpose."""
         if self.up:
             CONNECTED.labels(self.vendor).dec()
         self.up = False

@@ -25,17 +25,18 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Context:
-    """The publisher, the folder for what must survive a restart, the health of this vendor's connector, and which
-    devices are this process's.
-    """
+    """What a connector needs of the process that runs it."""
 
     publisher: Publisher
     state_dir: Path
+    """The folder for state that must survive a restart."""
     health: Health = field(default_factory=lambda: Health("connect"))
+    """The health of this vendor's connector."""
     ownership: DeviceOwnership = field(default_factory=DeviceOwnership)
+    """The devices that this process owns."""
 
     async def forward(self, vendor: str, decoded: Decoded) -> None:
-        """Count one message and queue what it came to; waits only for room in the buffer (no acknowledgement)."""
+        """Count one message and queue its outcome. Waits only for room in the buffer, not for an acknowledgement."""
         count_in(vendor, decoded)
         for envelope in decoded.envelopes:
             await self.publisher.publish_soon(envelope)
@@ -43,7 +44,7 @@ class Context:
             await self.publisher.dead_letter_soon(letter)
 
     async def deliver(self, vendor: str, decoded: Decoded) -> list[asyncio.Future[None]]:
-        """Like `forward`; the futures are done when Kafka has what the message came to."""
+        """Like `forward`; the futures are done when Kafka has the outcome of the message."""
         count_in(vendor, decoded)
         return [
             *[await self.publisher.publish_soon(envelope) for envelope in decoded.envelopes],
@@ -56,13 +57,13 @@ class Context:
 
 
 def count_in(vendor: str, decoded: Decoded) -> None:
-    """Count one message that came from a vendor, and why it was left out if it was."""
-    _taken_in(vendor).inc()
+    """Count one message of a vendor, and the reason where it was left out."""
+    _messages_in(vendor).inc()
     if decoded.left_out:
         LEFT_OUT.labels(STAGE, vendor, decoded.left_out).inc()
 
 
 @cache
-def _taken_in(vendor: str) -> Counter:
+def _messages_in(vendor: str) -> Counter:
     counter: Counter = RECORDS_IN.labels(STAGE, vendor)
     return counter

@@ -1,4 +1,4 @@
-"""What a vendor's message comes to: envelopes for the raw topic, dead letters for what cannot go there. Pure."""
+"""The outcome of reading a vendor's message: envelopes for the raw topic, dead letters for the rest. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from schemas.wire import DeadLetter
 
 @dataclass
 class Decoded:
-    """The outcome of reading one message. `left_out` names the reason where it was left out on purpose."""
+    """The outcome of reading one message. `left_out` is the reason where the message was left out on purpose."""
 
     envelopes: list[Envelope] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What our own HTTP endpoints share: bounded bodies, answers that wait for Kafka."""
+"""Parts of our own HTTP endpoints: bounded bodies, answers that wait for Kafka."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schemas.envelope import Envelope
 from schemas.wire import DeadLetter, Device
 
 _LONGEST_BODY = 8 * 1024 * 1024
-"""A longer body is not even read to its end."""
+"""Bytes after which a body is not read further."""
 
 
 @dataclass(frozen=True)

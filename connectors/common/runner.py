@@ -52,9 +52,9 @@ async def run_connectors(
 ) -> None:
     """Connect the vendors to the raw topics until `stop`.
 
-    A vendor that fails is started again with back-off and stops no other. Raises only where publishing itself is
-    broken by a defect; while Kafka is merely away, everything waits. On `stop`, sources are closed first, then what was
-    taken from them is delivered.
+    A connector that fails is restarted with back-off and stops no other. Raises only where a defect ends publishing;
+    while Kafka is merely away, the connectors wait. On `stop`, the sources are closed first; then the messages taken
+    from them are delivered.
     """
     publisher = Publisher(kafka)
     health.ready.append(lambda: publisher.problem)
@@ -78,7 +78,7 @@ async def run_connectors(
             task.result()
     finally:
         await _cancel(*tasks, waiting, broken)
-        await _cancel(*leases)  # leaves the groups: only now may others open what we have closed
+        await _cancel(*leases)  # leaves the groups: only now may others connect to the devices
         await publisher.stop()
 
 
@@ -97,7 +97,7 @@ def _problems(health: Health) -> str | None:
 
 
 async def _supervise(vendor: str, settings: BaseModel, context: Context) -> None:
-    """Start a vendor's connector again whenever it fails; the same failure is logged once."""
+    """Run a vendor's connector and restart it whenever it fails. The same failure is logged once."""
     backoff = Backoff(base=1.0, cap=60.0)
     last = ""
     while True:
@@ -105,12 +105,12 @@ async def _supervise(vendor: str, settings: BaseModel, context: Context) -> None
         context.health.ready.clear()
         try:
             await make_connector(vendor, settings, context).run()
-        except Exception as error:  # whatever it is, it is this vendor's alone
+        except Exception as error:  # whatever it is, it concerns this vendor only
             text = _explain(error)
             if text != last:
-                _log.error("%s: the connector failed and is started again: %s", vendor, text)
+                _log.error("%s: the connector failed and is restarted: %s", vendor, text)
             last = text
-        context.health.ready[:] = [lambda: f"{vendor}: the connector failed and waits to be started again"]
+        context.health.ready[:] = [lambda: f"{vendor}: the connector failed and waits for its restart"]
         if time.monotonic() - started > _STABLE_SECONDS:
             backoff.reset()
             last = ""
@@ -118,8 +118,8 @@ async def _supervise(vendor: str, settings: BaseModel, context: Context) -> None
 
 
 def _explain(error: BaseException) -> str:
-    """A known reason in a sentence, a defect with its traceback; masked, for texts of exceptions may hold URLs and
-    Kärcher's hold the token.
+    """A sentence for a known reason, a masked traceback for a defect. Texts of exceptions may contain URLs, and
+    Kärcher's URLs contain the token.
     """
     known = error
     while isinstance(known, BaseExceptionGroup) and len(known.exceptions) == 1:

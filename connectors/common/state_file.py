@@ -1,4 +1,4 @@
-"""A small JSON file of what a connector must remember over restarts."""
+"""A small JSON file for state of a connector that must survive a restart."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from runtime.files import write_atomically
 
 @dataclass(frozen=True)
 class StateFile:
-    """Read whole, replaced whole: a crash leaves the old content or the new one."""
+    """Read and replaced as a whole: a crash leaves the old content or the new one."""
 
     path: Path
 
     def read(self) -> dict[str, Any]:
-        """The content; empty where there is none, or none that can be read."""
+        """The content; empty where there is no file, or where it cannot be read."""
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -58,7 +58,7 @@ def _requests(cloud: Cloud, machines: list[Machine]) -> list[tuple[str, Callable
     robots = [machine for machine in machines if settings.is_robotic(machine.material_number)]
 
     async def statuses() -> str:
-        page = await cloud.statuses([machine.machine_id for machine in machines[: protocol.MACHINES_A_REQUEST]])
+        page = await cloud.statuses([machine.machine_id for machine in machines[: protocol.MACHINES_PER_REQUEST]])
         return f"{len(page.items)} of {len(page.items) + len(page.errors)} machine(s) have one"
 
     async def reports() -> str:

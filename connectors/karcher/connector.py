@@ -67,7 +67,7 @@ class _Account:
         self._commands = CommandReader(cloud, context, self.registry)
 
     def polls(self) -> list[Poll]:
-        """What is read again and again."""
+        """The readings of the account."""
         every, later = self._settings, self._settings.registry_seconds
         return [
             Poll("registry", every.registry_seconds, self._read_registry, later, follows_ownership=False),

@@ -1,9 +1,9 @@
-"""Kärcher's messages: bytes in, envelopes out. Pure. Source: karcher.txt."""
+"""Kärcher's messages: bytes in, envelopes out. Pure. Source: Kärcher's API document."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -26,19 +26,19 @@ NOTIFICATION = "karcher.notification"
 REPORT = "karcher.cleaning.report"
 COMMAND = "karcher.command"
 
-MACHINES_A_REQUEST = 10
-"""«machineIds: <= 10 items» (statuses)."""
+MACHINES_PER_REQUEST = 10
+"""Machines per request. Kärcher's API document: «machineIds: <= 10 items» (statuses)."""
 
 _FINISHED = frozenset(
     {"SUCCEEDED", "FAILED", "CANCELLED", "REJECTED", "TIMED_OUT", "TIMEOUT", "EXPIRED", "REMOVED", "DELETED"}
 )
-"""Statuses after which nothing more comes. The document names SUCCEEDED and CANCELLED (also spelt CANCELED)."""
+"""Final statuses. The document names SUCCEEDED and CANCELLED (also spelt CANCELED)."""
 
 _IDENTITY = ("machineId", "materialNumber", "serialNumber")
 
 
 class AnswerError(ValueError):
-    """A REST answer that is not what the document shows."""
+    """A REST answer that differs from the document."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Page:
 
 
 def socket_url(base: str, material_number: str, serial_number: str, token: str) -> str:
-    """The WebSocket's URL. It holds the token: never to be logged."""
+    """The WebSocket's URL. It contains the token and must never be logged."""
     query = {"materialNumber": material_number, "serialNumber": serial_number, "accessToken": token}
     return f"{base}?{urlencode(query)}"
 
@@ -100,9 +100,9 @@ def read_page(body: bytes) -> Page:
 
 
 def read_machine(item: bytes, now: datetime) -> Machine:
-    """A machine of the specifications. AnswerError where it cannot be named.
+    """A machine of the specifications. AnswerError where its ids are missing.
 
-    The owner's asset id is its name; `serial` («material;serial») stands in for missing numbers.
+    The owner's asset id becomes the name. `serial` («material;serial») replaces missing numbers.
     """
     fields = _object(item)
     generic = fields.get("generic")
@@ -128,7 +128,7 @@ def read_machine(item: bytes, now: datetime) -> Machine:
 
 
 def unregistered(machine: Machine, now: datetime) -> Device:
-    """What to say of a machine that the registry has no more."""
+    """The registry's record of a machine that the account has no more."""
     return msgspec.structs.replace(machine.device, registered=False, updated_at=now)
 
 
@@ -138,10 +138,10 @@ def received_time(item: bytes) -> datetime | None:
 
 
 def socket_message(payload: bytes, device: str, received_at: datetime, sequence: int) -> Decoded:
-    """A message of a machine's WebSocket. `sequence` numbers the messages that came in the same microsecond or later.
+    """A message of a machine's WebSocket. `sequence` is its number on this connection.
 
-    A cleaning report inside is an envelope of its own, since REST tells the same one: both have the same id. The rest
-    goes as it came.
+    A cleaning report in it becomes an envelope of its own, with the id of the same report read by REST. The rest is
+    kept unchanged.
     """
     try:
         clean = redact(payload)
@@ -155,49 +155,62 @@ def socket_message(payload: bytes, device: str, received_at: datetime, sequence:
     return Decoded(envelopes)
 
 
+@dataclass(frozen=True)
+class _Element:
+    """An element of a list, of a known machine; `clean` is the redacted element."""
+
+    device: str
+    clean: bytes
+    fields: dict[str, Any]
+    received_at: datetime
+
+    def envelope(self, message_type: str, identity: str, time: object) -> Envelope:
+        """The element as an envelope; `time` is its time as the vendor writes it."""
+        return Envelope(identity, message_type, "karcher/rest", self.device, self.received_at, self.clean, _time(time))
+
+
 def status(item: bytes, devices: Mapping[str, str], received_at: datetime) -> Decoded:
     """One machine's element of the statuses; `devices` joins `machineId` to device id."""
-    found = _of_machine(item, STATUS, devices, received_at)
-    if isinstance(found, Decoded):
-        return found
-    device, clean, fields = found
-    # All of its times are the vendor's, so a status that has not changed is the same message.
-    identity = message_id([STATUS, device, clean])
-    time = _time(fields.get("lastContact"))
-    return Decoded([Envelope(identity, STATUS, "karcher/rest", device, received_at, clean, time)])
+
+    def envelope(element: _Element) -> Envelope:
+        # All of its times are the vendor's, so a status that has not changed is the same message.
+        identity = message_id([STATUS, element.device, element.clean])
+        return element.envelope(STATUS, identity, element.fields.get("lastContact"))
+
+    return _of_machine(item, MessageSource(VENDOR, STATUS, received_at), devices, envelope)
 
 
 def notification(item: bytes, devices: Mapping[str, str], received_at: datetime) -> Decoded:
-    """One customer notification. It has no id: device, category, code, type and `recordedAt` make it, and its
-    `status` a version of it (contract.md, «Alarms»).
+    """One customer notification. It has no id: device, category, code, type and `recordedAt` identify it, and its
+    `status` and `severity` a version of it (docs/contract.md, «Alarms»).
     """
-    found = _of_machine(item, NOTIFICATION, devices, received_at)
-    if isinstance(found, Decoded):
-        return found
-    device, clean, fields = found
-    parts = [str(fields.get(name)) for name in ("category", "code", "type", "recordedAt", "status", "severity")]
-    time = _time(fields.get("recordedAt"))
-    identity = message_id([NOTIFICATION, device, *parts])
-    return Decoded([Envelope(identity, NOTIFICATION, "karcher/rest", device, received_at, clean, time)])
+
+    def envelope(element: _Element) -> Envelope:
+        names = ("category", "code", "type", "recordedAt", "status", "severity")
+        parts = [str(element.fields.get(name)) for name in names]
+        identity = message_id([NOTIFICATION, element.device, *parts])
+        return element.envelope(NOTIFICATION, identity, element.fields.get("recordedAt"))
+
+    return _of_machine(item, MessageSource(VENDOR, NOTIFICATION, received_at), devices, envelope)
 
 
 def cleaning_report(item: bytes, devices: Mapping[str, str], received_at: datetime) -> Decoded:
-    """One cleaning report of REST. It names the machine by material and serial number, too."""
+    """One cleaning report of REST. It names the machine by material and serial number as well."""
     fields = _object_or_none(item)
     if fields and fields.get("materialNumber") and fields.get("serialNumber"):
         native = karcher_native_id(str(fields["materialNumber"]), str(fields["serialNumber"]))
-        # the machine's id, where the registry knows it, rules: a report may name the family's first material number
+        # where the registry knows the machine's id, it decides: a report may have the family's first material number
         devices = {str(fields.get("machineId")): device_id(VENDOR, native), **devices}
-    found = _of_machine(item, REPORT, devices, received_at)
-    if isinstance(found, Decoded):
-        return found
-    device, clean, _ = found
-    return Decoded([_report(clean, device, received_at, "karcher/rest")])
+
+    def envelope(element: _Element) -> Envelope:
+        return _report(element.clean, element.device, received_at, "karcher/rest")
+
+    return _of_machine(item, MessageSource(VENDOR, REPORT, received_at), devices, envelope)
 
 
 @dataclass(frozen=True)
 class Execution:
-    """A command that was sent to a machine, as its history lists it."""
+    """A command that was sent to a machine, as in the machine's history."""
 
     execution_id: str
     created_at: datetime | None
@@ -205,7 +218,7 @@ class Execution:
 
 
 def read_execution(item: bytes) -> Execution:
-    """An element of a machine's history of commands. AnswerError where it cannot be named."""
+    """An element of a machine's command history. AnswerError where it has no id."""
     fields = _object(item)
     execution_id = fields.get("executionId")
     if not isinstance(execution_id, str) or not execution_id:
@@ -215,17 +228,17 @@ def read_execution(item: bytes) -> Execution:
 
 @dataclass
 class ExecutionDetails:
-    """What an execution's details come to: an envelope for each of its events, oldest first."""
+    """The outcome of an execution's details: an envelope for each of its events, oldest first."""
 
     decoded: Decoded
     finished: bool
 
 
 def execution(details: bytes, device: str, received_at: datetime) -> ExecutionDetails:
-    """An execution's details, with or without `data` around them (the document shows both); or its element of the
-    history, which has no events: that is one envelope.
+    """Read an execution's details, with or without `data` around them (the document shows both), or its element of the
+    history. The latter has no events and becomes one envelope.
 
-    The same event has the same id, however its status is spelt and whichever answer tells it.
+    The same event has the same id in every answer, however its status is spelt.
     """
     source = MessageSource(VENDOR, COMMAND, received_at, device)
     try:
@@ -239,8 +252,8 @@ def execution(details: bytes, device: str, received_at: datetime) -> ExecutionDe
     if not isinstance(execution_id, str):
         letter = dead_letter(clean, source, Problem(path="executionId", reason="missing", detail="no executionId"))
         return ExecutionDetails(Decoded(dead_letters=[letter]), finished=False)
-    found = fields.get("executionEvents")
-    events: list[Any] = found[::-1] if isinstance(found, list) else [None]
+    listed = fields.get("executionEvents")
+    events: list[Any] = listed[::-1] if isinstance(listed, list) else [None]
     envelopes = [_execution_event(fields, event, execution_id, device, received_at) for event in events]
     return ExecutionDetails(Decoded(envelopes), any(_status_of(event) in _FINISHED for event in events))
 
@@ -256,22 +269,21 @@ def _execution_event(
 
 
 def _status_of(event: Any) -> str:
-    """An event's status with one spelling for «cancelled» (karcher.txt shows both)."""
+    """An event's status, with one spelling for «cancelled» (Kärcher's API document has two)."""
     status = str(event.get("status") or "").upper() if isinstance(event, dict) else ""
     return "CANCELLED" if status == "CANCELED" else status
 
 
 def chunks(machine_ids: list[str]) -> Iterator[list[str]]:
-    """At most ten machines a request."""
-    for start in range(0, len(machine_ids), MACHINES_A_REQUEST):
-        yield machine_ids[start : start + MACHINES_A_REQUEST]
+    """The machine ids of each request."""
+    for start in range(0, len(machine_ids), MACHINES_PER_REQUEST):
+        yield machine_ids[start : start + MACHINES_PER_REQUEST]
 
 
 def _of_machine(
-    item: bytes, message_type: str, devices: Mapping[str, str], received_at: datetime
-) -> Decoded | tuple[str, bytes, dict[str, Any]]:
-    """The device, redacted bytes and fields of an element that names its `machineId`; else what to do with it."""
-    source = MessageSource(VENDOR, message_type, received_at)
+    item: bytes, source: MessageSource, devices: Mapping[str, str], envelope: Callable[[_Element], Envelope]
+) -> Decoded:
+    """Read an element that names its `machineId`; a dead letter where it is no JSON or the machine is not known."""
     try:
         clean = redact(item)
     except NotJson as error:
@@ -280,7 +292,7 @@ def _of_machine(
     machine_id = fields.get("machineId") if fields else None
     device = devices.get(machine_id) if isinstance(machine_id, str) else None
     if fields is not None and device is not None:
-        return device, clean, fields
+        return Decoded([envelope(_Element(device, clean, fields, source.received_at))])
     if isinstance(machine_id, str):
         problem = Problem("machineId", "unknown_machine", "the registry does not know this machineId")
     else:
@@ -298,7 +310,7 @@ def _take_report(payload: bytes) -> tuple[bytes | None, bytes | None]:
         report = bytes(data.pop("cleaningReport"))
         if not json.loads(report).get("reportId"):
             return None, payload
-    except (msgspec.MsgspecError, KeyError, AttributeError):  # not shaped as documented: the normaliser says so
+    except (msgspec.MsgspecError, KeyError, AttributeError):  # not shaped as documented: the normaliser reports that
         return None, payload
     if not data:
         return report, None
@@ -306,7 +318,7 @@ def _take_report(payload: bytes) -> tuple[bytes | None, bytes | None]:
 
 
 def _report(report: bytes, device: str, received_at: datetime, source: str) -> Envelope:
-    """The report's id is the vendor's and its content, whichever way it came: a changed report is a new version."""
+    """The envelope of a report. Its id covers the vendor's id and the content: a changed report is a new version."""
     fields = _object(report)
     content = {name: value for name, value in fields.items() if name not in _IDENTITY}
     canonical = json.dumps(content, sort_keys=True, default=str)
@@ -318,7 +330,7 @@ def _datapoints(payload: bytes, device: str, received_at: datetime, sequence: in
     stamp = (_object_or_none(payload) or {}).get("timestamp")
     time = _epoch(stamp)
     parts: list[str | bytes] = [DATAPOINTS, device, payload]
-    if time is None:  # equal payloads without a time are not repeats
+    if time is None:  # equal payloads without a time are no duplicates
         parts += [format_iso(received_at), str(sequence)]
     return Envelope(message_id(parts), DATAPOINTS, "karcher/websocket", device, received_at, payload, time)
 

@@ -1,7 +1,8 @@
 """The device channel: ROS messages as JSON, relayed commands, other clients' chatter. Pure.
 
-Source: ogmen.txt, «This WebSocket connection allows clients …». The shapes are ROS's own (assumed, the document names
-them only), beside `topic`, or below `msg` or `data` as rosbridge has them; stamps are ROS 2's or ROS 1's.
+Source: Ogmen's API document, «This WebSocket connection allows clients …». The document only names the messages; their
+shapes are assumed to be ROS's own, beside `topic`, or below `msg` or `data` as rosbridge has them. Stamps are those of
+ROS 2 or ROS 1.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ CHANNEL = "ogmen.channel"
 _GREETING = re.compile(r"\s*websocket connected successfully", re.IGNORECASE)
 _TIMED = re.compile(rb'"(?:stamp|timestamp|recorded_at)"\s*:\s*[{"\d]')
 _FRAME = re.compile(r"[\w/-]{0,100}", re.ASCII)
-"""A frame's name in which nothing can be hidden."""
+"""A frame's name that cannot contain anything else."""
 _NUMBERS = b"0123456789-+.eE, \t\r\n"
 _ENABLE_PRIVACY = "enable_privacy"
 _LARGEST = MAX_MESSAGE_BYTES - 16 * 1024
-"""What Kafka takes, less room for key and headers."""
+"""The largest message that Kafka takes, less room for key and headers."""
 _MANY_CELLS = 1000
 
 
@@ -46,7 +47,7 @@ class _Stamp(msgspec.Struct, forbid_unknown_fields=True):
     nsecs: int = 0
 
     def seconds(self) -> float:
-        """Epoch seconds; 0 means that the robot has no time."""
+        """Epoch seconds; 0 where the robot has no time."""
         return (self.sec or self.secs or 0) + (self.nanosec or self.nsecs) / 1e9
 
 
@@ -90,7 +91,7 @@ class _TwistWithCovariance(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Odometry(msgspec.Struct, forbid_unknown_fields=True):
-    """ROS `nav_msgs/Odometry`; anything else is not sampled but judged further on."""
+    """ROS `nav_msgs/Odometry`. A message of any other shape is not sampled but forwarded."""
 
     header: _Header
     pose: _PoseWithCovariance
@@ -99,7 +100,7 @@ class _Odometry(msgspec.Struct, forbid_unknown_fields=True):
     twist: _TwistWithCovariance | None = None
 
     def is_plain(self) -> bool:
-        """Whether it holds nothing but numbers and the names of frames."""
+        """Whether it contains nothing but numbers and the names of frames."""
         return bool(_FRAME.fullmatch(self.header.frame_id) and _FRAME.fullmatch(self.child_frame_id))
 
 
@@ -127,10 +128,10 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueEr
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which odometry of a robot is kept: by rate, and where it moved at all. Seconds, metres, degrees.
+    """Which odometry of a robot is kept: at most `hz` messages per second, and only of a robot that moves.
 
-    A message is kept when 1/`hz` has passed since the last one kept and the robot has meanwhile moved by `metres` or
-    turned by `degrees`; and in any case after `still_seconds`. 0 turns a criterion off.
+    A message is kept when 1/`hz` seconds have passed since the last one kept, and the robot has since moved by `metres`
+    or turned by `degrees`. After `still_seconds` it is kept in any case. 0 turns a criterion off.
     """
 
     hz: float = 0.0
@@ -140,13 +141,13 @@ class Sampling:
 
     @property
     def off(self) -> bool:
-        """Whether everything is kept."""
+        """Whether every message is kept."""
         return not (self.hz or self.metres or self.degrees)
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """The odometry kept last: the robot's time and ours, in seconds, and where it was."""
+    """The odometry kept last: the robot's time and ours, in seconds, and the pose."""
 
     at: float
     received: float
@@ -158,7 +159,7 @@ class _Kept:
 
 @dataclass
 class Channel:
-    """The channel of one robot: judges its messages one by one and samples its odometry by the robot's own time."""
+    """The channel of one robot: classifies its messages one by one, and samples odometry by the robot's own time."""
 
     device: str
     sampling: Sampling = Sampling()
@@ -174,14 +175,14 @@ class Channel:
         """
         self._sequence += 1
         try:
-            found = _decode_message(payload) if payload.lstrip()[:1] == b"{" else None
+            message = _decode_message(payload) if payload.lstrip()[:1] == b"{" else None
         except _UNREADABLE:
-            found = None
-        if found is None:
+            message = None
+        if message is None:
             return self._no_object(payload, received_at)
-        topic = found.topic.strip("/") if isinstance(found.topic, str) else None
-        if found.topic is None and not self._is_command(found, received_at):
-            greeting = isinstance(found.message, str) and _GREETING.match(found.message)
+        topic = message.topic.strip("/") if isinstance(message.topic, str) else None
+        if message.topic is None and not self._is_command(message, received_at):
+            greeting = isinstance(message.message, str) and _GREETING.match(message.message)
             return Decoded(left_out="greeting" if greeting else "chatter")
         if self.gate.hides():
             return Decoded(left_out="privacy")
@@ -192,15 +193,15 @@ class Channel:
             return Decoded(left_out=left_out)
         return self._forward(payload, received_at, _as_it_is if plain else clean)
 
-    def _is_command(self, found: _Message, now: datetime) -> bool:
-        """Whether another client told the robot to do something. Being told to keep private is heeded at once."""
-        words = [word for word in (found.command, found.action) if isinstance(word, str) and word]
+    def _is_command(self, message: _Message, now: datetime) -> bool:
+        """Whether another client sent the robot a command. One that enables the privacy mode is heeded at once."""
+        words = [word for word in (message.command, message.action) if isinstance(word, str) and word]
         if _ENABLE_PRIVACY in words and self.gate.on is False:
             self.gate.observe(True, now)
         return bool(words)
 
     def _no_object(self, payload: bytes, received_at: datetime) -> Decoded:
-        """Not a JSON object: text that never meant to be one is chatter, anything else has to be seen further on."""
+        """Not a JSON object: plain text is chatter; anything else is forwarded, to be reported by the normaliser."""
         if _is_plain_text(payload):
             return Decoded(left_out="chatter")
         return self._forward(payload, received_at, clean)
@@ -219,7 +220,7 @@ class Channel:
         if self.gate.hides():  # no object, but JSON
             return Decoded(left_out="privacy")
         parts: list[str | bytes] = [CHANNEL, self.device, kept]
-        if not _TIMED.search(kept):  # equal messages without a time are not repeats
+        if not _TIMED.search(kept):  # equal messages without a time are no duplicates
             parts += [format_iso(received_at), str(self._sequence)]
         return Decoded([Envelope(message_id(parts), CHANNEL, f"{VENDOR}/websocket", self.device, received_at, kept)])
 
@@ -235,15 +236,15 @@ class Channel:
             return "privacy"
         position, turn = odometry.pose.pose.position, odometry.pose.pose.orientation
         now = _Kept(at, received, position.x, position.y, position.z, (turn.x, turn.y, turn.z, turn.w))
-        reason = self._judge(self._kept, now)
+        reason = self._reason_to_leave_out(self._kept, now)
         if reason is None:
             self._kept = now
         return reason
 
-    def _judge(self, last: _Kept | None, now: _Kept) -> str | None:
+    def _reason_to_leave_out(self, last: _Kept | None, now: _Kept) -> str | None:
         if last is None or self.sampling.off:
             return None
-        # a late message is as far away as a due one; a robot whose clock stands still is judged by ours
+        # a late message counts like an early one; where the robot's clock stands still, ours counts
         passed = max(abs(now.at - last.at), now.received - last.received if now.at == last.at else 0.0)
         if self.sampling.hz and passed < 0.9 / self.sampling.hz:  # a tenth of the period allows for the robot's jitter
             return "sampling"
@@ -271,7 +272,7 @@ def _angle(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 def _odometry(payload: bytes) -> tuple[_Odometry | None, bool]:
     """The odometry as ROS defines it, and whether there can be nothing else in it.
 
-    None for anything unusual, which has to be seen further on.
+    None for any other message, which is forwarded.
     """
     try:
         odometry = _decode_odometry(payload)
@@ -290,7 +291,7 @@ def _as_it_is(payload: bytes) -> bytes:
 
 
 def _clean_map(payload: bytes) -> bytes:
-    """A map without secrets. Its cells, millions of numbers, are set aside first: searching them takes seconds."""
+    """A map without secrets. Its cells, millions of numbers, are set aside: searching them would take seconds."""
     try:
         members = _decode_members(payload)
     except _UNREADABLE:
@@ -315,7 +316,7 @@ def _clean_map(payload: bytes) -> bytes:
 
 
 def _is_plain_text(payload: bytes) -> bool:
-    """A word, a number, a sentence: no broken object or array, no broken text."""
+    """Whether it is a word, a number or a sentence: no broken object or array, no broken text."""
     if payload.lstrip()[:1] in (b"{", b"[", b""):
         return False
     try:

@@ -1,6 +1,6 @@
-"""What is read of each robot by REST: names, counting parameters, and what has to be known about the entries. Pure.
+"""The REST endpoints that are read for each robot: names, counting parameters, facts about the entries. Pure.
 
-The document (ogmen.txt) shows the answers but hardly a path; paths are settings (`<name>_path`).
+Ogmen's API document shows the answers but hardly a path; the paths are settings (`<name>_path`).
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ class Endpoint:
 
     name: str
     count: str = ""
-    """The parameter that says how many entries are wanted; empty for a state."""
+    """The parameter for the number of entries; empty for a state."""
     private: bool = False
-    """Says where the robot or the dog was: not taken while the privacy mode is on."""
+    """Whether entries say where the robot or the dog was: they are left out while the privacy mode is on."""
     private_fields: frozenset[str] = _NONE
-    """Fields that may say so, where the rest does not."""
+    """Fields that may say so, where the others do not."""
     bookkeeping: frozenset[str] = _NONE
-    """Fields that change by copying the entry about."""
+    """Fields that change when the entry is copied."""
 
     @property
     def type(self) -> str:
-        """The message type. All of them are remembered as long as logs are, since they are read again and again."""
+        """The message type. It ends with `log` for states, too: duplicates of both are remembered equally long."""
         return f"ogmen.{self.name}.log"
 
     @property
     def is_log(self) -> bool:
-        """Whether entries are told once; a state without a time is told each time."""
+        """Whether it is a log, whose entries are published once. A state without a time is published each time."""
         return bool(self.count)
 
     @property

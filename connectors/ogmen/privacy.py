@@ -1,7 +1,7 @@
-"""A robot's privacy mode: when it is on, and when it was (contract.md, «Redaction»). Pure.
+"""A robot's privacy mode: when it is on, and when it was (docs/contract.md, «Redaction»). Pure.
 
-While it is on, or not known, position, insights and media facts are not taken. Nor are they taken afterwards: logs that
-are read once it is off again still hold the entries of that time.
+While it is on, or not known, positions, insights and facts about media are left out. Entries of that time are left out
+afterwards as well: a log that is read once the mode is off still contains them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MOST_SPANS = 32
 
 @dataclass
 class PrivacyGate:
-    """What may be taken of one robot. `on` is None as long as nobody has told."""
+    """What may be taken from one robot. `on` is None as long as the privacy mode is not known."""
 
     on: bool | None = None
     spans: list[tuple[datetime, datetime]] = field(default_factory=list)
@@ -30,9 +30,9 @@ class PrivacyGate:
     def observe(
         self, enabled: bool, now: datetime, enabled_at: datetime | None = None, disabled_at: datetime | None = None
     ) -> None:
-        """What the robot's privacy mode is at `now`, and when it was switched, as far as that is told.
+        """Take the privacy mode at `now`, and the times at which it was switched, where they are reported.
 
-        Where it is not told (or cannot be), it counts as on from the last time it was seen off.
+        Without a reported time (or with one in the future), the mode counts as on since it was last seen off.
         """
         if enabled:
             self._switched_on(now, enabled_at)
@@ -40,13 +40,13 @@ class PrivacyGate:
             self._switched_off(now, enabled_at, disabled_at)
 
     def hides(self, at: datetime | None = None) -> bool:
-        """Whether what happened at that time must not be taken now."""
+        """Whether a fact of that time (None: of now) must be left out."""
         if self.on is not False:
             return True
         return at is not None and any(start <= at <= end for start, end in self.spans)
 
     def was_on(self, at: datetime | None) -> bool:
-        """Whether it was on at that time; what has no time is of now."""
+        """Whether the mode was on at that time (None: now)."""
         if any(at is not None and start <= at <= end for start, end in self.spans):
             return True
         return self.on is not False and (self.since is None or at is None or at >= self.since)
@@ -59,7 +59,7 @@ class PrivacyGate:
         }
 
     def restore(self, state: Any) -> None:
-        """Read `state` back; what cannot be read is ignored. Whether it is on has to be told anew."""
+        """The inverse of `state`; ignores what cannot be read. Whether the mode is on must be observed anew."""
         try:
             since = parse_iso(state["since"]) if state["since"] else None
             spans = [(parse_iso(start), parse_iso(end)) for start, end in state["spans"]]
@@ -69,9 +69,9 @@ class PrivacyGate:
 
     def _switched_on(self, now: datetime, enabled_at: datetime | None) -> None:
         if self.since is None:
-            told = enabled_at is not None and enabled_at <= now
-            earliest = self._last_off or (_EVER if not told else None)
-            self.since = max(filter(None, (enabled_at if told else None, earliest)))
+            is_reported = enabled_at is not None and enabled_at <= now
+            earliest = self._last_off or (_EVER if not is_reported else None)
+            self.since = max(filter(None, (enabled_at if is_reported else None, earliest)))
         self.on = True
 
     def _switched_off(self, now: datetime, enabled_at: datetime | None, disabled_at: datetime | None) -> None:
@@ -79,7 +79,7 @@ class PrivacyGate:
         if self.since is not None:
             self._remember(self.since, until if until is not None and until >= self.since else now)
         elif enabled_at is not None and until is not None and enabled_at < until:
-            self._remember(enabled_at, until)  # perhaps on and off again between two readings
+            self._remember(enabled_at, until)  # on and off between two readings
         self.since, self._last_off, self.on = None, now, False
 
     def _remember(self, start: datetime, end: datetime) -> None:

@@ -1,4 +1,4 @@
-"""Ogmen's alerts and the answers of its REST API: bytes in, envelopes out. Pure. Source: ogmen.txt."""
+"""Ogmen's alerts and the answers of its REST API: bytes in, envelopes out. Pure. Source: Ogmen's API document."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASC
 
 
 class InvalidAlert(ValueError):
-    """An alert that is not what the document asks for; the text names the field."""
+    """An alert that differs from the document; the text names the field."""
 
     def __init__(self, path: str, reason: str, detail: str) -> None:
         super().__init__(f"{path}: {detail}" if path else detail)
@@ -48,9 +48,9 @@ def fill(template: str, **ids: str) -> str:
 
 
 def alert(body: bytes, native_id: str, received_at: datetime, private: bool = False) -> Envelope:
-    """An alert as documented; InvalidAlert otherwise. Its `uuid`, in any case of letters, makes its id.
+    """An alert as documented; InvalidAlert otherwise. Its message id is made of its `uuid`, in any case of letters.
 
-    While the robot's privacy mode is on (`private`), the link to the large image is not taken.
+    While the robot's privacy mode is on (`private`), the link to the large image is left out.
     """
     try:
         cleaned = clean(body)
@@ -95,15 +95,15 @@ _GOOD = {"success", "ok", "started"}
 
 
 class AnswerError(ValueError):
-    """An answer that cannot be used, although its HTTP status says that it can."""
+    """An answer that cannot be used, although its HTTP status is a success."""
 
 
 def entries(body: bytes) -> list[bytes]:
     """The entries of an answer, byte for byte.
 
-    They come bare, in the envelope `{code, status, message, data}`, or as an array of either; `data` may also be JSON
-    in a string. None for `"data": "null"` and its like. AnswerError where the answer is no JSON, where an entry is no
-    object, or where the envelope tells of an error.
+    They stand bare, in the envelope `{code, status, message, data}`, or as an array of either; `data` may also be JSON
+    in a string. The list is empty for `"data": "null"` and the like. AnswerError where the answer is no JSON, where an
+    entry is no object, or where the envelope reports an error.
     """
     try:
         return _entries(body)
@@ -131,7 +131,7 @@ def _entries(raw: bytes) -> list[bytes]:
 
 
 def _check_success(members: dict[str, msgspec.Raw]) -> None:
-    """An envelope may bring an error with HTTP 200."""
+    """Raise AnswerError for an envelope that reports an error, which may happen with HTTP 200."""
     code, status = (msgspec.json.decode(bytes(members.get(name) or b"null")) for name in ("code", "status"))
     number = str(code) if isinstance(code, int | str) and not isinstance(code, bool) else ""
     if number.isdigit() and not 200 <= int(number) < 300:
@@ -146,17 +146,17 @@ class Entry:
 
     decoded: Decoded
     version: str = ""
-    """What makes it this version of the entry; empty for a state without a time, which is news whenever it is read."""
+    """Identifies this version of the entry; empty for a state without a time, which is new in each reading."""
     stable: str = ""
-    """The same without the fields that only tell how the entry was copied."""
+    """The same without the fields that only say how the entry was copied."""
     time: datetime | None = None
 
 
 def read_entry(endpoint: Endpoint, entry: bytes, device: str, received_at: datetime, gate: PrivacyGate) -> Entry:
     """One entry as an envelope.
 
-    A changed entry (`resolved`, `is_synced`) is a new version. A state without a time (battery) is news each time.
-    `left_out` is `privacy` for what must not be taken.
+    A changed entry (`resolved`, `is_synced`) is a new version. A state without a time (battery) is new in each reading.
+    `left_out` is `privacy` for an entry that the privacy mode hides.
     """
     try:
         cleaned = clean(entry)
@@ -171,12 +171,12 @@ def read_entry(endpoint: Endpoint, entry: bytes, device: str, received_at: datet
         fields = {name: value for name, value in fields.items() if name not in endpoint.private_fields}
         cleaned = msgspec.json.encode(fields)
     version = message_id([endpoint.type, device, cleaned])
-    if endpoint.private and gate.hides(time):  # what was hidden for good need not be judged again
+    if endpoint.private and gate.hides(time):  # an entry that is hidden for good need not be read again
         return Entry(Decoded(left_out="privacy"), version if gate.on is False else "", time=time)
-    told_again = time is None and not endpoint.is_log
-    identity = message_id([endpoint.type, device, cleaned, format_iso(received_at)]) if told_again else version
+    is_new_each_time = time is None and not endpoint.is_log
+    identity = message_id([endpoint.type, device, cleaned, format_iso(received_at)]) if is_new_each_time else version
     envelope = Envelope(identity, endpoint.type, "ogmen/rest", device, received_at, cleaned, time)
-    if told_again:
+    if is_new_each_time:
         return Entry(Decoded([envelope]))
     if not endpoint.bookkeeping:
         return Entry(Decoded([envelope]), version, time=time)
@@ -186,7 +186,7 @@ def read_entry(endpoint: Endpoint, entry: bytes, device: str, received_at: datet
 
 
 def device_record(entry: bytes, native_id: str, now: datetime) -> Device:
-    """What is told of a robot, for the registry: what it is, and nothing about whose it is."""
+    """The registry's record of a robot: what it is, and nothing about its owner."""
     fields = msgspec.json.decode(clean(entry))
     named = {
         name: str(fields[name])
@@ -209,13 +209,15 @@ def device_record(entry: bytes, native_id: str, now: datetime) -> Device:
 
 def native_id_of(entry: bytes) -> str | None:
     """The robot an entry of an account's devices is about; ids are not always UUIDs."""
-    found = msgspec.json.decode(entry).get("device_id")
-    return str(found) if isinstance(found, str | int) and not isinstance(found, bool) and str(found) else None
+    native_id = msgspec.json.decode(entry).get("device_id")
+    if isinstance(native_id, bool) or not isinstance(native_id, str | int):
+        return None
+    return str(native_id) or None
 
 
 @dataclass(frozen=True)
 class PrivacyStatus:
-    """What an answer says of the privacy mode."""
+    """The privacy mode as an answer reports it."""
 
     enabled: bool
     enabled_at: datetime | None = None

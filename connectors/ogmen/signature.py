@@ -1,7 +1,7 @@
 """The signature of an alert (HMAC of its body). Pure: the clock is an argument.
 
-The document knows neither secret nor signature. Assumed is what the ecosystem does (GitHub's `X-Hub-Signature-256`,
-Stripe's and Slack's time inside what is signed); header, algorithm, prefix and tolerance are configured.
+Ogmen's API document knows neither secret nor signature. The scheme is assumed to be the usual one (GitHub's
+`X-Hub-Signature-256`; the signed time of Stripe and Slack). Header, algorithm, prefix and tolerance are settings.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Signature:
-    """How alerts are signed. With `timestamp_header`, what is signed is the header's text, a dot, and the body."""
+    """How alerts are signed. With `timestamp_header`, the header's text, a dot and the body are signed."""
 
     secret: bytes
     header: str
@@ -26,7 +26,7 @@ class Signature:
     tolerance_seconds: float = 300.0
 
     def problem(self, headers: Mapping[str, str], body: bytes, now: float) -> str | None:
-        """Why the alert is not believed (`missing`, `stale`, `wrong`); None where it is. Compares in constant time."""
+        """Why the signature is not valid (`missing`, `stale`, `wrong`); None where it is. Compares in constant time."""
         given = headers.get(self.header, "").strip()
         if not given:
             return "missing"
