@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from connectors.common.publisher import Publisher
-from connectors.ogmen.connector import check
+from connectors.ogmen.checks import check
 from connectors.ogmen.settings import OgmenSettings
 from schemas.envelope import Envelope
 from schemas.topics import DEVICES
