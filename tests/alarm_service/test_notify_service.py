@@ -186,4 +186,4 @@ async def test_a_service_killed_while_it_delivers_tells_everything_and_repeats_c
         assert [one["id"] for one in (await service.ask(key, "GET", "/policies"))["policies"]] == ["critical"]
         assert (await service.ask(key, "GET", "/policies/critical"))["channel_ids"] == ["ops"]
         await service.ask("wrong", "GET", "/policies", 401)
-    assert "ops took it" in await asyncio.to_thread(service.run, "notify", "test", "ops")
+    assert "ops accepted it" in await asyncio.to_thread(service.run, "notify", "test", "ops")

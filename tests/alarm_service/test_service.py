@@ -254,7 +254,7 @@ async def test_the_command_line_reads_what_is_published_and_acts_through_kafka(r
     while json.loads(running.run("show", alarm, "--json"))["status"] == "active":
         assert time.monotonic() < deadline, running.logs()
         await asyncio.sleep(0.3)
-    assert "the alarm is acknowledged, as published last" in running.run("acknowledge", alarm, status=1)
+    assert "the alarm is acknowledged, as last published" in running.run("acknowledge", alarm, status=1)
     assert "no alarm has an id" in running.run("show", "ffffffff-none", status=1)
     assert "too short" in running.run("show", "f", status=1)
     assert "is not a duration" in running.run("snooze", alarm, "long", status=1)
