@@ -10,12 +10,12 @@ class AlarmsSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    enabled: bool = Field(default=False, description="Whether `fleetlake up` runs the service.")
+    enabled: bool = Field(default=False, description="Whether `fleetlake up` runs the alarm service.")
     host: str = Field(
         default="127.0.0.1",
         description="Address to listen on. Put a TLS proxy in front if it is not a loopback address.",
     )
-    port: int = Field(default=8093, ge=0, le=65535, description="Port of the API; 0 picks a free one.")
+    port: int = Field(default=8093, ge=0, le=65535, description="Port of the HTTP API; 0 picks a free port.")
     database_url: SecretStr | None = Field(
         default=None,
         description="URL of the database, as SQLAlchemy takes it. Default: SQLite in the data folder.",

@@ -28,11 +28,11 @@ def connect(
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection to the published tables of a data folder, read-only, wherever the folder is now.
 
-    It sees the state published last when it was opened, all tables and views at one moment; connect again for a newer
-    one. `fleet.duckdb` is attached to a connection of its own, so that an older connection of this process does not
-    hide the newer file. Temporary tables can be made. The session's time zone is UTC, like all times in the tables,
-    so that `observed_at > now() - INTERVAL 1 HOUR` means what it says. Where the lake is in an object store, its views
-    read there: with `storage_options` (deltalake's words), else those of the configuration (`fleetlake.toml` or
+    It shows the state that was published last when it was opened, all tables and views as of one moment. Connect anew
+    for a newer state. `fleet.duckdb` is attached to a connection of its own, so that an older connection of this
+    process does not hide the newer file. Temporary tables can be made. The session's time zone is UTC, like all times
+    in the tables, so that `observed_at > now() - INTERVAL 1 HOUR` is correct. Where the lake is in an object store, its
+    views read there: with `storage_options` (deltalake's names), else those of the configuration (`fleetlake.toml` or
     `$FLEETLAKE_CONFIG`) and the environment. FileNotFoundError where nothing has been published yet.
     """
     import duckdb
@@ -85,10 +85,10 @@ def scan(
         return polars.scan_delta(str(path), version=version)
     if (folder / FILE).exists():
         with connect(folder, storage_options) as connection:
-            found = connection.execute("SELECT location FROM published WHERE table_name = ?", [table]).fetchone()
-        if found and not found[0].startswith("lake/"):
-            options = _storage_options(storage_options) if "://" in found[0] else None
-            return polars.scan_delta(found[0], version=version, storage_options=options)
+            row = connection.execute("SELECT location FROM published WHERE table_name = ?", [table]).fetchone()
+        if row and not row[0].startswith("lake/"):
+            options = _storage_options(storage_options) if "://" in row[0] else None
+            return polars.scan_delta(row[0], version=version, storage_options=options)
     raise FileNotFoundError(f"{path} is not there: the lake has no table {table!r} yet")
 
 

@@ -1,4 +1,4 @@
-"""The configuration: one TOML file, every key overridable by environment, secrets also by file.
+"""The configuration: one TOML file. Environment variables override every key; secrets may come from files.
 
 Key `partitions` of section `[kafka]` is `FLEETLAKE_KAFKA__PARTITIONS` in the environment. A secret `client_secret` can
 also be given as `client_secret_file` (or `FLEETLAKE_KARCHER__CLIENT_SECRET_FILE`), the path of a file that holds it.
@@ -47,40 +47,43 @@ VendorName = Annotated[str, AfterValidator(_known_vendor)]
 
 
 class PipelineSettings(BaseModel):
-    """Section `[pipeline]`: what all stages share."""
+    """Section `[pipeline]`: settings of all stages."""
 
     model_config = ConfigDict(extra="forbid")
 
     data: Path = Field(
-        default=Path("data"), description="Data folder: embedded Kafka, lake, fleet.duckdb, logs, state."
+        default=Path("data"),
+        description="Data folder: holds the embedded Kafka, the lake, fleet.duckdb, logs and state.",
     )
-    vendors: list[VendorName] = Field(
-        default_factory=list, description="Vendors to connect to; none until you name them."
+    vendors: list[VendorName] = Field(default_factory=list, description="Vendors to connect to.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe messages to log: debug, info, warning or error."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
     stream_workers: int = Field(
         default=1,
         ge=1,
         le=64,
-        description="Stream workers that `fleetlake up` runs, each a process on up to one core; those beyond the "
-        "number of [kafka] partitions have nothing to do.",
+        description="Number of stream workers that `fleetlake up` runs. Each is a process that uses up to one core; "
+        "workers beyond the number of [kafka] partitions are idle.",
     )
-    health_host: str = Field(default="127.0.0.1", description="Address that /livez, /readyz and /metrics listen on.")
+    health_host: str = Field(
+        default="127.0.0.1", description="Address on which stages serve /livez, /readyz and /metrics."
+    )
     health_port: int = Field(
         default=-1,
         ge=-1,
         le=65535,
-        description="Port of a stage's /livez, /readyz and /metrics; 0 picks one, -1 serves none.",
+        description="Port of a stage's /livez, /readyz and /metrics. 0 picks a free port, -1 serves none.",
     )
 
 
 class BrokerSettings(BaseModel):
-    """Section `[broker]`: the embedded Kafka broker, used when `kafka.bootstrap_servers` is empty."""
+    """Section `[broker]`: the embedded Kafka broker, used while `bootstrap_servers` in [kafka] is empty."""
 
     model_config = ConfigDict(extra="forbid")
 
-    port: int = Field(default=0, ge=0, le=65535, description="Port on 127.0.0.1; 0 picks a free one.")
-    heap_megabytes: int = Field(default=384, ge=128, description="Java heap of the broker.")
+    port: int = Field(default=0, ge=0, le=65535, description="Port on 127.0.0.1; 0 picks a free port.")
+    heap_megabytes: int = Field(default=384, ge=128, description="Java heap of the broker, in megabytes.")
 
 
 class SinkSettings(BaseModel):
@@ -115,7 +118,7 @@ class Settings(BaseSettings):
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment beats the file (which comes as keyword arguments)."""
+        """The environment overrides the file, which comes as keyword arguments."""
         return (_Environment(settings_cls), init_settings)
 
 
@@ -171,7 +174,7 @@ def _read(path: Path | None) -> tuple[str, str]:
 
 
 def _override(settings: Settings, overrides: dict[str, dict[str, Any]]) -> Settings:
-    """What the command line says beats file and environment."""
+    """Apply the command line's values, which override file and environment."""
     sections: dict[str, BaseModel] = {}
     for name, values in overrides.items():
         section: BaseModel = getattr(settings, name)
@@ -184,7 +187,7 @@ def _override(settings: Settings, overrides: dict[str, dict[str, Any]]) -> Setti
 def _with_secret_files(data: dict[str, Any], *models: type[BaseModel], table: tuple[str, ...] = ()) -> dict[str, Any]:
     """Replace `<secret>_file = path` by the secret that the file holds, at every level.
 
-    `models` are what the data may be: several where a field decides which it is. `table` is where the data stand.
+    `models` are the possible models of the data: several where a field decides. `table` is the TOML table of the data.
     """
     out: dict[str, Any] = {}
     for key, value in data.items():
@@ -198,21 +201,21 @@ def _with_secret_files(data: dict[str, Any], *models: type[BaseModel], table: tu
 
 
 def _with_secret_files_in(value: Any, annotations: Iterable[Any], table: tuple[str, ...]) -> Any:
-    found = [one for annotation in annotations for one in _alternatives(annotation)]
+    types = [one for annotation in annotations for one in _alternatives(annotation)]
     if isinstance(value, list):
-        inner = [get_args(a)[0] for a in found if get_origin(a) is list]
+        inner = [get_args(a)[0] for a in types if get_origin(a) is list]
         return [_with_secret_files_in(each, inner, table) for each in value]
     if not isinstance(value, dict):
         return value
-    models = [one for one in found if isinstance(one, type) and issubclass(one, BaseModel)]
+    models = [one for one in types if isinstance(one, type) and issubclass(one, BaseModel)]
     if models:
         return _with_secret_files(value, *models, table=table)
-    inner = [get_args(a)[1] for a in found if get_origin(a) is dict]
+    inner = [get_args(a)[1] for a in types if get_origin(a) is dict]
     return {key: _with_secret_files_in(each, inner, (*table, key)) for key, each in value.items()}
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """The members of a union, without what is annotated to them."""
+    """The members of a union, without their annotations."""
     if get_origin(annotation) is Annotated:
         return _alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -253,7 +256,7 @@ _KEY = re.compile(r"\s*([A-Za-z0-9_.\"'-]+)\s*=")
 
 
 def _line_of(text: str, path: list[str]) -> int | None:
-    """The line on which the key stands, or its table where the key itself is missing."""
+    """The line of the key, or of its table if the key itself is missing."""
     table: list[str] = []
     best: int | None = None
     names = [part for part in path if not part.isdigit()]
@@ -270,16 +273,16 @@ def _line_of(text: str, path: list[str]) -> int | None:
 
 
 def effective_toml(settings: Settings, *, masked: bool = True) -> str:
-    """The configuration in force as TOML; secrets as `********` unless told otherwise."""
+    """The configuration in force as TOML; secrets as `********` unless `masked` is false."""
     return "\n".join(_tables(settings, [], masked=masked, describe=False))
 
 
 def example_toml() -> str:
-    """A configuration file with every key at its default, each explained by a comment."""
+    """A configuration file with every key at its default, each with a comment that explains it."""
     head = [
-        "# fleetlake configuration. Every key is shown at its default; remove the # in front to change it.",
-        "# In the environment, key `partitions` of [kafka] is FLEETLAKE_KAFKA__PARTITIONS.",
-        '# Secrets may also be given as a file: client_secret_file = "/run/secrets/karcher".',
+        "# fleetlake configuration. Every key is shown with its default; remove the # in front of a key to change it.",
+        "# The environment variable of key `partitions` in [kafka] is FLEETLAKE_KAFKA__PARTITIONS.",
+        '# A secret may also be read from a file: client_secret_file = "/run/secrets/karcher".',
     ]
     return "\n".join([*head, *_tables(_defaults(), [], masked=False, describe=True)])
 

@@ -26,7 +26,7 @@ NOTHING_PUBLISHED = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What a statement gave: names and DuckDB types of its columns, and its rows, batch by batch."""
+    """The result of a statement: names and DuckDB types of its columns, and its rows, batch by batch."""
 
     names: list[str]
     types: list[str]
@@ -39,8 +39,9 @@ class Answer:
 
 
 class Session:
-    """A connection to the published tables of a data folder that follows what is published: each query sees the newest
-    state. Temporary tables and variables stay. UserError where nothing has been published yet.
+    """A connection to the published tables of a data folder: each query sees the newest published state.
+
+    Temporary tables and variables stay. UserError where nothing has been published yet.
     """
 
     def __init__(self, data: Path, storage_options: Mapping[str, str] | None = None) -> None:
@@ -54,7 +55,7 @@ class Session:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sql")
 
     def ask(self, text: str) -> Answer | None:
-        """Run the statements and answer the last one; None if there is none. UserError says what is wrong."""
+        """Run the statements and return the last answer; None if there is none. UserError states what is wrong."""
         import duckdb
 
         self._refresh()
@@ -81,7 +82,7 @@ class Session:
         try:
             statements = duckdb.extract_statements(text)
             if not statements:
-                raise UserError("there is no query to write the answer of")
+                raise UserError("there is no query")
             for statement in statements[:-1]:
                 self._run(lambda: self._connection.execute(statement))  # noqa: B023 (ends before the next one)
             query = statements[-1].query.rstrip().rstrip(";")
@@ -98,9 +99,9 @@ class Session:
             beside.unlink(missing_ok=True)
 
     def words(self) -> dict[str, str]:
-        """What can stand in a query, each with what it is: tables, columns and macros of ours, keywords, functions."""
-        found = self._connection.execute(_WORDS).fetchall()
-        return dict(reversed(found))  # ours come first, and win
+        """The words of a query with their meanings: our tables, columns and macros, keywords, functions."""
+        words = self._connection.execute(_WORDS).fetchall()
+        return dict(reversed(words))  # ours come first, and override the others
 
     def __enter__(self) -> Session:
         return self
@@ -110,12 +111,12 @@ class Session:
         self._connection.close()
 
     def _run(self, work: Callable[[], T]) -> T:
-        """Do it in the thread: DuckDB does not look for Ctrl-C while it works, so that somebody else has to."""
+        """Run the work in the thread: DuckDB does not react to Ctrl-C while it works, so this thread has to."""
         running = self._thread.submit(work)
         try:
             return running.result()
         except KeyboardInterrupt:
-            while not running.done():  # again, should it not have begun yet
+            while not running.done():  # repeatedly, since it may not have begun yet
                 self._connection.interrupt()
                 wait([running], timeout=0.1)
             raise
@@ -134,10 +135,10 @@ class Session:
             raise explained(error) from error
 
     def _refresh(self) -> None:
-        """Take the newest file in place of the one that is attached, unless a transaction holds on to that."""
+        """Attach the newest file in place of the attached one, unless a transaction uses that."""
         from fleetlake.api import attach
 
-        self._connection.abort()  # rows of the answer before that nobody has fetched
+        self._connection.abort()  # drops rows of the previous answer that were not fetched
         if not self._in_transaction and (stamp := self._stamp()) != self._file:
             self._connection.execute("USE memory; DETACH fleet")
             attach(self._connection, self.folder, self._options)
@@ -151,10 +152,10 @@ class Session:
 
     def _stamp(self) -> tuple[int, int]:
         try:
-            found = (self.folder / "fleet.duckdb").stat()
+            status = (self.folder / "fleet.duckdb").stat()
         except OSError as error:
             raise UserError(NOTHING_PUBLISHED.format(folder=self.folder)) from error
-        return found.st_ino, found.st_mtime_ns
+        return status.st_ino, status.st_mtime_ns
 
 
 _WORDS = """
@@ -176,7 +177,7 @@ WHERE database_name = 'system' AND regexp_full_match(function_name, '[a-z][a-z0-
 
 
 def explained(error: duckdb.Error) -> UserError:
-    """DuckDB's words (a syntax error comes with the line and the spot), and what to do next."""
+    """DuckDB's message (a syntax error names line and position), and what to do next."""
     import duckdb
 
     from sinks.duckdb.lake_file_system import url_error
@@ -185,14 +186,14 @@ def explained(error: duckdb.Error) -> UserError:
     if by_url := url_error(error):
         return UserError(
             f"SQL: {by_url}\nThe lake could not be read by URL. Its credentials are looked for in `storage_options` of "
-            "[sink.delta] (fleetlake.toml, --config, $FLEETLAKE_CONFIG) and in the environment; if a query ran for "
-            "hours, files that were merged are deleted after a while: ask again."
+            "[sink.delta] (fleetlake.toml, --config, $FLEETLAKE_CONFIG) and in the environment; if the query ran for "
+            "hours, the files that it read may have been merged and deleted: run it again."
         )
     match error:
         case duckdb.IOException() if ".parquet" in words:
             advice = (
                 "The lake's files that fleet.duckdb names are not there. Copy the whole data folder, not fleet.duckdb "
-                "alone; and ask again if the query ran for hours, files that were merged are deleted after a while."
+                "alone. If the query ran for hours, its files may have been merged and deleted: run it again."
             )
         case duckdb.CatalogException() if "does not exist" in words:
             advice = "`fleetlake sql .tables` lists tables, views and macros."

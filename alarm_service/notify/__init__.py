@@ -1,1 +1,1 @@
-"""Notifications: who is told of which alarm event, over which channel, until it has arrived."""
+"""Notifications: which alarm events are delivered over which channels, and their delivery until it succeeds."""

@@ -2,7 +2,7 @@
 
 Webhooks follow Standard Webhooks (standardwebhooks.com): headers `webhook-id`, `webhook-timestamp`,
 `webhook-signature`. Every HTTP channel also carries `Idempotency-Key`, a mail its `Message-ID`: all of them are the
-delivery's id, the same in each attempt, so that a receiver can tell a repeat.
+delivery's id, the same in each attempt, so that a receiver can recognise duplicates.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class HttpRequest:
 
 
 def title(event: wire.AlarmEvent | None) -> str:
-    """One line: severity, what, and what became of it."""
+    """One line: severity, alarm, and the event."""
     if event is None:
         return _TEST_TITLE
     verb = _VERBS.get(event.event_type, event.event_type)
@@ -66,7 +66,7 @@ def title(event: wire.AlarmEvent | None) -> str:
 
 
 def facts(event: wire.AlarmEvent | None) -> list[tuple[str, str]]:
-    """What there is to say, in order."""
+    """Names and values to show, in order."""
     if event is None:
         return []
     alarm = event.alarm
@@ -87,7 +87,7 @@ def facts(event: wire.AlarmEvent | None) -> list[tuple[str, str]]:
 
 
 def text(event: wire.AlarmEvent | None) -> str:
-    """The alarm's own message, or what a test says."""
+    """The alarm's own message, or the text of a test."""
     return event.alarm.message if event is not None else _TEST_TEXT
 
 
@@ -165,7 +165,7 @@ def teams(url: str, sent: Notification) -> HttpRequest:
 
 
 def _plain(value: str) -> str:
-    """Text blocks know Markdown: links and emphasis in a device's words stay what they are."""
+    """Escape Markdown, which text blocks render: a device's words must not become links or emphasis."""
     for sign in "\\[]*_":
         value = value.replace(sign, f"\\{sign}")
     return value
@@ -173,9 +173,9 @@ def _plain(value: str) -> str:
 
 def sms(config: SmsConfig, sent: Notification) -> HttpRequest:
     """One request for all recipients."""
-    said = f"{title(sent.event)}: {text(sent.event)}"
-    said = said if len(said) <= config.max_chars else said[: config.max_chars - 1] + "…"
-    body: dict[str, Any] = {config.to_field: config.recipients, config.text_field: said}
+    words = f"{title(sent.event)}: {text(sent.event)}"
+    words = words if len(words) <= config.max_chars else words[: config.max_chars - 1] + "…"
+    body: dict[str, Any] = {config.to_field: config.recipients, config.text_field: words}
     if config.sender:
         body[config.from_field] = config.sender
     return HttpRequest(config.url.get_secret_value(), _json(body), _headers(sent, config.bearer_token))
@@ -191,10 +191,10 @@ def alertmanager(config: AlertmanagerConfig, sent: Notification, open_for: timed
     return HttpRequest(_alerts_url(config), _json([alert]), _headers(sent, config.bearer_token))
 
 
-def alertmanager_again(
+def alertmanager_open(
     config: AlertmanagerConfig, events: list[wire.AlarmEvent], now: datetime, open_for: timedelta
 ) -> HttpRequest:
-    """All alarms that are open, so that Alertmanager goes on showing them."""
+    """All open alarms, so that Alertmanager continues to show them."""
     alerts = [_alert(config, event, now, open_for) for event in events]
     headers = {"Content-Type": "application/json", **_bearer(config.bearer_token)}
     return HttpRequest(_alerts_url(config), _json(alerts), headers)
@@ -205,9 +205,9 @@ def _alerts_url(config: AlertmanagerConfig) -> str:
 
 
 def _alert(config: AlertmanagerConfig, event: wire.AlarmEvent, now: datetime, open_for: timedelta) -> dict[str, Any]:
-    """Labels are an alert's identity there. Where a vendor changes an alarm's severity, the older alert runs out.
+    """An alert; its labels are its identity. Where a vendor changes an alarm's severity, the older alert expires.
 
-    An end that lies ahead, by a device's clock that is fast, would be taken for one more «open until then».
+    An end in the future, by a device's fast clock, would mean «open until then», and is therefore cut to `now`.
     """
     alarm = event.alarm
     starts, ends = min(alarm.triggered_at, now), now + open_for

@@ -72,12 +72,14 @@ def channels_for(event: wire.AlarmEvent, policy: Policy, settings: NotifySetting
 
     An Alertmanager shows open alarms, so it also gets the end, and the reopening, of each alarm that it was sent.
     """
-    asked = event.event_type in policy.event_types
+    is_requested = event.event_type in policy.event_types
     return [
         key
         for key in policy.channel_ids
         if settings.channels[key].is_enabled
-        and (asked or (settings.channels[key].channel_type == "alertmanager" and event.event_type in _STATE_ENDS))
+        and (
+            is_requested or (settings.channels[key].channel_type == "alertmanager" and event.event_type in _STATE_ENDS)
+        )
     ]
 
 

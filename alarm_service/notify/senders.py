@@ -1,7 +1,7 @@
 """Sending one notification over one channel, once.
 
-An attempt ends as `Outcome`, whatever happens: delivered, refused for good (the receiver says that this message will
-never do), or to be tried again. Redirects are not followed: a receiver must not send us to another address.
+Every attempt ends as an `Outcome`: delivered, refused for good (the receiver will never accept this message), or to be
+repeated. Redirects are not followed: a receiver must not send us to another address.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from alarm_service.notify.targets import connected, public_socket
 from schemas import wire
 
 _NEVER = {400, 410, 413, 415, 422}
-"""What a receiver says of this very message. Wrong credentials or paths can be mended: those are tried again."""
+"""Statuses that refuse this very message. Wrong credentials or paths can be corrected: such attempts are repeated."""
 
 _RESENT_COPIES = 5
-"""An alert lives on in Alertmanager while so many re-sendings in a row fail."""
+"""Number of failed re-sendings in a row after which Alertmanager drops an alert."""
 
 _MAX_RETRY_AFTER = 3600.0
 _MAX_ERROR_CHARS = 300
@@ -43,7 +43,7 @@ _MAX_ERROR_CHARS = 300
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended. `final`: it makes no sense to try again. `retry_after`: the receiver's wish, in seconds."""
+    """How an attempt ended. `final`: repeating is useless. `retry_after`: the receiver's request, in seconds."""
 
     delivered: bool
     detail: str = ""
@@ -77,23 +77,23 @@ class Sender:
 
     @property
     def open_for(self) -> timedelta:
-        """How long Alertmanager shows an alert that is not told again; nothing where the channel is another."""
+        """How long Alertmanager shows an alert that is not sent once more; zero for other channels."""
         channel = self._channel
         seconds = channel.config.resend_seconds if isinstance(channel, AlertmanagerChannel) else 0.0
         return timedelta(seconds=seconds * _RESENT_COPIES)
 
     async def send(self, sent: Notification) -> Outcome:
-        """Attempt it once."""
+        """Make one attempt."""
         channel = self._channel
         if isinstance(channel, EmailChannel):
             return await _attempted(lambda: _mail(channel.config, sent), channel.config.timeout_seconds)
         return await self._post(self._request(channel, sent))
 
     async def send_open(self, events: list[wire.AlarmEvent], sent: Notification) -> Outcome:
-        """Tell an Alertmanager again what is open; `sent` says when."""
+        """Send an Alertmanager the open alarms; `sent` has the time."""
         channel = self._channel
         assert isinstance(channel, AlertmanagerChannel)
-        return await self._post(messages.alertmanager_again(channel.config, events, sent.sent_at, self.open_for))
+        return await self._post(messages.alertmanager_open(channel.config, events, sent.sent_at, self.open_for))
 
     def _request(
         self,
@@ -123,24 +123,24 @@ class Sender:
         ) as answer:
             if 200 <= answer.status < 300:
                 return Outcome(True, f"HTTP {answer.status}")
-            said = (await answer.content.read(_MAX_ERROR_CHARS)).decode(errors="replace")
-            detail = f"HTTP {answer.status}: {' '.join(said.split())}".rstrip(": ")
+            words = (await answer.content.read(_MAX_ERROR_CHARS)).decode(errors="replace")
+            detail = f"HTTP {answer.status}: {' '.join(words.split())}".rstrip(": ")
             return Outcome(False, detail, answer.status in _NEVER, _seconds(answer.headers.get("Retry-After")))
 
 
 async def _attempted(attempt: Callable[[], Awaitable[Outcome]], timeout: float) -> Outcome:
-    """Whatever goes wrong is an outcome: one channel's trouble ends no other."""
+    """Turn every failure into an outcome: one channel's failure must not end the others."""
     try:
         async with asyncio.timeout(timeout):
             return await attempt()
     except TimeoutError:
         return Outcome(False, f"no answer within {timeout:g} s")
     except (aiohttp.ClientError, aiosmtplib.SMTPException, OSError, ValueError) as error:
-        return Outcome(False, _said(error))
+        return Outcome(False, _words(error))
 
 
 async def _mail(config: EmailConfig, sent: Notification) -> Outcome:
-    """Delivered when the server has taken it for at least one recipient; the others are named."""
+    """Delivered when the server has accepted it for at least one recipient; the detail names the others."""
     sock = await connected(config.host, config.port, allow_private=config.allow_private)
     client = aiosmtplib.SMTP(
         hostname=config.host,
@@ -153,23 +153,23 @@ async def _mail(config: EmailConfig, sent: Notification) -> Outcome:
     )
     try:
         async with client:
-            refused, said = await client.send_message(messages.email(config, sent))
+            refused, reply = await client.send_message(messages.email(config, sent))
     except aiosmtplib.SMTPRecipientsRefused as error:
-        return Outcome(False, _said(error), final=all(each.code >= 500 for each in error.recipients))
+        return Outcome(False, _words(error), final=all(each.code >= 500 for each in error.recipients))
     except (aiosmtplib.SMTPSenderRefused, aiosmtplib.SMTPDataError) as error:
-        return Outcome(False, _said(error), final=error.code >= 500)
+        return Outcome(False, _words(error), final=error.code >= 500)
     finally:
         sock.close()
     missing = f"; refused for {', '.join(sorted(refused))}" if refused else ""
-    return Outcome(True, f"{said}{missing}"[:_MAX_ERROR_CHARS])
+    return Outcome(True, f"{reply}{missing}"[:_MAX_ERROR_CHARS])
 
 
-def _said(error: BaseException) -> str:
+def _words(error: BaseException) -> str:
     return (str(error) or type(error).__name__)[:_MAX_ERROR_CHARS]
 
 
 def _seconds(header: str | None) -> float | None:
-    """`Retry-After` in seconds; the form with a date is rare and not taken."""
+    """`Retry-After` in seconds; the rare form with a date is ignored."""
     if header is None or not header.strip().isdigit():
         return None
     return min(float(header), _MAX_RETRY_AFTER)

@@ -1,6 +1,6 @@
 """Section `[notify]` of the configuration: channels and policies, in the words of WAYSCloud's document.
 
-The source is wayscloud.txt, «GET /v1/iot/notifications/channels» and what follows. A
+The source is WAYSCloud's API document, «GET /v1/iot/notifications/channels» and the sections after it. A
 channel's or policy's id is its name in the file: `[notify.channels.ops]` is the channel `ops`.
 """
 
@@ -27,9 +27,9 @@ def _http_url(url: SecretStr) -> SecretStr:
 
 
 def key_of(secret: str) -> bytes:
-    """The key in a webhook's secret: `whsec_` and base64 as Standard Webhooks has it, else the text's bytes.
+    """The key in a webhook's secret: after `whsec_` base64, as in Standard Webhooks, else the text's bytes.
 
-    ValueError where it is not base64.
+    ValueError where that is not base64.
     """
     if not secret.startswith("whsec_"):
         return secret.encode()
@@ -46,18 +46,19 @@ def _signing(secret: SecretStr | None) -> SecretStr | None:
 
 
 HttpUrl = Annotated[SecretStr, AfterValidator(_http_url)]
-"""Secret, since many services put their token into the path."""
+"""A secret, since many services put their token into the path."""
 
 
 class TargetConfig(BaseModel):
-    """What all channels have: how long to wait, and whether the receiver may be on a private network."""
+    """Settings of all channels: how long to wait, and whether the receiver may be on a private network."""
 
     model_config = ConfigDict(extra="forbid")
 
     allow_private: bool = Field(
-        default=False, description="Deliver to private, loopback and link-local addresses, too; refused without it."
+        default=False,
+        description="Also deliver to private, loopback and link-local addresses, which are refused otherwise.",
     )
-    timeout_seconds: float = Field(default=10, gt=0, le=120, description="An attempt may take so long.")
+    timeout_seconds: float = Field(default=10, gt=0, le=120, description="Longest time that one attempt may take.")
 
 
 class WebhookConfig(TargetConfig):
@@ -65,7 +66,8 @@ class WebhookConfig(TargetConfig):
 
     url: HttpUrl
     secret: Annotated[SecretStr | None, AfterValidator(_signing)] = Field(
-        default=None, description="Signs each request (HMAC-SHA256, Standard Webhooks); `whsec_` and base64, or text."
+        default=None,
+        description="Key that signs each request (HMAC-SHA256, Standard Webhooks): `whsec_` and base64, or text.",
     )
     bearer_token: SecretStr | None = Field(default=None, description="Sent as `Authorization: Bearer`.")
 
@@ -76,11 +78,12 @@ class EmailConfig(TargetConfig):
     host: str = Field(min_length=1)
     port: int = Field(default=587, ge=1, le=65535)
     security: Literal["starttls", "tls", "none"] = Field(
-        default="starttls", description="`tls` from the first byte (port 465), `starttls`, or `none` (a local relay)."
+        default="starttls",
+        description="`tls` from the first byte (port 465), `starttls`, or `none` (for a local relay).",
     )
     username: str = ""
     password: SecretStr = SecretStr("")
-    sender: str = Field(min_length=3, description="Address in From.")
+    sender: str = Field(min_length=3, description="Address of the sender (From).")
     recipients: list[str] = Field(min_length=1)
 
 
@@ -100,13 +103,13 @@ class SmsConfig(TargetConfig):
     """A text message, by a POST to an SMS gateway."""
 
     url: HttpUrl
-    recipients: list[str] = Field(min_length=1, description="Numbers, as the gateway wants them.")
+    recipients: list[str] = Field(min_length=1, description="Phone numbers in the form that the gateway expects.")
     sender: str = ""
     bearer_token: SecretStr | None = None
-    to_field: str = Field(default="to", description="Name of the gateway's JSON field for the recipients (a list),")
-    text_field: str = Field(default="text", description="for the text,")
-    from_field: str = Field(default="from", description="and for the sender.")
-    max_chars: int = Field(default=160, ge=20, le=1600, description="Longer texts are cut.")
+    to_field: str = Field(default="to", description="Name of the gateway's JSON field for the recipients (a list).")
+    text_field: str = Field(default="text", description="Name of the gateway's JSON field for the text.")
+    from_field: str = Field(default="from", description="Name of the gateway's JSON field for the sender.")
+    max_chars: int = Field(default=160, ge=20, le=1600, description="Longest text; longer ones are cut.")
 
 
 class AlertmanagerConfig(TargetConfig):
@@ -116,7 +119,10 @@ class AlertmanagerConfig(TargetConfig):
     bearer_token: SecretStr | None = None
     labels: dict[str, str] = Field(default_factory=dict, description="Labels added to each alert.")
     resend_seconds: float = Field(
-        default=60, ge=1, le=3600, description="Open alarms are told again so often: Alertmanager forgets them else."
+        default=60,
+        ge=1,
+        le=3600,
+        description="How often open alarms are sent once more, since Alertmanager would forget them.",
     )
 
 
@@ -177,52 +183,61 @@ ScopeType = Literal["fleet", "device", "group", "profile", "vendor"]
 
 
 class Policy(BaseModel):
-    """Which alarm events are told over which channels (wayscloud.txt, «POST /v1/iot/notifications/policies»)."""
+    """Which alarm events are delivered over which channels (WAYSCloud's «POST /v1/iot/notifications/policies»)."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(default="", description="Shown to people; default: the policy's id.")
     description: str | None = None
-    severity_filter: list[Severity] | None = Field(default=None, description="Only these; default: any.")
+    severity_filter: list[Severity] | None = Field(
+        default=None, description="Only alarms of these severities; default: any."
+    )
     rule_ids: list[str] | None = Field(default=None, description="Only alarms of these rules; default: any.")
     scope_type: ScopeType = "fleet"
     scope_ids: list[str] | None = Field(
-        default=None, description="Devices (`vendor:native-id`), vendors, or groups and profiles of [stream]."
+        default=None,
+        description="What scope_type names: devices (`vendor:native-id`), vendors, or groups or profiles of [stream].",
     )
     event_types: list[AlarmEventType] = Field(
         default_factory=lambda: [AlarmEventType.TRIGGERED],
         min_length=1,
-        description="triggered, repeated, acknowledged, resolved, reopened, snoozed.",
+        description="Events to deliver: triggered, repeated, acknowledged, resolved, reopened, snoozed.",
     )
     channel_ids: list[str] = Field(min_length=1)
     cooldown_seconds: float = Field(
-        default=300, ge=0, description="The same news of the same alarm is told at most so often."
+        default=300, ge=0, description="Least time between two notifications of one alarm in the same status."
     )
     is_enabled: bool = True
 
     @model_validator(mode="after")
     def _scope_is_complete(self) -> Self:
         if (self.scope_type == "fleet") is not (not self.scope_ids):
-            raise ValueError("scope_ids must name what scope_type speaks of, and nothing for fleet")
+            raise ValueError("scope_ids must name what scope_type refers to, and must be empty for fleet")
         return self
 
 
 class NotifySettings(BaseModel):
-    """Who is told of alarms: channels and the policies that use them."""
+    """Who is notified of alarms: channels, and the policies that use them."""
 
     model_config = ConfigDict(extra="forbid")
 
     give_up_hours: float = Field(
-        default=24, gt=0, description="A delivery is tried for so long; older events are not told at all."
+        default=24,
+        gt=0,
+        description="How long a delivery is attempted. Events that are older when they are read are not delivered.",
     )
-    retry_seconds: float = Field(default=2, gt=0, description="Wait after a first failed attempt; doubles each time,")
-    retry_cap_seconds: float = Field(default=300, gt=0, description="up to this.")
-    history_days: float = Field(default=30, gt=0, description="Finished deliveries are remembered for so long.")
+    retry_seconds: float = Field(
+        default=2, gt=0, description="Wait after the first failed attempt; it doubles with each further failure."
+    )
+    retry_cap_seconds: float = Field(default=300, gt=0, description="Longest wait between two attempts.")
+    history_days: float = Field(default=30, gt=0, description="How long finished deliveries are kept.")
     channels: dict[Key, Channel] = Field(
-        default_factory=dict, description="By id: channel_type, config, name, is_enabled. See docs/notifications.md."
+        default_factory=dict,
+        description="Channels by id, each with channel_type, config, name and is_enabled. See docs/notifications.md.",
     )
     policies: dict[Key, Policy] = Field(
-        default_factory=dict, description="By id: channel_ids, severity_filter, event_types and more."
+        default_factory=dict,
+        description="Policies by id, each with channel_ids, severity_filter, event_types and more.",
     )
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
-"""Where notifications may be sent: connections to the addresses a name has, private ones refused.
+"""Where notifications may be sent: connects to the addresses of a name, and refuses private ones.
 
-The address is checked where the socket is made, after the name was resolved, so that no name can be resolved to a
-public address for a check and to a private one for the connection.
+The address is checked where the socket is made, after the name was resolved. Therefore no name can resolve to a public
+address for the check and to a private one for the connection.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ class RefusedAddressError(OSError):
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address can be reached by the public internet only.
+    """Whether an IP address belongs to the public internet.
 
-    An IPv6 address that stands for an IPv4 address (mapped, 6to4, NAT64) is what that one is.
+    An IPv6 address that stands for an IPv4 address (mapped, 6to4, NAT64) counts as that one.
     """
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour
-        if found in _NAT64:
-            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address):
+        inner = parsed.ipv4_mapped or parsed.sixtofour
+        if parsed in _NAT64:
+            inner = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
-    return found.is_global and not found.is_multicast
+    return parsed.is_global and not parsed.is_multicast
 
 
 def check_address(address: str) -> None:

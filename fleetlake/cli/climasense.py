@@ -1,4 +1,4 @@
-"""Commands for whoever runs ClimaSense devices: API keys, device commands, settings, firmware."""
+"""`fleetlake keys …` and `fleetlake climasense …`: API keys, commands, settings and firmware of ClimaSense devices."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ climasense = typer.Typer(
 firmware = typer.Typer(help="Firmware, released batch by batch.", no_args_is_help=True, rich_markup_mode=None)
 climasense.add_typer(firmware, name="firmware")
 
-DeviceArgument = Annotated[str, typer.Argument(help="The device's own id, without `climasense:`.")]
+DeviceArgument = Annotated[str, typer.Argument(help="The device's native id, without `climasense:`.")]
 VersionArgument = Annotated[str, typer.Argument(help="E.g. 1.3.0.")]
-BatchOption = Annotated[list[str], typer.Option("--batch", "-b", help="Batch; may be given several times; * is all.")]
+BatchOption = Annotated[
+    list[str], typer.Option("--batch", "-b", help="Batch; may be given several times; * means all.")
+]
 
 
 class RoleName(StrEnum):
@@ -54,21 +56,25 @@ class CommandName(StrEnum):
 @keys.command("create")
 def create_key(
     device: DeviceArgument,
-    role: Annotated[RoleName | None, typer.Option(help="Default for a new one: device.")] = None,
-    batch: Annotated[str | None, typer.Option(help="Batch it was made in; firmware is released by batch.")] = None,
-    serial_number: Annotated[str | None, typer.Option("--serial-number", help="Default: its id.")] = None,
+    role: Annotated[RoleName | None, typer.Option(help="Role of the key; default for a new device: device.")] = None,
+    batch: Annotated[
+        str | None, typer.Option(help="Batch that the device was made in; firmware is released by batch.")
+    ] = None,
+    serial_number: Annotated[
+        str | None, typer.Option("--serial-number", help="Serial number; default: the device's id.")
+    ] = None,
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Make a key and print it, once: only its hash is kept.
+    """Make a key and print it. It is shown only now, since only its hash is kept.
 
-    A device may have several, so that one can be replaced without a break.
+    A device may have several keys, so that one can be replaced without an interruption.
     """
     from connectors.climasense.protocol import Provisioned
     from runtime.api_keys import hash_key
 
     if not device:
-        raise UserError("a device needs a name")
+        raise UserError("the device's id is empty")
     key = f"sk_{role or RoleName.DEVICE}_{secrets.token_urlsafe(32)}"
     named = role.value if role else None
     with _store(config, data) as store:
@@ -78,11 +84,13 @@ def create_key(
 
 @keys.command("revoke")
 def revoke_keys(
-    name: Annotated[str, typer.Argument(help="A device, for all its keys; or the id of one key, from `keys list`.")],
+    name: Annotated[
+        str, typer.Argument(help="A device, to revoke all its keys, or the id of one key, from `keys list`.")
+    ],
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Revoke keys, for good. A running server refuses them within seconds."""
+    """Revoke keys for good. A running server refuses them within seconds."""
     with _store(config, data) as store:
         revoked = store.revoke(name, _now())
     if not revoked:
@@ -93,12 +101,12 @@ def revoke_keys(
 
 @keys.command("list")
 def list_keys(config: ConfigOption = None, data: DataOption = None) -> None:
-    """Show whose keys there are. The keys themselves are known to nobody but the devices."""
+    """List the keys and their devices. Only the devices know the keys themselves."""
     with _store(config, data) as store:
-        found = store.list_keys()
+        existing = store.list_keys()
     rows = [
         (k.key_id, k.device, k.role, k.batch, k.source, time_text(k.created_at), time_text(k.revoked_at) or "in force")
-        for k in found
+        for k in existing
     ]
     print_table(("key", "device", "role", "batch", "from", "created", "revoked"), rows)
 
@@ -106,13 +114,13 @@ def list_keys(config: ConfigOption = None, data: DataOption = None) -> None:
 @climasense.command("command")
 def queue_command(
     device: DeviceArgument,
-    kind: Annotated[CommandName, typer.Argument(help="What it is to do.")],
+    kind: Annotated[CommandName, typer.Argument(help="The command.")],
     payload: Annotated[str, typer.Option(help="JSON object, e.g. '{\"delay_seconds\": 5}'.")] = "{}",
-    confirm: Annotated[str, typer.Option(help="For factory_reset: the device's id once more.")] = "",
+    confirm: Annotated[str, typer.Option(help="For factory_reset: the device's id, to confirm.")] = "",
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Let a command wait for a device. It expires after 24 hours."""
+    """Queue a command for a device. It expires after 24 hours."""
     content = _object(payload, "--payload")
     if kind is CommandName.FACTORY_RESET and confirm != device:
         raise UserError(f"factory_reset erases the device: confirm it with --confirm {device}")
@@ -123,13 +131,13 @@ def queue_command(
 
 @climasense.command("commands")
 def list_commands(
-    device: Annotated[str | None, typer.Argument(help="Only this device's.")] = None,
+    device: Annotated[str | None, typer.Argument(help="Only this device's commands.")] = None,
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Show the commands and what came of them, latest first."""
+    """List the commands and their results, latest first."""
     with _store(config, data) as store:
-        found = store.commands(device)
+        commands = store.commands(device)
     now = _now()
     rows = [
         (
@@ -140,7 +148,7 @@ def list_commands(
             c.status or _waits(c.expires_at, now),
             c.error_message,
         )
-        for c in found
+        for c in commands
     ]
     print_table(("id", "device", "command", "created", "status", "error"), rows)
 
@@ -152,7 +160,7 @@ def change_settings(
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Show a device's settings, or change some: what is not named stays."""
+    """Show a device's settings, or change some. Settings that are not named stay as they are."""
     from pydantic import ValidationError
 
     from schemas.climasense import DeviceSettings, SettingsUpdate
@@ -164,13 +172,13 @@ def change_settings(
         first = error.errors()[0]
         raise UserError(f"--set: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     with _store(config, data) as store:
-        found = store.update_settings(device, changes, by_operator=True) if changes else store.device(device)
-    typer.echo(DeviceSettings.model_validate(found.settings).model_dump_json(indent=2, exclude_none=True))
+        record = store.update_settings(device, changes, by_operator=True) if changes else store.device(device)
+    typer.echo(DeviceSettings.model_validate(record.settings).model_dump_json(indent=2, exclude_none=True))
 
 
 @climasense.command("unpair")
 def unpair_sensor(device: DeviceArgument, config: ConfigOption = None, data: DataOption = None) -> None:
-    """Take a Zigbee sensor from its hub, so that another hub can register it."""
+    """Unpair a Zigbee sensor from its hub, so that another hub can register it."""
     with _store(config, data) as store:
         store.unpair(device)
 
@@ -178,12 +186,12 @@ def unpair_sensor(device: DeviceArgument, config: ConfigOption = None, data: Dat
 @firmware.command("add")
 def add_firmware(
     version: VersionArgument,
-    image: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="The file.")],
+    image: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="The image file.")],
     notes: Annotated[str, typer.Option(help="Release notes, shown to devices.")] = "",
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Store an image. No device is offered it before it is released."""
+    """Store an image. It is not offered to devices before it is released."""
     with image.open("rb") as file, _store(config, data) as store:
         added = store.add_firmware(version, file, notes, _now())
     typer.echo(f"{added.version}: {added.size_bytes} bytes, {added.checksum}")
@@ -202,23 +210,23 @@ def release_firmware(
 def withdraw_firmware(
     version: VersionArgument, batch: BatchOption, config: ConfigOption = None, data: DataOption = None
 ) -> None:
-    """Offer a version to a batch no longer. Devices that have it keep it."""
+    """Stop offering a version to a batch. Devices that have it keep it."""
     with _store(config, data) as store:
         store.withdraw(version, batch)
 
 
 @firmware.command("list")
 def list_firmware(config: ConfigOption = None, data: DataOption = None) -> None:
-    """Show the images and the batches they are released to."""
+    """List the images, and the batches that they are released to."""
     with _store(config, data) as store:
-        found = store.firmware()
-    rows = [(f.version, str(f.size_bytes), f.checksum, ", ".join(f.batches), f.release_notes) for f in found]
+        images = store.firmware()
+    rows = [(f.version, str(f.size_bytes), f.checksum, ", ".join(f.batches), f.release_notes) for f in images]
     print_table(("version", "bytes", "checksum", "released to", "notes"), rows)
 
 
 @contextmanager
 def _store(config: Path | None, data: Path | None) -> Iterator[Store]:
-    """The server's database; what cannot be done is a UserError."""
+    """The server's database. UserError for whatever the database refuses."""
     from connectors.climasense.connector import store_of
     from connectors.climasense.settings import ClimasenseSettings
     from connectors.climasense.store import StateError

@@ -80,7 +80,8 @@ def replay_dead_letters(
     from aiokafka.errors import KafkaError
 
     from fleetlake.local.stages import resolve_kafka
-    from fleetlake.ops.dead_letters import LetterFilter, put_back
+    from fleetlake.ops.dead_letters import LetterFilter
+    from fleetlake.ops.put_back import put_back
 
     chosen = LetterFilter(vendor, None, reason, parse_time(since), tuple(messages or ()))
     settings, location, letters = _letters(config, data, chosen)

@@ -1,4 +1,4 @@
-"""Commands for maintenance windows, put in force while everything runs."""
+"""`fleetlake maintenance …`: maintenance windows, which take effect while everything runs."""
 
 from __future__ import annotations
 
@@ -23,30 +23,32 @@ maintenance = typer.Typer(
     rich_markup_mode=None,
 )
 
-ActorOption = Annotated[str | None, typer.Option(help="Who does this; default: the user logged in.")]
+ActorOption = Annotated[str | None, typer.Option(help="Who acts; default: the user logged in.")]
 
 
 @maintenance.command("add")
 def add_window(
     scope_type: Annotated[str, typer.Option(help="fleet, group, profile, device, vendor or model.")] = "fleet",
     scope: Annotated[str, typer.Option(help="Its id or name; a device as vendor:native-id.")] = "",
-    start: Annotated[datetime | None, typer.Option("--from", help="When it begins, UTC; default now.")] = None,
-    end: Annotated[datetime | None, typer.Option("--to", help="When it is over, UTC.")] = None,
-    minutes: Annotated[float | None, typer.Option("--minutes", min=0, help="How long, in place of --to.")] = None,
-    rule: Annotated[list[str] | None, typer.Option(help="Only this rule's alarms; may be repeated.")] = None,
-    note: Annotated[str | None, typer.Option(help="What is done.")] = None,
+    start: Annotated[datetime | None, typer.Option("--from", help="When the window begins, UTC; default now.")] = None,
+    end: Annotated[datetime | None, typer.Option("--to", help="When the window ends, UTC.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0, help="Length of the window, in place of --to.")
+    ] = None,
+    rule: Annotated[list[str] | None, typer.Option(help="Only this rule's alarms; may be given several times.")] = None,
+    note: Annotated[str | None, typer.Option(help="What the maintenance is.")] = None,
     actor: ActorOption = None,
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Plan a window. Running workers follow within seconds; it silences nothing that was before now."""
+    """Plan a window. Running workers use it within seconds. It does not affect what happened before now."""
     from schemas.records import MaintenanceWindow
     from streams.detect.rules_topic import write_window
 
     now = datetime.now(UTC)
     starts = as_utc(start) if start else now
     if (end is None) is (minutes is None):
-        raise UserError("say when it is over: either --to or --minutes")
+        raise UserError("give the end of the window: either --to or --minutes")
     fields: dict[str, Any] = {
         "window_id": uuid4().hex[:12],
         "scope_type": scope_type,
@@ -63,23 +65,23 @@ def add_window(
     except ValueError as error:
         raise UserError(_reason(error)) from error
     if window.ends_at <= now:
-        raise UserError("it would be over already; a window silences nothing in hindsight")
+        raise UserError("the window would be over already; a window has no effect on the past")
     run_on_kafka(write_window(kafka_client(read_settings(config, data)), window))
     typer.echo(window.window_id)
 
 
 @maintenance.command("list")
 def list_windows(
-    everything: Annotated[bool, typer.Option("--all", help="Also those that are over or cancelled.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also windows that are over or cancelled.")] = False,
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Show the windows, but for those of the configuration."""
+    """Show the windows, except those of the configuration."""
     from streams.detect.rules_topic import read_windows
 
     now = datetime.now(UTC)
-    found = run_on_kafka(read_windows(kafka_client(read_settings(config, data))))
-    shown = [(window, _state(window, now)) for window in sorted(found.values(), key=lambda window: window.starts_at)]
+    windows = run_on_kafka(read_windows(kafka_client(read_settings(config, data))))
+    shown = [(window, _state(window, now)) for window in sorted(windows.values(), key=lambda window: window.starts_at)]
     rows = [
         (
             window.window_id,
@@ -104,7 +106,7 @@ def cancel_window(
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """End a window now. What still holds triggers then."""
+    """End a window now. Conditions that still hold then trigger alarms."""
     from streams.detect.rules_topic import read_windows, write_window
 
     client = kafka_client(read_settings(config, data))
@@ -128,7 +130,7 @@ def _state(window: MaintenanceWindow, now: datetime) -> str:
 
 
 def _reason(error: ValueError) -> str:
-    """What pydantic says, in a line."""
+    """Pydantic's message, in one line."""
     from pydantic import ValidationError
 
     assert isinstance(error, ValidationError)

@@ -1,4 +1,4 @@
-"""How commands print: a table for people; of `fleetlake sql` also Markdown, CSV or JSON lines for what comes next."""
+"""How commands print: tables for people; for `fleetlake sql` also Markdown, CSV and JSON lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]
 
 _PIPE_WIDTH = 200
-"""Columns of a table that goes to no terminal."""
+"""Width of a table that is not printed on a terminal."""
 
 
 def print_table(names: Sequence[str], rows: Iterable[Sequence[str | Text | None]]) -> None:
@@ -53,15 +53,16 @@ def _cell(value: Any) -> str:
 
 
 def time_text(moment: datetime | None, separator: str = " ") -> str:
-    """A time as people read it, in UTC, to the second; what has no zone is in UTC."""
+    """A time as people read it, in UTC, to the second. A time without a zone is in UTC."""
     if moment is None:
         return ""
     return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC).strftime(f"%Y-%m-%d{separator}%H:%M:%SZ")
 
 
 def write_table(answer: Answer, out: TextIO, limit: int, title: str | None = None) -> None:
-    """A table for people, or one record below the other where the terminal is too narrow for it; at most `limit` rows
-    (0: all).
+    """A table for people, or one record below the other if the terminal is too narrow.
+
+    Prints at most `limit` rows (0: all).
     """
     from rich.console import Console
     from rich.measure import Measurement
@@ -76,7 +77,7 @@ def write_table(answer: Answer, out: TextIO, limit: int, title: str | None = Non
     else:
         console.width = narrow
         _print_records(console, answer.names, rows, title)
-    _word_about_the_rest(len(rows), more)
+    _note_more_rows(len(rows), more)
 
 
 def _table(names: Sequence[str], rows: Sequence[Row], title: str | None) -> Table:
@@ -114,7 +115,7 @@ def write_markdown(answer: Answer, out: TextIO, limit: int) -> None:
         out.write("| " + " | ".join(cells) + " |\n")
     for row in rows:
         out.write("| " + " | ".join(shown(value).replace("|", "\\|").replace("\n", " ") for value in row) + " |\n")
-    _word_about_the_rest(len(rows), more)
+    _note_more_rows(len(rows), more)
 
 
 def write_csv(answer: Answer, out: TextIO, limit: int) -> None:
@@ -125,7 +126,7 @@ def write_csv(answer: Answer, out: TextIO, limit: int) -> None:
 
 
 def write_json(answer: Answer, out: TextIO, limit: int) -> None:
-    """JSON, one object a line; times as ISO 8601, infinities and NaN as null."""
+    """JSON, one object per line; times as ISO 8601, infinities and NaN as null."""
 
     def line(row: Row) -> None:
         record = {name: _jsonable(value) for name, value in zip(answer.names, row, strict=True)}
@@ -141,7 +142,7 @@ WRITERS: dict[str, Callable[[Answer, TextIO, int], None]] = {
     "json": write_json,
 }
 DEFAULT_LIMIT = {"table": 1000, "markdown": 1000}
-"""People read no more than that; a program that reads CSV or JSON wants every row."""
+"""People read no more; a program that reads CSV or JSON wants every row."""
 
 
 def shown(value: Any) -> str:
@@ -175,10 +176,10 @@ def _each(answer: Answer, limit: int, write: Callable[[Row], Any]) -> None:
     for row in islice(rows, limit or None):
         write(row)
         count += 1
-    _word_about_the_rest(count, bool(limit) and next(rows, None) is not None)
+    _note_more_rows(count, bool(limit) and next(rows, None) is not None)
 
 
-def _word_about_the_rest(count: int, more: bool) -> None:
+def _note_more_rows(count: int, more: bool) -> None:
     if more:
         print(
             f"the first {count:,} rows; there are more: --limit 0 prints all, --output FILE keeps them", file=sys.stderr

@@ -39,8 +39,10 @@ def series_of(answer: Answer) -> list[Series]:
     numbers = [i for i, kind in enumerate(answer.types) if kind.startswith(_NUMBERS)]
     texts = [i for i, kind in enumerate(answer.types) if kind == "VARCHAR"]
     if not times or not numbers:
-        found = ", ".join(f"{n} {t}" for n, t in zip(answer.names, answer.types, strict=True)) or "nothing"
-        raise UserError(f"a plot needs a column with a time and one with a number, {_EXAMPLE}\nThe query gives {found}")
+        columns = ", ".join(f"{n} {t}" for n, t in zip(answer.names, answer.types, strict=True)) or "nothing"
+        raise UserError(
+            f"a plot needs a column with a time and one with a number, {_EXAMPLE}\nThe query returns {columns}"
+        )
     found_series: dict[tuple[str, ...], Series] = {}
     for row in answer.rows():
         words = tuple(str(row[i]) for i in texts)
@@ -67,7 +69,7 @@ def thinned(one: Series, most: int = POINTS) -> Series:
 
 
 def draw(lines: Sequence[Series], title: str, width: int | None = None, height: int | None = None) -> str:
-    """The plot as text for a terminal. Colours tell the lines apart, or marks where there is no terminal."""
+    """The plot as text for a terminal. Lines differ by colour, or by mark where there is no terminal."""
     import plotext
 
     columns, rows = shutil.get_terminal_size((100, 30))
@@ -120,7 +122,7 @@ def plot(answer: Answer | None, title: str, output: Path | None, width: int | No
     """Draw an answer in the terminal, or to a file. UserError if it holds no line."""
     lines = series_of(answer) if answer else []
     if not lines:
-        raise UserError("the query gives no row to plot")
+        raise UserError("the query returns no row to plot")
     if len(lines) > MOST_SERIES:
         print(f"{MOST_SERIES} of {len(lines)} lines are drawn; choose with WHERE", file=sys.stderr)
         lines = lines[:MOST_SERIES]
@@ -158,5 +160,5 @@ def _epoch(value: Any) -> float:
         value if isinstance(value, datetime) else datetime.combine(value, time()) if isinstance(value, date) else None
     )
     if moment is None:
-        raise UserError(f"{value!r} is no time")
+        raise UserError(f"{value!r} is not a time")
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

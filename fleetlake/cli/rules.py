@@ -1,4 +1,4 @@
-"""Commands for alarm rules: check, try out, and put in force while everything runs."""
+"""`fleetlake rules …`: check alarm rules, try them, and put them in force while everything runs."""
 
 from __future__ import annotations
 
@@ -22,26 +22,27 @@ if TYPE_CHECKING:
     from schemas.rules import RefusedRule
 
 rules = typer.Typer(
-    help="Alarm rules: check them, try them out on recorded readings, put them in force.",
+    help="Alarm rules: check them, try them on recorded readings, put them in force.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 FileArgument = Annotated[
-    Path | None, typer.Argument(help="Rules (YAML or JSON), - for standard input; default rules_file in [stream].")
+    Path | None,
+    typer.Argument(help="File of rules (YAML or JSON); - reads standard input. Default: rules_file in [stream]."),
 ]
 RuleArgument = Annotated[str, typer.Argument(help="The rule's id.")]
 
 
 @rules.command("check")
 def check_rules(file: FileArgument = None, config: ConfigOption = None) -> None:
-    """Say which rules of a file are good, and what is wrong with the others.
+    """Show which rules of a file are valid, and what is wrong with the others.
 
     Status 1 if any is refused.
     """
-    found, refused = _read(file, read_settings(config, None))
-    print_table(("rule", "type", "scope", "condition"), [_described(rule) for rule in found])
-    _warn(found, [rule.id for rule in found])
+    valid, refused = _read(file, read_settings(config, None))
+    print_table(("rule", "type", "scope", "condition"), [_described(rule) for rule in valid])
+    _warn(valid, [rule.id for rule in valid])
     _leave(refused)
 
 
@@ -50,8 +51,8 @@ def list_rules(config: ConfigOption = None, data: DataOption = None) -> None:
     """Show the rules of the running pipeline."""
     from streams.detect.rules_topic import read_rules
 
-    found, refused = run_on_kafka(read_rules(kafka_client(read_settings(config, data))))
-    rows = [_listed(rule) for _, rule in sorted(found.items())]
+    valid, refused = run_on_kafka(read_rules(kafka_client(read_settings(config, data))))
+    rows = [_listed(rule) for _, rule in sorted(valid.items())]
     print_table(("rule", "type", "scope", "condition", "severity", "enabled", "from", "changed"), rows)
     _leave(refused)
 
@@ -63,20 +64,20 @@ def apply_rules(
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Put the rules of a file in force, whatever was in force under their ids.
+    """Put the rules of a file in force, in place of those with the same ids.
 
-    Running workers follow within seconds. Refused rules are left as they were; status 1 if there are any.
+    Running workers use them within seconds. Rules that are refused stay as they were; status 1 if there are any.
     """
     settings = read_settings(config, data)
-    found, refused = _read(file, settings)
-    kept = {rule.id for rule in found} | {rule.rule_id for rule in refused}
-    run_on_kafka(_put(settings, found, "cli", kept if prune else None))
+    valid, refused = _read(file, settings)
+    kept = {rule.id for rule in valid} | {rule.rule_id for rule in refused}
+    run_on_kafka(_put(settings, valid, "cli", kept if prune else None))
     _leave(refused)
 
 
 @rules.command("import")
 def import_rules(
-    file: Annotated[Path, typer.Argument(help="What WAYSCloud answered, - for standard input.")] = Path("-"),
+    file: Annotated[Path, typer.Argument(help="File with WAYSCloud's answer; - reads standard input.")] = Path("-"),
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
@@ -85,56 +86,56 @@ def import_rules(
     WAYSCloud's list of rules leaves out `config`: read each rule by its id, and put them into one list.
     """
     settings = read_settings(config, data)
-    found, refused = _read(file, settings)
-    run_on_kafka(_put(settings, found, "wayscloud", None))
+    valid, refused = _read(file, settings)
+    run_on_kafka(_put(settings, valid, "wayscloud", None))
     _leave(refused)
 
 
 @rules.command("enable")
 def enable_rule(rule_id: RuleArgument, config: ConfigOption = None, data: DataOption = None) -> None:
-    """Put a rule in force."""
+    """Enable a rule."""
     run_on_kafka(_switch(read_settings(config, data), rule_id, enabled=True))
 
 
 @rules.command("disable")
 def disable_rule(rule_id: RuleArgument, config: ConfigOption = None, data: DataOption = None) -> None:
-    """Take a rule out of force; its open alarms resolve."""
+    """Disable a rule. Its open alarms resolve."""
     run_on_kafka(_switch(read_settings(config, data), rule_id, enabled=False))
 
 
 @rules.command("test")
 def test_rules(
     file: FileArgument = None,
-    start: Annotated[datetime | None, typer.Option("--from", help="First time of receipt, UTC.")] = None,
-    end: Annotated[datetime | None, typer.Option("--to", help="Time of receipt to end before, UTC.")] = None,
+    start: Annotated[datetime | None, typer.Option("--from", help="Only readings received since, UTC.")] = None,
+    end: Annotated[datetime | None, typer.Option("--to", help="Only readings received before, UTC.")] = None,
     recording: Annotated[
-        Path | None, typer.Option(help="JSON lines as on the readings topic, in place of the lake.")
+        Path | None, typer.Option(help="File of JSON lines as on the readings topic, in place of the lake.")
     ] = None,
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
     """Show which alarms the rules of a file would have raised on recorded readings.
 
-    Nothing is written, and no Kafka is needed. Without a recording the lake's readings are taken, all or of a range
-    of time. Rules that are not enabled are left out.
+    Nothing is written, and Kafka is not needed. Without a recording, the readings come from the lake: all of them, or
+    those of a time range. Rules that are not enabled are left out.
     """
     from fleetlake.ops.rules_trial import from_lake, from_recording, try_rules
 
     settings = read_settings(config, data)
-    found, refused = _read(file, settings)
+    valid, refused = _read(file, settings)
     since, until = start and as_utc(start), end and as_utc(end)
     devices: list[wire.Device] = []
     if recording is not None:
         observations = from_recording(recording, since, until)
     else:
         observations, devices = from_lake(settings.pipeline.data, since, until)
-    trial = try_rules([rule for rule in found if rule.is_enabled], settings.stream, observations, devices, until)
+    trial = try_rules([rule for rule in valid if rule.is_enabled], settings.stream, observations, devices, until)
     print_table(
         ("device", "rule", "severity", "triggered", "resolved", "count", "message"),
         [_alarm_row(alarm) for alarm in trial.alarms],
     )
     typer.echo(
-        f"{len(trial.alarms)} alarms of {len(found)} rules in {trial.readings:,} readings of {trial.devices} devices"
+        f"{len(trial.alarms)} alarms of {len(valid)} rules in {trial.readings:,} readings of {trial.devices} devices"
         + (f", {time_text(trial.first)} to {time_text(trial.last)}" if trial.first else "")
     )
     _leave(refused)
@@ -153,8 +154,8 @@ def _alarm_row(alarm: wire.Alarm) -> tuple[str, ...]:
     )
 
 
-async def _put(settings: Settings, found: Sequence[AlarmRule], source: str, kept: set[str] | None) -> None:
-    """Write what differs from the topic; with `kept`, delete all others. Says what it did."""
+async def _put(settings: Settings, valid: Sequence[AlarmRule], source: str, kept: set[str] | None) -> None:
+    """Publish the rules that differ from the topic; with `kept`, delete all others. Prints each change."""
     from streams.detect.rules_topic import read_rules, write_rules
 
     client = kafka_client(settings)
@@ -162,7 +163,7 @@ async def _put(settings: Settings, found: Sequence[AlarmRule], source: str, kept
     now = datetime.now(UTC)
     changes: dict[str, AlarmRule | None] = {}
     rows: list[tuple[str, ...]] = []
-    for rule in found:
+    for rule in valid:
         before = known.get(rule.id)
         if before is not None and _content(before) == _content(rule):
             rows.append((rule.id, "unchanged"))
@@ -175,7 +176,7 @@ async def _put(settings: Settings, found: Sequence[AlarmRule], source: str, kept
         rows.append((name, "deleted"))
     await write_rules(client, changes)
     print_table(("rule", ""), rows)
-    _warn(found, {*known, *changes} - {name for name, rule in changes.items() if rule is None})
+    _warn(valid, {*known, *changes} - {name for name, rule in changes.items() if rule is None})
 
 
 async def _switch(settings: Settings, rule_id: str, *, enabled: bool) -> None:
@@ -202,15 +203,15 @@ def _read(file: Path | None, settings: Settings) -> tuple[list[AlarmRule], list[
 
     path = file or settings.stream.rules_file
     if path is None:
-        raise UserError("no file: name one, or set rules_file in [stream]")
+        raise UserError("no rules file: name one, or set rules_file in [stream]")
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-        found, refused = parse_rules(text)
+        valid, refused = parse_rules(text)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {error}") from error
     datapoints = settings.stream.options().datapoints
     good: list[AlarmRule] = []
-    for rule in found:
+    for rule in valid:
         try:
             compile_rule(rule, datapoints)
             good.append(rule)
@@ -219,15 +220,15 @@ def _read(file: Path | None, settings: Settings) -> tuple[list[AlarmRule], list[
     return good, refused
 
 
-def _warn(found: Sequence[AlarmRule], known: Container[str]) -> None:
+def _warn(valid: Sequence[AlarmRule], known: Container[str]) -> None:
     from schemas.rules import unknown_inhibitors
 
-    for rule in unknown_inhibitors(found, known):
+    for rule in unknown_inhibitors(valid, known):
         typer.echo(f"warning: {rule}", err=True)
 
 
 def _leave(refused: Sequence[RefusedRule]) -> None:
-    """Say what was refused; status 1 if anything was."""
+    """Print what was refused; status 1 if anything was."""
     for rule in refused:
         typer.echo(f"refused: {rule}", err=True)
     if refused:

@@ -1,4 +1,4 @@
-"""`fleetlake sql` alone: a shell with history and completion. Each query sees what was published last."""
+"""`fleetlake sql` alone: a shell with history and completion. Each query sees the newest published state."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from fleetlake.session import Session
 
 PROMPT = "fleetlake> "
 HELP = """\
-A query ends with ; and may have several lines. Tab completes, the arrow up brings back earlier queries.
-.tables          tables, views and macros, with what they tell
-.columns TABLE   a table's columns, with what they mean
+A query ends with ; and may have several lines. Tab completes; the up arrow recalls earlier queries.
+.tables          tables, views and macros, with descriptions
+.columns TABLE   a table's columns, with descriptions
 .format NAME     table, markdown, csv or json
 .limit N         show at most N rows; 0 shows all
-.help            this
+.help            this help
 .quit            leave (or Ctrl-D)
-Twenty questions to begin with are in docs/queries.md."""
+docs/queries.md has twenty queries to begin with."""
 
 TABLES = """
 SELECT name, kind, comment FROM (
@@ -47,7 +47,7 @@ WHERE database_name = 'fleet' AND table_name = '{}' ORDER BY column_index"""
 
 
 class Shell:
-    """What the shell does with a line; apart from how it is read."""
+    """What the shell does with a line, however the line is read."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -67,7 +67,7 @@ class Shell:
         return [*self._commands, ".quit"]
 
     def run(self, text: str) -> bool:
-        """Do what a line says; False when it says to leave. Errors are printed, not raised."""
+        """Run a line; False if it is a command to quit. Errors are printed, not raised."""
         text = text.strip()
         word, _, argument = text.partition(" ")
         if word in (".quit", ".exit", "exit", "quit", "exit;", "quit;"):
@@ -91,7 +91,7 @@ class Shell:
 
     def _columns(self, table: str) -> None:
         if not table:
-            raise UserError(".columns TABLE; .tables lists them")
+            raise UserError(".columns needs a table; .tables lists them")
         self._print(COLUMNS.format(table.replace("'", "''")))
 
     def _set_format(self, name: str) -> None:
@@ -121,7 +121,9 @@ def run_shell(data: Path, **terminal: Any) -> None:
             lexer=PygmentsLexer(SqlLexer),
             **terminal,
         )
-        print(f"{session.folder}, read-only; each query sees what was published last. .help helps, .quit leaves.")
+        print(
+            f"{session.folder}, read-only; each query sees the newest published state. .help shows help, .quit quits."
+        )
         while True:
             try:
                 text = prompt.prompt()
@@ -154,7 +156,7 @@ def _bindings() -> KeyBindings:
 
 
 class Words(Completer):
-    """Completes what there is in the tables, and the shell's commands; case does not matter."""
+    """Completes names of tables, columns and functions, and the shell's commands; case does not matter."""
 
     def __init__(self, words: dict[str, str]) -> None:
         self._words = words

@@ -1,4 +1,4 @@
-"""Commands for whoever asks the tables: `fleetlake sql`, `plot` and `export`."""
+"""Commands that query the tables: `fleetlake sql`, `plot` and `export`."""
 
 from __future__ import annotations
 
@@ -28,19 +28,22 @@ class OutputFormat(StrEnum):
 
 
 def sql(
-    statement: Annotated[str | None, typer.Argument(help="SQL; - reads it from standard input.")] = None,
+    statement: Annotated[str | None, typer.Argument(help="SQL query; - reads it from standard input.")] = None,
     config: ConfigOption = None,
     data: DataOption = None,
     file: FileOption = None,
-    form: Annotated[OutputFormat | None, typer.Option("--format", help="Default: table, or by --output.")] = None,
+    form: Annotated[
+        OutputFormat | None, typer.Option("--format", help="Default: table, or what the ending of --output names.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
     limit: Annotated[
-        int | None, typer.Option(min=0, help="At most so many rows; 0: all. Default: 1000 of a table, all of the rest.")
+        int | None,
+        typer.Option(min=0, help="At most this many rows; 0: all. Default: 1000 for table and markdown, else all."),
     ] = None,
 ) -> None:
-    """Ask the tables a question; alone on a terminal, open a shell.
+    """Query the tables; without a query on a terminal, open a shell.
 
-    Full history, at any moment, while everything runs or nothing does. .tables lists what there is.
+    Queries see the full history, at any moment, whether the pipeline runs or not. `.tables` lists the tables.
     """
     folder = _folder(config, data)
     text = _text(statement, file)
@@ -56,7 +59,7 @@ def sql(
 
 def plot(
     statement: Annotated[
-        str | None, typer.Argument(help="A query that gives a time and numbers; - reads it from standard input.")
+        str | None, typer.Argument(help="A query that returns a time and numbers; - reads it from standard input.")
     ] = None,
     config: ConfigOption = None,
     data: DataOption = None,
@@ -64,13 +67,13 @@ def plot(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Draw to this .png, .svg or .pdf (needs matplotlib).")
     ] = None,
-    title: Annotated[str, typer.Option(help="Words above the plot.")] = "",
-    width: Annotated[int | None, typer.Option(min=20, help="Columns; default the terminal's.")] = None,
-    height: Annotated[int | None, typer.Option(min=5, help="Lines; default the terminal's.")] = None,
+    title: Annotated[str, typer.Option(help="Title of the plot.")] = "",
+    width: Annotated[int | None, typer.Option(min=20, help="Width in columns; default the terminal's.")] = None,
+    height: Annotated[int | None, typer.Option(min=5, help="Height in lines; default the terminal's.")] = None,
 ) -> None:
     """Draw a time series in the terminal, or to a file.
 
-    The first time of the query against its numbers; a text column makes one line of each of its values.
+    Plots the numbers of a query against its first time column. A text column makes one line per value.
     """
     from fleetlake.cli.plot import plot as draw
     from fleetlake.session import Session
@@ -81,27 +84,27 @@ def plot(
 
 def export(
     to: Annotated[Path, typer.Option("--to", "-t", help="File: .parquet, .csv, .csv.gz or .json (lines).")],
-    statement: Annotated[str | None, typer.Argument(help="A query; - reads it from standard input.")] = None,
-    table: Annotated[str | None, typer.Option(help="A whole table or view, in place of a query.")] = None,
-    where: Annotated[str | None, typer.Option(help="With --table: only rows for which this holds.")] = None,
+    statement: Annotated[str | None, typer.Argument(help="SQL query; - reads it from standard input.")] = None,
+    table: Annotated[str | None, typer.Option(help="Export a whole table or view, in place of a query.")] = None,
+    where: Annotated[str | None, typer.Option(help="With --table: only rows that meet this SQL condition.")] = None,
     config: ConfigOption = None,
     data: DataOption = None,
     file: FileOption = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write a selection as plain Parquet, CSV or JSON lines.
+    """Write the result of a query, or a table, as Parquet, CSV or JSON lines.
 
-    The file appears when it is whole.
+    The file appears when it is complete.
     """
     from fleetlake.session import Session
 
     if table and (statement or file):
-        raise UserError("either a query or --table, not both")
+        raise UserError("give either a query or --table, not both")
     if where and not table:
         raise UserError("--where goes with --table; a query has its own WHERE")
     query = _of_table(table, where) if table else _needed(statement, file)
     if to.exists() and not overwrite:
-        raise UserError(f"{to} is there already; --overwrite replaces it")
+        raise UserError(f"{to} exists already; --overwrite replaces it")
     with Session(_folder(config, data)) as session:
         rows = session.write(query, to)
     typer.echo(f"{rows:,} rows, {to.stat().st_size:,} bytes: {to}", err=True)
@@ -118,9 +121,9 @@ def _answer(folder: Path, text: str, form: OutputFormat, output: Path | None, li
             typer.echo(f"{rows:,} rows: {output}", err=True)
             return
         if form is OutputFormat.PARQUET:
-            raise UserError("Parquet is not for the terminal: add --output FILE.parquet")
+            raise UserError("Parquet cannot be printed: add --output FILE.parquet")
         if (answer := session.ask(text)) is None:
-            raise UserError("there is no SQL; `fleetlake sql --help` shows how to give it")
+            raise UserError("the query is empty; `fleetlake sql --help` shows how to give one")
         most = DEFAULT_LIMIT.get(form.value, 0) if limit is None else limit
         if output:
             with output.open("w", encoding="utf-8") as out:
@@ -130,7 +133,7 @@ def _answer(folder: Path, text: str, form: OutputFormat, output: Path | None, li
 
 
 def _to_stdout(write: Callable[[], None]) -> None:
-    """Write, and end quietly when the reader (`head`) has had enough."""
+    """Write, and exit quietly when the reader (`head`) stops reading."""
     try:
         write()
         sys.stdout.flush()
@@ -160,23 +163,23 @@ def _format(form: OutputFormat | None, output: Path | None) -> OutputFormat:
 
 
 def _text(statement: str | None, file: Path | None) -> str | None:
-    """The query that is given, or piped in; None where a person sits at a terminal and gave none."""
+    """The query that is given or piped in; None on a terminal without a query."""
     if statement and statement != "-":
         if file:
-            raise UserError("either a query or --file, not both")
+            raise UserError("give either a query or --file, not both")
         return statement
     if file:
         try:
             return file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read the query of {file}: {error}") from error
+            raise UserError(f"cannot read the query from {file}: {error}") from error
     return None if statement is None and sys.stdin.isatty() else sys.stdin.read()
 
 
 def _needed(statement: str | None, file: Path | None) -> str:
     if text := _text(statement, file):
         return text
-    raise UserError("there is no query: give one as an argument, with --file, or on standard input")
+    raise UserError("no query: give one as an argument, with --file, or on standard input")
 
 
 def _of_table(table: str, where: str | None) -> str:
@@ -185,11 +188,11 @@ def _of_table(table: str, where: str | None) -> str:
 
 
 def _folder(config: Path | None, data: Path | None) -> Path:
-    """The data folder. Reading the configuration takes longer than most queries: only where there is one."""
+    """The data folder. Reads the configuration only if there is one, since that takes longer than most queries."""
     from fleetlake.api import DEFAULT_DATA
 
     if config:
-        os.environ["FLEETLAKE_CONFIG"] = str(config)  # where a lake by URL finds its credentials
+        os.environ["FLEETLAKE_CONFIG"] = str(config)  # by which a lake with a URL finds its credentials
     if data:
         return data
     configured = config or Path("fleetlake.toml").exists() or any(name.startswith("FLEETLAKE_") for name in os.environ)

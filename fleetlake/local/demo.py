@@ -46,7 +46,7 @@ def demo_settings(data: Path, devices: int) -> Settings:
             "socket_url": f"ws://{base}",
             "client_id": simulate.karcher.client_id,
             "client_secret": simulate.karcher.client_secret,
-            "status_seconds": 2.0,  # the battery is told by statuses only, and a demo is short
+            "status_seconds": 2.0,  # only statuses report the battery, and a demo is short
         },
         ogmen={
             "socket_url": f"ws://127.0.0.1:{ports['ogmen']}/ws/{{device_id}}",

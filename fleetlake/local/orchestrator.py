@@ -1,4 +1,4 @@
-"""The whole pipeline on one machine: which processes there are, in which order they start and stop.
+"""The whole pipeline on one machine: its processes, and the order in which they start and stop.
 
 Used by `fleetlake up` and `fleetlake demo`.
 """
@@ -31,7 +31,7 @@ from schemas.topics import topic_specs
 log = logging.getLogger(__name__)
 
 _READERS = {"normalise", "detect", "delta"}
-"""What has to report that nothing is waiting before the pipeline is drained."""
+"""The stages that must report that no record waits before the pipeline is drained."""
 
 _PLAIN_SECONDS = 5.0
 
@@ -48,7 +48,7 @@ def lock_folder(data: Path, stack: ExitStack) -> None:
     lock.write_text(f"process {os.getpid()}")
 
 
-class Pipeline:
+class Orchestrator:
     """Starts, watches and stops the stages against one configuration file."""
 
     def __init__(self, settings: Settings, config_file: Path, console: Console, *, simulate: bool) -> None:
@@ -63,7 +63,7 @@ class Pipeline:
         self._embedded = not settings.kafka.bootstrap_servers
 
     async def start(self, stop: asyncio.Event) -> None:
-        """Start everything in order, unless stopped meanwhile; UserError where Kafka does not come up."""
+        """Start everything in order, unless stopped meanwhile. UserError where Kafka does not start."""
         if self._embedded and not await self._start_broker(stop):
             return
         kafka = self.settings.kafka
@@ -90,7 +90,7 @@ class Pipeline:
 
     async def _start_broker(self, stop: asyncio.Event) -> bool:
         """True once the embedded broker serves; False where the user stopped it meanwhile."""
-        # One port for the whole run: the stages are told it once, and a broker that has to be restarted keeps it.
+        # One port for the whole run: the stages get it once, so that a restarted broker must keep it.
         port = self.settings.broker.port or free_port()
         child = self.supervisor.start(ChildSpec("broker", ["broker", "--config", self._config, "--port", str(port)]))
         shown = _LogTail(self.data / "logs" / "broker.log")
@@ -99,7 +99,7 @@ class Pipeline:
                 return False
             if child.restarts:
                 raise UserError(f"the embedded Kafka did not start:\n{tail(self.data / 'logs' / 'broker.log')}")
-            for line in shown.new_lines():  # the first start downloads Kafka: say how far it is
+            for line in shown.new_lines():  # the first start downloads Kafka: show its progress
                 self._console.print(line, markup=False, highlight=False)
             await asyncio.sleep(0.2)
         self.settings.kafka.bootstrap_servers = bootstrap
@@ -125,16 +125,16 @@ class Pipeline:
                 await asyncio.sleep(0.5 if live else 1.0)
 
     async def stop(self, *, drain_seconds: float = 30.0) -> None:
-        """Stop in order: sources first, then each stage once it has nothing left to read."""
-        self._console.print("stopping: sources first, then each stage when it has handed on what it holds …")
+        """Stop in order: sources first, then each stage once no record is left for it."""
+        self._console.print("stopping: sources first, then each stage when it has passed on its records …")
         await self.supervisor.stop("simulate")
         await self.supervisor.stop("connect")
         if not await self.supervisor.wait_until(self._drained, drain_seconds):
             log.warning(
-                "stages still had records waiting after %.0f s; they are in Kafka and read at the next start",
+                "records still waited after %.0f s; they are in Kafka and will be read at the next start",
                 drain_seconds,
             )
-        # Upstream first, so that each stage can still hand on what it holds.
+        # Upstream first, so that each stage can still pass on its records.
         streams = tuple(self._stream_workers)
         order = (("simulate",), ("connect", "alarms"), streams, ("delta",), ("duckdb",), ("broker",))
         await self.supervisor.stop_all(order)
@@ -150,9 +150,9 @@ class Pipeline:
 def stream_workers(settings: Settings) -> dict[str, dict[str, str]]:
     """The stream workers by name, each with the environment that names it to Kafka.
 
-    By machine and data folder, of which one pipeline at a time has it, unless the configuration gives a name. Restarted
-    after a crash a worker then has its partitions back without waiting for the dead one's session. Two of one name
-    would do no harm but throw each other out; transactions are fenced by partition, whoever is a member.
+    The name derives from machine and data folder, which only one pipeline at a time uses, unless the configuration
+    gives a name. A worker that is restarted after a crash therefore has its partitions back without waiting for the
+    dead worker's session. Two workers of one name would only evict each other: transactions are fenced by partition.
     """
     place = f"{socket.gethostname()}\0{settings.pipeline.data.absolute()}".encode()
     instance = settings.stream.instance_id or f"up-{hashlib.sha256(place).hexdigest()[:16]}"
@@ -161,7 +161,7 @@ def stream_workers(settings: Settings) -> dict[str, dict[str, str]]:
 
 
 class _LogTail:
-    """The lines that a log got since the last look."""
+    """The lines added to a log since the last call."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

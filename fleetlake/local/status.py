@@ -1,4 +1,4 @@
-"""The live status: what the stages' metrics say, as a table or as one plain line. Pure but for the rendering."""
+"""The live status: the stages' metrics as a table or as one plain line. Pure, except for the rendering."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.text import Text
 from runtime.metrics import Sample
 
 STAGES = (("connect", "received"), ("normalise", "normalised"), ("delta", "in the lake"))
-"""The stages whose records are counted by vendor, with what the user reads above the column."""
+"""The stages whose records are counted by vendor, with the heading of the column."""
 
 _RATE_WINDOW = 5.0
 
@@ -45,12 +45,12 @@ class StatusModel:
             self.history.popleft()
 
     def rate(self, stage: str, vendor: str) -> float:
-        """Records a second over the last few seconds; 0 until there are two samples."""
+        """Records per second over the last few seconds; 0 until there are two samples."""
         if len(self.history) < 2:
             return 0.0
         (then, before), (now, after) = self.history[0], self.history[-1]
         gained = after.get((stage, vendor), 0.0) - before.get((stage, vendor), 0.0)
-        return max(0.0, gained) / (now - then) if now > then else 0.0  # a restarted stage counts from 0 again
+        return max(0.0, gained) / (now - then) if now > then else 0.0  # a restarted stage counts from 0
 
     def total(self, stage: str, vendor: str) -> int:
         """Records since the pipeline started."""
@@ -66,7 +66,7 @@ class StatusModel:
         return int(sum(value for (_, v), value in counts.items() if v == vendor))
 
     def connections(self, vendor: str) -> int:
-        """Open connections, or devices seen lately."""
+        """Open connections, or devices that sent something lately."""
         return int(
             sum(v for n, labels, v in self.samples if n == "fleetlake_connections" and labels.get("vendor") == vendor)
         )
@@ -79,7 +79,7 @@ class StatusModel:
         return waiting
 
     def open_alarms(self) -> int:
-        """Alarms active or acknowledged, as published."""
+        """Number of alarms that are active or acknowledged, as published."""
         return int(sum(_total(self.samples, "fleetlake_open_alarms").values()))
 
 

@@ -1,7 +1,7 @@
 """Runs stages as child processes: starts them in order, restarts what fails, stops them in order.
 
-A stage that fails ends its process (design.md, decision 2); bringing it back is the job here. Children hold a pipe
-from us as standard input, so that they stop when we are gone, however that happened.
+A stage that fails ends its process (docs/adr/0002-batch-is-a-transaction.md), and the supervisor starts it once more.
+Children hold a pipe from the supervisor as standard input, so that they stop when it is gone, however it ended.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 _RESTART_WAIT = wait_random_exponential(multiplier=0.5, max=10)
 _SETTLED_SECONDS = 60.0
-"""A child that lived for so long starts its restart back-off anew."""
+"""A child that lived for this long starts its restart back-off from the beginning."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Child:
         self.restarts = 0
         self._samples: dict[_Key, float] = {}
         self._before: dict[_Key, float] = {}
-        """What the counters had come to when earlier processes of this stage ended."""
+        """The counters' values when earlier processes of this stage ended."""
         self.up = False
         self._log_file = log_file
         self._process: asyncio.subprocess.Process | None = None
@@ -59,12 +59,12 @@ class Child:
 
     @property
     def samples(self) -> list[Sample]:
-        """The stage's metrics; counters go on where an earlier process of it ended."""
+        """The stage's metrics; counters continue where an earlier process of it ended."""
         keys = self._samples.keys() | self._before.keys()
         return [(n, dict(ls), self._samples.get((n, ls), 0.0) + self._before.get((n, ls), 0.0)) for n, ls in keys]
 
     def read(self, samples: list[Sample]) -> None:
-        """Take what the running process tells."""
+        """Take the metrics of the running process."""
         self._samples = {(name, tuple(sorted(labels.items()))): value for name, labels, value in samples}
 
     def _ended(self) -> None:
@@ -84,7 +84,7 @@ class Child:
         self._task = asyncio.create_task(self._keep_running())
 
     async def stop(self, timeout: float = 30.0) -> int | None:
-        """SIGTERM, then SIGKILL after `timeout` seconds; the exit status, None if it never ran."""
+        """Send SIGTERM, then SIGKILL after `timeout` seconds; returns the exit status, or None if it never ran."""
         self._stopping = True
         if self._process and self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
@@ -110,9 +110,7 @@ class Child:
             failures = 1 if time.monotonic() - started > _SETTLED_SECONDS else failures + 1
             self.restarts += 1
             pause = _restart_pause(failures)
-            log.warning(
-                "%s ended with status %s; starting it again in %.1f s%s", self.spec.name, code, pause, self._hint()
-            )
+            log.warning("%s ended with status %s; restarting it in %.1f s%s", self.spec.name, code, pause, self._hint())
             await asyncio.sleep(pause)
 
     async def _run_once(self) -> int:
@@ -150,7 +148,7 @@ def _restart_pause(failures: int) -> float:
 
 
 class Supervisor:
-    """A set of children and what their health servers tell."""
+    """A set of children, and what their health servers report."""
 
     def __init__(self, log_folder: Path | None) -> None:
         self.children: dict[str, Child] = {}
@@ -168,11 +166,11 @@ class Supervisor:
         return child
 
     async def stop(self, *names: str, timeout: float = 30.0) -> None:
-        """Stop the named children side by side; names that never started are passed over."""
+        """Stop the named children side by side; names that never started are skipped."""
         await asyncio.gather(*(self.children[name].stop(timeout) for name in names if name in self.children))
 
     async def stop_all(self, order: Sequence[Sequence[str]]) -> None:
-        """Stop group after group, then whatever is left."""
+        """Stop group after group, then all other children."""
         for group in order:
             await self.stop(*group)
         await self.stop(*self.children)
@@ -197,7 +195,7 @@ class Supervisor:
             child.up = False
 
     async def wait_until(self, done: Callable[[], bool], timeout: float, interval: float = 0.5) -> bool:
-        """Poll until `done()`; False when `timeout` seconds went by."""
+        """Poll until `done()`; False after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             await self.poll()

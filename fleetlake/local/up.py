@@ -11,13 +11,13 @@ from pathlib import Path
 from rich.console import Console
 
 from fleetlake.config import Settings, chosen_vendors, effective_toml
-from fleetlake.local.orchestrator import Pipeline, lock_folder
+from fleetlake.local.orchestrator import Orchestrator, lock_folder
 
 EFFECTIVE = "effective.toml"
 
 
 def run_up(settings: Settings, seconds: int) -> int:
-    """Run until Ctrl-C, or for so many seconds; 0 after a clean stop."""
+    """Run until Ctrl-C, or for this many seconds if not 0; returns 0 after a clean stop."""
     settings.pipeline.vendors = [*chosen_vendors(settings, [])]
     return asyncio.run(run_pipeline(settings, seconds, "fleetlake", simulate=False))
 
@@ -31,12 +31,12 @@ async def run_pipeline(settings: Settings, seconds: int, title: str, *, simulate
         loop.add_signal_handler(signum, stop.set)
     with ExitStack() as stack:
         lock_folder(data, stack)
-        pipeline = Pipeline(settings, write_effective(settings), Console(), simulate=simulate)
+        orchestrator = Orchestrator(settings, write_effective(settings), Console(), simulate=simulate)
         try:
-            await pipeline.start(stop)
-            await pipeline.watch(lambda elapsed: stop.is_set() or bool(seconds and elapsed >= seconds), title)
+            await orchestrator.start(stop)
+            await orchestrator.watch(lambda elapsed: stop.is_set() or bool(seconds and elapsed >= seconds), title)
         finally:
-            await pipeline.stop()
+            await orchestrator.stop()
     return 0
 
 

@@ -1,6 +1,6 @@
-"""`fleetlake capture`: payloads of a running pipeline as recordings, in the form that `tests/recordings` has.
+"""`fleetlake capture`: payloads of a running pipeline as recordings, in the form of `tests/recordings`.
 
-They are taken from the vendor's raw topic, so they are redacted already: what a connector hides never gets here.
+They are read from the vendor's raw topic, so they are redacted already: what a connector hides never gets here.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ MOST_OF_A_TYPE = 12
 
 
 async def capture(kafka: KafkaSettings, vendor: str, seconds: float, out: Path) -> list[Path]:
-    """Record what the vendor sends within `seconds` from now, one file for each shape of payload; the files written.
+    """Record what the vendor sends within `seconds` from now, one file per shape of payload; returns the files.
 
-    UserError where the vendor is not known or Kafka does not answer. Files that are there are not overwritten.
+    UserError where the vendor is not known or Kafka does not answer. Existing files are not overwritten.
     """
     require_vendors([vendor])
     recorder = Recorder(vendor)
@@ -45,7 +45,7 @@ async def capture(kafka: KafkaSettings, vendor: str, seconds: float, out: Path) 
 
 
 async def _from_now_on(kafka: KafkaSettings, topic: str, seconds: float) -> AsyncIterator[Envelope]:
-    """The envelopes that come to the topic within the time; a record that is none is left out."""
+    """The envelopes that arrive on the topic within the time; other records are left out."""
     async with topic_consumer(client_options(kafka), topic) as (consumer, partitions):
         for partition, end in (await consumer.end_offsets(partitions)).items():
             consumer.seek(partition, end)
@@ -65,34 +65,34 @@ class Recorder:
     """Keeps the first payload of each shape."""
 
     vendor: str
-    _found: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    _shapes: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def take(self, envelope: Envelope) -> None:
-        """Keep it, if its type has not shown this shape, nor too many."""
-        shapes = self._found.setdefault(envelope.type, {})
+        """Keep the payload if its shape is new among its type, up to a number of shapes."""
+        shapes = self._shapes.setdefault(envelope.type, {})
         shape = shape_of(envelope.data)
         if shape not in shapes and len(shapes) < MOST_OF_A_TYPE:
             shapes[shape] = recording(envelope)
 
     def write(self, folder: Path) -> list[Path]:
-        """One file a recording: `<what>_<number>.json`, `fleetlake.gap` as `gap_1.json`."""
+        """Write one file per recording: `<what>_<number>.json`, `fleetlake.gap` as `gap_1.json`."""
         folder.mkdir(parents=True, exist_ok=True)
         written = []
-        for message_type, shapes in sorted(self._found.items()):
+        for message_type, shapes in sorted(self._shapes.items()):
             name = re.sub(r"\W+", "_", message_type.partition(".")[2])
             number = 0
-            for found in shapes.values():
+            for content in shapes.values():
                 number += 1
                 while (path := folder / f"{name}_{number}.json").exists():
                     number += 1
-                path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+                path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
                 written.append(path)
         return written
 
 
 def recording(envelope: Envelope) -> dict[str, Any]:
     """The envelope as a recording: JSON as such where that keeps every byte's meaning, else text, else hexadecimal."""
-    found: dict[str, Any] = {
+    content: dict[str, Any] = {
         "source": f"captured, {envelope.source}",
         "documented": False,
         "type": envelope.type,
@@ -100,23 +100,23 @@ def recording(envelope: Envelope) -> dict[str, Any]:
         "received_at": format_iso(envelope.received_at),
     }
     if envelope.attributes:
-        found["attributes"] = dict(envelope.attributes)
+        content["attributes"] = dict(envelope.attributes)
     try:
         text = envelope.data.decode()
     except UnicodeDecodeError:
-        return found | {"payload_hex": envelope.data.hex()}
+        return content | {"payload_hex": envelope.data.hex()}
     try:
         payload = msgspec.json.decode(text)
     except (msgspec.MsgspecError, RecursionError, ValueError):
-        return found | {"payload_text": text}
-    return found | ({"payload": payload} if isinstance(payload, dict | list) else {"payload_text": text})
+        return content | {"payload_text": text}
+    return content | ({"payload": payload} if isinstance(payload, dict | list) else {"payload_text": text})
 
 
 def shape_of(payload: bytes) -> str:
-    """What tells one kind of payload from another: names and JSON types, not values.
+    """What distinguishes one kind of payload from another: names and JSON types, not values.
 
-    Elements of an array count by their shapes, not their number. Of an object that says what it is by `name`, `topic`
-    or `status`, that word belongs to the shape.
+    Elements of an array count by their shapes, not their number. Where an object names its kind by `name`, `topic` or
+    `status`, that word belongs to the shape.
     """
     try:
         return json.dumps(_shape(msgspec.json.decode(payload)), sort_keys=True)
@@ -129,7 +129,7 @@ _KINDS = ("topic", "status", "type")
 
 def _shape(value: Any) -> Any:
     if isinstance(value, dict):
-        named = isinstance(value.get("name"), str) and "value" in value  # a state: its name says what its value is
+        named = isinstance(value.get("name"), str) and "value" in value  # a state: its name gives its value's meaning
         kinds = (*_KINDS, "name") if named else _KINDS
         return {
             name: value[name] if name in kinds and isinstance(item, str) else _shape(item)

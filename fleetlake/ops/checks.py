@@ -42,14 +42,14 @@ async def run_checks(
     )
     results = [result for group in groups for result in group]
     if not names:
-        results.append(CheckResult("vendors", False, "none chosen: set vendors in [pipeline]"))
+        results.append(CheckResult("vendors", False, "none is chosen: set vendors in [pipeline]"))
     return results
 
 
 async def _check_data(data: Path) -> list[CheckResult]:
     folder = data if data.exists() else next(p for p in [*data.absolute().parents] if p.exists())
     if os.access(folder, os.W_OK):
-        return [CheckResult("data folder", True, f"{data} is writable" if data.exists() else f"{data} can be made")]
+        return [CheckResult("data folder", True, f"{data} is writable" if data.exists() else f"{data} can be created")]
     return [CheckResult("data folder", False, f"{folder} is not writable")]
 
 
@@ -58,7 +58,7 @@ async def _check_rules(settings: Settings) -> list[CheckResult]:
 
     path = settings.stream.rules_file
     if path is None:
-        return [CheckResult("alarm rules", True, "no rules_file in [stream]: no alarm is detected")]
+        return [CheckResult("alarm rules", True, "no rules_file in [stream], so no alarms are detected")]
     try:
         rules, refused = load_rules_file(path)
     except (OSError, ValueError) as error:
@@ -85,9 +85,9 @@ async def _check_kafka(find_kafka: FindKafka) -> list[CheckResult]:
         await admin.close()
     missing = [spec.name for spec in topic_specs() if spec.name not in existing]
     if missing:
-        what = f"{len(missing)} topics are missing, {missing[0]} first: run `fleetlake topics`"
+        what = f"{len(missing)} topics are missing, among them {missing[0]}: run `fleetlake topics`"
         return [CheckResult("Kafka", True, f"{kafka.bootstrap_servers} answers"), CheckResult("topics", False, what)]
-    return [CheckResult("Kafka", True, f"{kafka.bootstrap_servers} answers, all topics are there")]
+    return [CheckResult("Kafka", True, f"{kafka.bootstrap_servers} answers, and all topics exist")]
 
 
 async def _check_alarms(settings: Settings, find_kafka: FindKafka, send: bool) -> list[CheckResult]:
@@ -110,7 +110,7 @@ def _rules_of_file(settings: Settings) -> list[str]:
     try:
         return [] if path is None else [rule.id for rule in parse_rules(path.read_text(encoding="utf-8"))[0]]
     except (OSError, ValueError):
-        return []  # which the check of the rules says
+        return []  # which the check of the rules reports
 
 
 async def _rules_of_kafka(find_kafka: FindKafka) -> list[str] | None:

@@ -1,12 +1,11 @@
-"""`fleetlake dead-letters`: what could not be used, and putting it back on its raw topic once it can be.
+"""The dead letters of the lake: messages that could not be used, and whether each can be put back now.
 
-A message goes back as it was (the raw record, by its origin), marked with `ce_replay`, so that the normaliser does not
-take it for a repeat. Only messages of which nothing was used go back: of one with a single bad field, the others would
-be told twice.
+A message is put back as it was (the raw record, by its origin). Only messages of which nothing was used are put back:
+of a message with a single bad field, the other fields would be stored twice.
 
-What a connector refused never was a raw record. It is given to the connector's own reading again, with what the
-registry knows now, if the letter holds all of it; it gets the id it would have had, so that it is one message with
-what the vendor may tell again, and is marked with `ce_deadletter`, the letter's id.
+A message that a connector refused never was a raw record. The connector's own code reads it once more, with what the
+registry knows now, if the letter holds all of it. It gets the id that it would have had, so that a later copy from the
+vendor is a duplicate of it.
 """
 
 from __future__ import annotations
@@ -21,35 +20,27 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from deltalake.exceptions import TableNotFoundError
 
 from connectors.common.reprocessing import RefusedMessage, Reprocessing
-from runtime.aiokafka_internals.consumers import load_metadata
-from runtime.kafka import KafkaSettings, client_options
 from schemas.envelope import Envelope
-from schemas.topics import MAX_MESSAGE_BYTES, raw_topic
 from sinks.delta.location import LakeLocation
 
-REPLAY = "ce_replay"
-LETTER = "ce_deadletter"
-FETCH_MS = 5000
-
-# Why a letter does not go back.
-USED = "the rest of the message was used; going back, it would be told twice"
-DONE = "it has gone back already"
+# Why a letter cannot be put back.
+USED = "the rest of the message was used and would be stored twice"
+DONE = "it was put back already"
 SAME = "another letter holds the same message"
 PREFIX = "the connector refused it, and only its beginning was kept, or it is masked"
-FACTS = "the connector refused it, and the letter alone does not say enough to read it again"
+FACTS = "the connector refused it, and the letter alone does not hold enough to read it once more"
 UNKNOWN_MACHINE = "no registry knows its machine yet"
-REFUSED = "the connector would refuse it again"
-BEHIND = "it is a record made of a raw one: `fleetlake replay` makes the tables anew"
-GONE = "its raw record is gone from Kafka, and only a part of it is in the dead letter"
+REFUSED = "the connector would still refuse it"
+BEHIND = "it is a record made of a raw record: `fleetlake replay` makes the tables anew"
+GONE = "its raw record is gone from Kafka, and the dead letter holds only a part of it"
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A dead letter of the lake; `kept_back` says why it cannot be replayed, if so."""
+    """A dead letter of the lake; `kept_back` is the reason why it cannot be put back, if so."""
 
     message_id: str
     device_id: str | None
@@ -66,11 +57,11 @@ class Letter:
     origin_offset: int | None
     kept_back: str | None
     envelopes: tuple[Envelope, ...] = field(default=(), repr=False)
-    """What a connector makes of it now, where it was one that refused it."""
+    """What the connector makes of it now, if a connector refused it."""
 
     @property
     def origin(self) -> tuple[str, int, int] | None:
-        """Where its raw record stands."""
+        """Topic, partition and offset of its raw record."""
         if self.origin_topic is None or self.origin_partition is None or self.origin_offset is None:
             return None
         return self.origin_topic, self.origin_partition, self.origin_offset
@@ -78,7 +69,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class LetterFilter:
-    """Which letters."""
+    """Which letters; None, or an empty tuple, matches any."""
 
     vendor: str | None = None
     stage: str | None = None
@@ -96,26 +87,26 @@ def read_letters(location: LakeLocation, chosen: LetterFilter) -> list[Letter]:
         ids = sorted({envelope.id for letter in refused.values() for envelope in letter.envelopes})
         for name in ("readings", "events"):
             sql.register(f"{name}_lake", _of_letters(sql, location, name, ids))
-        found = [_judged(letter, refused) for letter in _rows(sql, _LETTERS)]
-        told = {row[0] for row in sql.execute(_TOLD).fetchall()}
-    return [letter for letter in _once(found, told) if _is_wanted(letter, chosen)]
+        letters = [_reread(letter, refused) for letter in _rows(sql, _LETTERS)]
+        stored = {row[0] for row in sql.execute(_STORED).fetchall()}
+    return [letter for letter in _once(letters, stored) if _matches(letter, chosen)]
 
 
 _BY_CONNECTOR = "(l.stage = 'connector' OR l.origin_topic IS NULL)"
-_TOLD = """
+_STORED = """
 SELECT message_id FROM readings_lake UNION SELECT message_id FROM events_lake
 UNION SELECT message_id FROM letters WHERE origin_topic IS NOT NULL"""
 _LETTERS = f"""
-WITH told AS (
+WITH stored AS (
   SELECT message_id, origin_topic, origin_partition, origin_offset FROM readings_lake
   UNION ALL SELECT message_id, origin_topic, origin_partition, origin_offset FROM events_lake
 )
 SELECT l.* EXCLUDE (received_date), CASE
   WHEN {_BY_CONNECTOR} THEN NULL
   WHEN NOT starts_with(l.origin_topic, 'telemetry.raw.') THEN '{BEHIND}'
-  WHEN EXISTS (FROM told t WHERE t.origin_topic = l.origin_topic AND t.origin_partition = l.origin_partition
+  WHEN EXISTS (FROM stored t WHERE t.origin_topic = l.origin_topic AND t.origin_partition = l.origin_partition
     AND t.origin_offset = l.origin_offset) THEN '{USED}'
-  WHEN EXISTS (FROM told t WHERE t.message_id = l.message_id AND t.origin_topic = l.origin_topic
+  WHEN EXISTS (FROM stored t WHERE t.message_id = l.message_id AND t.origin_topic = l.origin_topic
     AND t.origin_offset > l.origin_offset) THEN '{DONE}'
   WHEN EXISTS (FROM letters m WHERE m.message_id = l.message_id AND m.origin_topic = l.origin_topic
     AND m.origin_offset > l.origin_offset) THEN '{DONE}'
@@ -131,19 +122,19 @@ def _rows(sql: duckdb.DuckDBPyConnection, query: str) -> list[Letter]:
 def _refused(sql: duckdb.DuckDBPyConnection, reprocessing: Reprocessing) -> dict[str, Letter]:
     """The letters of connectors by id, each with what would become of it now."""
     query = f"SELECT l.* EXCLUDE (received_date), NULL AS kept_back FROM letters l WHERE {_BY_CONNECTOR}"
-    return {letter.message_id: _read_again(letter, reprocessing) for letter in _rows(sql, query)}
+    return {letter.message_id: _reprocess(letter, reprocessing) for letter in _rows(sql, query)}
 
 
-def _read_again(letter: Letter, reprocessing: Reprocessing) -> Letter:
+def _reprocess(letter: Letter, reprocessing: Reprocessing) -> Letter:
     data = letter.payload.encode()
     if hashlib.sha256(data).hexdigest() != letter.payload_sha256:
         return replace(letter, kept_back=PREFIX)
-    taken = reprocessing(RefusedMessage(letter.message_type or "", data, letter.device_id, letter.received_at))
-    if taken is None:
+    outcome = reprocessing(RefusedMessage(letter.message_type or "", data, letter.device_id, letter.received_at))
+    if outcome is None:
         return replace(letter, kept_back=FACTS)
-    if taken.envelopes:
-        return replace(letter, envelopes=tuple(taken.envelopes))
-    reasons = [problem.reason for refusal in taken.dead_letters for problem in refusal.problems]
+    if outcome.envelopes:
+        return replace(letter, envelopes=tuple(outcome.envelopes))
+    reasons = [problem.reason for refusal in outcome.dead_letters for problem in refusal.problems]
     unknown = reasons == ["unknown_machine"]
     return replace(letter, kept_back=UNKNOWN_MACHINE if unknown else f"{REFUSED}: {', '.join(reasons)}")
 
@@ -170,16 +161,16 @@ SELECT vendor, device_id, attributes FROM (
 ) WHERE registered AND NOT deleted ORDER BY received_at, origin_offset"""
 
 
-def _judged(letter: Letter, refused: Mapping[str, Letter]) -> Letter:
+def _reread(letter: Letter, refused: Mapping[str, Letter]) -> Letter:
     return refused.get(letter.message_id, letter) if letter.origin is None else letter
 
 
-def _once(found: Iterable[Letter], told: Collection[str]) -> Iterator[Letter]:
-    """Of what connectors refused: what the tables have been told since, and what another letter holds, stays."""
+def _once(letters: Iterable[Letter], stored: Collection[str]) -> Iterator[Letter]:
+    """Keep back letters of connectors whose messages have been stored since, or that another letter holds, too."""
     first: set[str] = set()
-    for letter in found:
+    for letter in letters:
         ids = {envelope.id for envelope in letter.envelopes}
-        if ids and ids <= set(told):
+        if ids and ids <= set(stored):
             yield replace(letter, kept_back=DONE)
         elif ids and ids <= first:
             yield replace(letter, kept_back=SAME)
@@ -189,7 +180,7 @@ def _once(found: Iterable[Letter], told: Collection[str]) -> Iterator[Letter]:
 
 
 def _of_letters(sql: duckdb.DuckDBPyConnection, location: LakeLocation, name: str, more: Sequence[str]) -> pa.Table:
-    """What the lake has of the messages that letters speak of, and of `more`."""
+    """The rows of the messages that the letters name, and of `more`, in a table of the lake."""
     columns = ["message_id", "origin_topic", "origin_partition", "origin_offset"]
     ids = [row[0] for row in sql.execute("SELECT DISTINCT message_id FROM letters").fetchall()] + list(more)
     try:
@@ -206,7 +197,7 @@ def _letter(row: dict[str, Any]) -> Letter:
     return Letter(**known)
 
 
-def _is_wanted(letter: Letter, chosen: LetterFilter) -> bool:
+def _matches(letter: Letter, chosen: LetterFilter) -> bool:
     return (
         chosen.vendor in (None, letter.vendor)
         and chosen.stage in (None, letter.stage)
@@ -216,113 +207,15 @@ def _is_wanted(letter: Letter, chosen: LetterFilter) -> bool:
     )
 
 
-async def put_back(
-    kafka: KafkaSettings, location: LakeLocation, chosen: Sequence[Letter], attempt: str
-) -> list[tuple[Letter, str | None]]:
-    """Put the messages of these letters back on their raw topics; each with None, or why it was kept back.
-
-    At least once; the same message with the same `attempt` is a repeat to the normaliser, within its window, and what a
-    connector refused is one whatever the attempt. A raw record that Kafka has let go is taken from the table `raw`, or
-    from the letter if that holds all of it.
-    """
-    told: list[tuple[Letter, str | None]] = [(letter, letter.kept_back) for letter in chosen if letter.kept_back]
-    open_letters = [letter for letter in chosen if not letter.kept_back]
-    found = await _raw_records(kafka, [letter.origin for letter in open_letters if letter.origin])
-    async with AIOKafkaProducer(
-        **client_options(kafka), enable_idempotence=True, max_request_size=MAX_MESSAGE_BYTES
-    ) as producer:
-        for letter in open_letters:
-            for envelope in letter.envelopes:
-                headers = [*envelope.headers(), (LETTER, letter.message_id.encode())]
-                topic = raw_topic(letter.vendor or "")
-                await producer.send_and_wait(topic, envelope.data, envelope.key, headers=headers)
-            if letter.envelopes:
-                told.append((letter, None))
-                continue
-            origin = letter.origin
-            assert origin is not None
-            record = found.get(origin) or _from_table(location, origin) or _from_letter(letter)
-            if record is None:
-                told.append((letter, GONE))
-                continue
-            key, value, headers = record
-            marked = [(name, text) for name, text in headers if name.lower() != REPLAY]
-            await producer.send_and_wait(
-                origin[0], value, key, origin[1], headers=[*marked, (REPLAY, attempt.encode())]
-            )
-            told.append((letter, None))
-    return told
-
-
-_Raw = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
-
-
-async def _raw_records(
-    kafka: KafkaSettings, origins: Iterable[tuple[str, int, int]]
-) -> dict[tuple[str, int, int], _Raw]:
-    """The raw records at these places, of those that Kafka still has."""
-    found: dict[tuple[str, int, int], _Raw] = {}
-    places = sorted(set(origins))
-    if not places:
-        return found
-    consumer = AIOKafkaConsumer(
-        **client_options(kafka), enable_auto_commit=False, max_partition_fetch_bytes=MAX_MESSAGE_BYTES
-    )
-    await consumer.start()
-    try:
-        for topic, number, offset in places:
-            await load_metadata(consumer, topic)
-            partition = TopicPartition(topic, number)
-            consumer.assign([partition])
-            begin = (await consumer.beginning_offsets([partition]))[partition]
-            end = (await consumer.end_offsets([partition]))[partition]
-            if not begin <= offset < end:
-                continue
-            consumer.seek(partition, offset)
-            for record in (await consumer.getmany(partition, timeout_ms=FETCH_MS, max_records=1)).get(partition, []):
-                if record.offset == offset:
-                    found[topic, number, offset] = (record.key, record.value, list(record.headers))
-    finally:
-        await consumer.stop()
-    return found
-
-
-def _from_table(location: LakeLocation, origin: tuple[str, int, int]) -> _Raw | None:
-    try:
-        table = location.open("raw").to_pyarrow_dataset()
-    except TableNotFoundError:
-        return None
-    here = (
-        (ds.field("origin_topic") == origin[0])
-        & (ds.field("origin_partition") == origin[1])
-        & (ds.field("origin_offset") == origin[2])
-    )
-    for row in table.to_table(columns=["device_id", "value", "headers"], filter=here).to_pylist():
-        headers = [(name, (value or "").encode()) for name, value in json.loads(row["headers"])]
-        return row["device_id"].encode(), row["value"], headers
-    return None
-
-
-def _from_letter(letter: Letter) -> _Raw | None:
-    """The letter's own payload, if it is all of it; masked or cut, its digest does not fit."""
-    data = letter.payload.encode()
-    if hashlib.sha256(data).hexdigest() != letter.payload_sha256 or not (letter.device_id and letter.message_type):
-        return None
-    envelope = Envelope(
-        letter.message_id, letter.message_type, "fleetlake/dead-letter", letter.device_id, letter.received_at, data
-    )
-    return envelope.key, data, envelope.headers()
-
-
-def summary(found: Iterable[Letter]) -> Iterator[dict[str, Any]]:
+def summary(letters: Iterable[Letter]) -> Iterator[dict[str, Any]]:
     """Letters counted by vendor, stage, message type and the first problem's reason."""
     counts: dict[tuple[str, ...], list[int]] = {}
-    for letter in found:
+    for letter in letters:
         reason = letter.problems[0].get("reason", "") if letter.problems else ""
         key: tuple[str, ...] = (letter.vendor or "", letter.stage, letter.message_type or "", reason)
         count = counts.setdefault(key, [0, 0])
         count[0] += 1
         count[1] += letter.kept_back is None
-    for key, (letters_found, replayable) in sorted(counts.items(), key=lambda item: -item[1][0]):
+    for key, (total, replayable) in sorted(counts.items(), key=lambda item: -item[1][0]):
         names = ("vendor", "stage", "message type", "reason")
-        yield {**dict(zip(names, key, strict=True)), "letters": letters_found, "can go back": replayable}
+        yield {**dict(zip(names, key, strict=True)), "letters": total, "can go back": replayable}

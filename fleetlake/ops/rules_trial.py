@@ -1,4 +1,4 @@
-"""Trying rules out on recorded readings: the alarm engine itself, with nothing written (`fleetlake rules test`)."""
+"""Tries rules on recorded readings with the alarm engine itself, without writing anything (`fleetlake rules test`)."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _VALUES = ("value_number", "value_text", "value_boolean", "value_json")
 
 @dataclass
 class Trial:
-    """What came of it."""
+    """The result of a trial."""
 
     alarms: list[wire.Alarm] = field(default_factory=list)
-    """Each as it last stood, by the time it was triggered."""
+    """Each alarm as it was last, in the order of triggering."""
     readings: int = 0
     devices: int = 0
     first: datetime | None = None
@@ -82,11 +82,13 @@ def from_recording(path: Path, since: datetime | None, until: datetime | None) -
                 if not line.strip():
                     continue
                 try:
-                    found = wire.decode_observation(line)
+                    observation = wire.decode_observation(line)
                 except msgspec.MsgspecError as error:
                     raise UserError(f"{path}, line {number}: {error}") from error
-                if (since is None or found.received_at >= since) and (until is None or found.received_at < until):
-                    yield found
+                if (since is None or observation.received_at >= since) and (
+                    until is None or observation.received_at < until
+                ):
+                    yield observation
     except OSError as error:
         raise UserError(str(error)) from error
 

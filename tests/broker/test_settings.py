@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fleetlake.local.broker.settings import server_properties, telling_lines
+from fleetlake.local.broker.settings import error_lines, server_properties
 
 
 def _parsed(text: str) -> dict[str, str]:
@@ -32,11 +32,11 @@ def test_errors_are_told_before_the_lines_around_them() -> None:
         "\tat kafka.Kafka.main(Kafka.scala)\n"
         "2026-01-01T00:00:00.000Z INFO shutting down (Kafka)\n"
     )
-    assert telling_lines(log) == [
+    assert error_lines(log) == [
         "2026-01-01T00:00:00.000Z ERROR Exiting Kafka due to fatal exception (Kafka$)",
         "java.lang.RuntimeException: Stored node id 7 doesn't match",
     ]
 
 
 def test_without_an_error_the_end_is_told() -> None:
-    assert telling_lines("a\nb\n\nc\n" + "d" * 1000) == ["b", "c", "d" * 300]
+    assert error_lines("a\nb\n\nc\n" + "d" * 1000) == ["b", "c", "d" * 300]

@@ -24,10 +24,10 @@ from fleetlake.ops.dead_letters import (
     UNKNOWN_MACHINE,
     USED,
     LetterFilter,
-    put_back,
     read_letters,
     summary,
 )
+from fleetlake.ops.put_back import put_back
 from runtime.kafka import KafkaSettings
 from schemas import wire
 from schemas.envelope import Envelope

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from fleetlake.local.broker.jars import BrokerError
-from fleetlake.local.broker.settings import log4j2_properties, server_properties, telling_lines
+from fleetlake.local.broker.settings import error_lines, log4j2_properties, server_properties
 from runtime.files import write_atomically
 from runtime.locks import FileLock
 
@@ -109,8 +109,8 @@ class BrokerFolder:
 
     def last_words(self) -> str:
         """What Java and Kafka wrote about their end, for an error message."""
-        lines = telling_lines(_read_from(self.jvm_output, 0))
-        lines += telling_lines(_read_from(self.log_file, self._log_size_before))
+        lines = error_lines(_read_from(self.jvm_output, 0))
+        lines += error_lines(_read_from(self.log_file, self._log_size_before))
         hint = (
             "Usual reasons: too little memory for its heap, a full disk, "
             "a data folder written by a newer Kafka or owned by another user."

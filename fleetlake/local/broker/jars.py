@@ -38,7 +38,7 @@ _PARALLEL_DOWNLOADS = 6
 
 
 class BrokerError(UserError):
-    """The embedded broker cannot do what was asked; the message says why and what to do, and is meant for the user."""
+    """The embedded broker failed. The message states the reason and what to do, and is meant for the user."""
 
 
 class _DigestMismatch(Exception):
@@ -197,12 +197,14 @@ def _resolve() -> list[Jar]:
         context = MavenContext(resolver=PythonResolver(), repo_cache=Path(scratch))
         kafka = context.create_dependency(f"org.apache.kafka:kafka_{_SCALA_VERSION}:{KAFKA_VERSION}")
         inputs, transitive = context.resolver.resolve([kafka])
-        found = inputs + transitive
+        dependencies = inputs + transitive
         # Resolved beside Kafka, the binding's parent would impose its own versions (an older kafka-clients among them).
-        log4j = next(each.version for each in found if each.artifactId == "log4j-core")
-        found.append(context.create_dependency(f"{_LOG_BINDING}:{log4j}"))
-        digests = [hashlib.sha256(each.artifact.resolve().read_bytes()).hexdigest() for each in found]
-        return [Jar(d.groupId, d.artifactId, d.version, digest) for d, digest in zip(found, digests, strict=True)]
+        log4j = next(each.version for each in dependencies if each.artifactId == "log4j-core")
+        dependencies.append(context.create_dependency(f"{_LOG_BINDING}:{log4j}"))
+        digests = [hashlib.sha256(each.artifact.resolve().read_bytes()).hexdigest() for each in dependencies]
+        return [
+            Jar(d.groupId, d.artifactId, d.version, digest) for d, digest in zip(dependencies, digests, strict=True)
+        ]
 
 
 def _write_lock(jars: list[Jar]) -> None:

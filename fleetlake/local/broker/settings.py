@@ -7,7 +7,7 @@ from pathlib import Path
 
 NODE_ID = 1
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-_TELLING = re.compile(r" (ERROR|FATAL) |^Caused by|^Error|^\S*(Exception|Error)\b|OutOfMemory")
+_ERROR = re.compile(r" (ERROR|FATAL) |^Caused by|^Error|^\S*(Exception|Error)\b|OutOfMemory")
 _LONGEST_LINE = 300
 
 
@@ -35,7 +35,7 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
         "share.coordinator.state.topic.min.isr": 1,
         # Acknowledged means on disk: with one replica, `acks=all` alone does not survive a power loss.
         "log.flush.interval.messages": 1,
-        # After an unclean stop the old registration has to expire before the node serves again (default 9 s).
+        # After an unclean stop the old registration has to expire before the node can serve (default 9 s).
         "broker.session.timeout.ms": 3000,
         "broker.heartbeat.interval.ms": 500,
         # Small internal topics start quickly; one process group needs no more.
@@ -80,10 +80,10 @@ appender.file.strategy.max=3
 """
 
 
-def telling_lines(log: str, most: int = 8) -> list[str]:
-    """The last lines that tell of an error, shortened; where none does, the last three lines."""
+def error_lines(log: str, most: int = 8) -> list[str]:
+    """The last lines that report an error, shortened; if there are none, the last three lines."""
     lines = [line[:_LONGEST_LINE] for line in log.splitlines() if line.strip()]
-    return [line for line in lines if _TELLING.search(line)][-most:] or lines[-3:]
+    return [line for line in lines if _ERROR.search(line)][-most:] or lines[-3:]
 
 
 def _escape(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Runs one command and ends it when the process that asked for it is gone. Standard library only, no package import.
+"""Runs one command and ends it when the process that started it is gone. Standard library only, no package import.
 
 Usage: `python watchdog.py PARENT_PID GRACE_SECONDS KEEP_FD COMMAND…`. The parent holds the other end of this process's
 standard input: closing it (on purpose, by exiting, or by being killed with SIGKILL) ends the command with SIGTERM, and
