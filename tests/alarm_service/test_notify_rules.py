@@ -118,7 +118,7 @@ def test_the_id_of_a_delivery_derives_from_event_policy_and_channel() -> None:
         ({"channels": {"ops": {"channel_type": "pigeon", "config": {}}}}, "pigeon"),
         ({"channels": {"Ops!": webhook("https://example.com")}}, "pattern"),
         ({"policies": {"p": {"channel_ids": ["ops"]}}}, "[notify.policies.p] channel_ids: 'ops' is not in"),
-        ({"channels": OPS, "policies": {"p": {"channel_ids": ["ops"], "scope_ids": ["x"]}}}, "nothing for fleet"),
+        ({"channels": OPS, "policies": {"p": {"channel_ids": ["ops"], "scope_ids": ["x"]}}}, "must be empty for fleet"),
         ({"channels": OPS, "policies": {"p": {"channel_ids": ["ops"], "scope_type": "group"}}}, "scope_ids must name"),
     ],
 )

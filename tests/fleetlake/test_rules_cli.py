@@ -53,7 +53,7 @@ def test_check_says_what_is_good_and_what_is_not(run: Run, tmp_path: Path) -> No
     told = run("rules", "check", "more.json", status=1)
     assert "environment.temperature > 40" in told, "a bad rule does not hide the good ones"
     assert "refused: rule bad: config.operator: Input should be 'gt'" in told
-    assert "no file" in run("rules", "check", status=1)
+    assert "no rules file" in run("rules", "check", status=1)
 
 
 def recorded() -> list[ConsumedRecord]:

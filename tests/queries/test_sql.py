@@ -77,7 +77,7 @@ def test_a_limit_comes_with_a_word_about_it(fleet: Path) -> None:
         (["sql", "DELETE FROM latest"], ["read-only", "fleetlake export"]),
         (["sql", "SELECT 'x'::INTEGER"], ["Could not convert"]),
         (["sql", "FROM latest", "--format", "parquet"], ["--output FILE.parquet"]),
-        (["sql", ""], ["there is no SQL"]),
+        (["sql", ""], ["the query is empty"]),
         (["sql", "-f", "none.sql"], ["none.sql"]),
         (["plot", "SELECT 1"], ["a column with a time", "readings_1h"]),
         (["plot", "SELECT bucket, mean FROM readings_1h WHERE false"], ["no row to plot"]),
@@ -85,7 +85,7 @@ def test_a_limit_comes_with_a_word_about_it(fleet: Path) -> None:
         (["export", "FROM latest", "--to", "x.xls"], [".parquet, .csv"]),
         (["export", "FROM latest", "--to", "nowhere/x.csv"], ["no folder nowhere"]),
         (["export", "--to", "x.csv", "--table", "latest", "FROM latest"], ["not both"]),
-        (["export", "--to", "x.csv"], ["there is no query"]),
+        (["export", "--to", "x.csv"], ["no query"]),
     ],
     ids=lambda value: " ".join(value[:2])[:30],
 )
