@@ -21,8 +21,9 @@ from schemas.topics import raw_topic
 from streams.engine.record_batch import memory_bytes
 from streams.engine.step import Output
 from streams.normalise import normalise
+from streams.normalise.duplicates import DuplicateFilter
 from streams.normalise.message import Options
-from streams.normalise.operator import NormaliseStep, RepeatFilter
+from streams.normalise.operator import NormaliseOperator
 
 NAME = "steps"
 MESSAGES = 40_000
@@ -67,8 +68,8 @@ def _measure(fetched: list[bytes], messages: int) -> dict[str, float]:
     records = timed("transport: make records", lambda: list(map(_record, parsed)))
     timed("transport: estimate memory", lambda: memory_bytes(records))
     found = timed("step: read envelopes", lambda: [read_envelope(r.value, r.headers) for r in records])
-    repeats = RepeatFilter(250_000)
-    timed("step: look for repeats", lambda: [repeats.is_repeat(envelope) for envelope in found])
+    duplicates = DuplicateFilter(250_000)
+    timed("step: look for repeats", lambda: [duplicates.is_duplicate(envelope) for envelope in found])
     made = timed("step: normalise", lambda: [normalise(envelope, origin, options).observation for envelope in found])
     timed("step: encode", lambda: list(map(wire.encode, made)))
     outputs = timed("step, as a whole", lambda: _step(records, options))
@@ -114,7 +115,7 @@ def _record(r: Any) -> FetchedRecord:
 
 
 def _step(records: Sequence[Any], options: Options) -> list[Output]:
-    step, outputs = NormaliseStep(_INPUT, options), []
+    step, outputs = NormaliseOperator(_INPUT, options), []
     for start in range(0, len(records), _BATCH_RECORDS):
         outputs += step.process(records[start : start + _BATCH_RECORDS], 0)
     return outputs

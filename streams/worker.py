@@ -19,7 +19,7 @@ from streams.engine.app import Streams, build_app, run_streams
 from streams.engine.options import BatchStats, PipelineOptions, WorkerOptions
 from streams.engine.step import StepFactory
 from streams.normalise import handlers
-from streams.normalise.operator import NormaliseStep
+from streams.normalise.operator import NormaliseOperator
 from streams.normalise.watermark_source import WatermarkOptions, run_watermark_source
 from streams.settings import StreamSettings
 
@@ -72,8 +72,8 @@ def step_factories(settings: StreamSettings) -> dict[str, StepFactory]:
     """The step of each input topic."""
     options, detect_options = settings.options(), settings.detect_options()
 
-    def normalising(topic: str, _: int) -> NormaliseStep:
-        return NormaliseStep(topic, options, settings.dedupe_max_ids)
+    def normalising(topic: str, _: int) -> NormaliseOperator:
+        return NormaliseOperator(topic, options, settings.dedupe_max_ids)
 
     return {
         **{raw_topic(vendor): normalising for vendor in vendor_names()},

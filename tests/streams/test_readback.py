@@ -15,7 +15,7 @@ from schemas import wire
 from schemas.envelope import BackfillWindow, Envelope
 from schemas.timestamps import format_iso, to_micros
 from schemas.topics import READINGS, raw_topic
-from streams.normalise.operator import NormaliseStep
+from streams.normalise.operator import NormaliseOperator
 from tests.support.normalising import normalise_step, of, raw
 
 TOPIC = raw_topic("wayscloud")
@@ -30,7 +30,7 @@ def at(second: float) -> datetime:
     return T0 + timedelta(seconds=second)
 
 
-def told(step: NormaliseStep, envelopes: Sequence[Envelope]) -> list[float]:
+def told(step: NormaliseOperator, envelopes: Sequence[Envelope]) -> list[float]:
     """The seconds at which the readings told were observed."""
     outputs = step.process([raw(envelope, n, TOPIC) for n, envelope in enumerate(envelopes)], 0)
     made = [wire.decode_observation(output.value or b"") for output in of(outputs, READINGS)]

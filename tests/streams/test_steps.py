@@ -1,4 +1,4 @@
-"""The two steps: repeats, state over restarts, bad input, and that batching changes nothing."""
+"""The operators: duplicates, state over restarts, bad input, and that batching changes nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ from streams.detect.rules import RuleSet
 from streams.detect.vendor_alarm_operator import VendorAlarmOperator
 from streams.engine.step import MAX_RECORD_BYTES, Output, record_bytes
 from streams.normalise import operator as steps
-from streams.normalise.operator import SeenIds
+from streams.normalise.duplicates import SeenIds
+from streams.normalise.operator import NormaliseOperator
 from tests.support.normalising import RAW, normalise_step, of, raw, restarted
 from tests.support.records import ConsumedRecord
 
@@ -67,7 +68,7 @@ def test_a_message_becomes_an_observation_with_key_origin_and_id() -> None:
     assert observation.readings[0].value_number == 1.0
 
 
-def test_a_repeat_is_dropped_in_the_batch_later_and_after_a_restart() -> None:
+def test_a_duplicate_is_dropped_in_the_batch_later_and_after_a_restart() -> None:
     step = normalise_step()
     outputs = step.process([raw(location(0), 0), raw(location(0), 1)], 0)
     assert len(of(outputs, READINGS)) == 1
@@ -75,18 +76,23 @@ def test_a_repeat_is_dropped_in_the_batch_later_and_after_a_restart() -> None:
     assert of(restarted(step, outputs).process([raw(location(0, received=60), 2)], 0), READINGS) == []
 
 
-def test_a_step_knows_which_raw_records_it_told_of_also_after_a_restart() -> None:
+def progress(step: NormaliseOperator) -> tuple[int, int]:
+    emitted = step.source_progress.emitted
+    return emitted[READINGS], emitted[EVENTS]
+
+
+def test_an_operator_knows_which_raw_records_it_emitted_also_after_a_restart() -> None:
     step = normalise_step()
-    assert step.told == (-1, -1)
+    assert progress(step) == (-1, -1)
     outputs = step.process([raw(location(0), 41), raw(location(0), 42)], 0)
-    assert step.told == (41, -1), "the repeat gave nothing"
+    assert progress(step) == (41, -1), "the duplicate gave nothing"
     report = b'{"reportId":"r","finishedAt":"2026-03-16T00:00:00Z"}'
     outputs += step.process([raw(location(1, type="karcher.cleaning.report", data=report, id="r"), 43)], 0)
-    assert step.told == (41, 43)
-    assert restarted(step, outputs).told == (41, 43)
+    assert progress(step) == (41, 43)
+    assert progress(restarted(step, outputs)) == (41, 43)
 
 
-def test_a_message_put_back_on_purpose_is_no_repeat_but_its_own_repeat_is() -> None:
+def test_a_message_put_back_on_purpose_is_no_duplicate_but_its_own_duplicate_is() -> None:
     step = normalise_step()
     step.process([raw(location(0), 0)], 0)
     replayed = location(0, attributes={"replay": "2026-03-17"})
@@ -145,8 +151,8 @@ def test_the_number_of_ids_is_bounded() -> None:
     for digest in range(100):
         seen.add(digest, 0)
     assert len(seen) == 10
-    assert seen.is_repeat(99, 1)
-    assert not seen.is_repeat(0, 1)
+    assert seen.is_known(99, 1)
+    assert not seen.is_known(0, 1)
 
 
 def test_ids_that_come_again_and_again_do_not_keep_others() -> None:
@@ -162,7 +168,7 @@ def test_another_steps_state_is_not_ours() -> None:
     other = normalise_step(raw_topic("ogmen"))
     for output in of(outputs, NORMALISE_STATE):
         other.restore(output.key, output.value)
-    assert len(other._repeats._short) == 0
+    assert len(other._duplicates.short) == 0
 
 
 def test_an_unreadable_envelope_is_a_dead_letter() -> None:

@@ -18,7 +18,7 @@ from streams.detect.vendor_alarms import RESOLVED_KEPT, VendorAlarms, VendorAlar
 from streams.engine.step import Output
 from streams.normalise import Options, normalise
 from streams.normalise.message import Datapoint
-from streams.normalise.operator import NormaliseStep
+from streams.normalise.operator import NormaliseOperator
 from tests.support.normalising import normalise_step, of, raw, restarted
 
 T0 = datetime(2026, 3, 16, tzinfo=UTC)
@@ -108,7 +108,7 @@ def told(outputs: list[Output]) -> list[tuple[str, float | None]]:
     return [(reading.metric, reading.value_number) for each in made for reading in each.readings]
 
 
-def process(step: NormaliseStep, *envelopes: Envelope) -> list[Output]:
+def process(step: NormaliseOperator, *envelopes: Envelope) -> list[Output]:
     return step.process([raw(envelope, n, TOPIC) for n, envelope in enumerate(envelopes)], 0)
 
 

@@ -12,7 +12,7 @@ from schemas.topics import (
 )
 from streams.engine.step import Output
 from streams.normalise import Options
-from streams.normalise.operator import NormaliseStep
+from streams.normalise.operator import NormaliseOperator
 from tests.support.records import WRITTEN_MS, ConsumedRecord
 
 RAW = raw_topic("karcher")
@@ -22,17 +22,17 @@ def raw(envelope: Envelope, offset: int, topic: str = RAW) -> ConsumedRecord:
     return ConsumedRecord(topic, offset, envelope.key, envelope.data, WRITTEN_MS, headers=envelope.headers())
 
 
-def normalise_step(topic: str = RAW, **bounds: Any) -> NormaliseStep:
-    return NormaliseStep(topic, Options(), **bounds)
+def normalise_step(topic: str = RAW, **bounds: Any) -> NormaliseOperator:
+    return NormaliseOperator(topic, Options(), **bounds)
 
 
 def of(outputs: Sequence[Output], topic: str) -> list[Output]:
     return [output for output in outputs if output.topic == topic]
 
 
-def restarted(step: NormaliseStep, outputs: Sequence[Output]) -> NormaliseStep:
+def restarted(step: NormaliseOperator, outputs: Sequence[Output]) -> NormaliseOperator:
     """A new instance that knows what `outputs` wrote to the state topic."""
-    fresh = normalise_step(step._state_key.decode())
+    fresh = normalise_step(step._ids_key.decode())
     for output in of(outputs, NORMALISE_STATE):
         fresh.restore(output.key, output.value)
     return fresh

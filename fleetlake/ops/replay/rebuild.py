@@ -32,7 +32,7 @@ from sinks.delta.tables import ALARM_EVENTS, DEVICES
 from sinks.delta.tables import DEAD_LETTERS as DEAD_LETTERS_TABLE
 from sinks.delta.tables import EVENTS as EVENTS_TABLE
 from sinks.delta.tables import READINGS as READINGS_TABLE
-from streams.normalise.operator import NormaliseStep
+from streams.normalise.operator import NormaliseOperator
 from streams.settings import StreamSettings
 
 WARM_UP = timedelta(hours=24)
@@ -110,7 +110,7 @@ class Replay:
 
     async def _vendor(self, vendor: str, tables: Rebuild) -> Replayed:
         replayed = Replayed(vendor)
-        operators: dict[int, NormaliseStep] = {}
+        operators: dict[int, NormaliseOperator] = {}
         async for batch in self._raw.read(vendor, tables.start_ms):
             if batch.from_table:
                 replayed.from_table += len(batch.records)
@@ -152,11 +152,11 @@ class Rebuild:
         """Where to begin to read, in epoch milliseconds: early enough to know duplicates; for alarms, 0."""
         return 0 if self.detection else max(0, int((self.since - WARM_UP).timestamp() * 1000))
 
-    def normaliser(self, vendor: str) -> NormaliseStep:
+    def normaliser(self, vendor: str) -> NormaliseOperator:
         """A new operator for one raw partition."""
-        return NormaliseStep(raw_topic(vendor), self.stream.options(), self.stream.dedupe_max_ids)
+        return NormaliseOperator(raw_topic(vendor), self.stream.options(), self.stream.dedupe_max_ids)
 
-    def process(self, operator: NormaliseStep, records: list[Record], replayed: Replayed) -> None:
+    def process(self, operator: NormaliseOperator, records: list[Record], replayed: Replayed) -> None:
         """Normalise records of one partition, and add what was made of those since the requested time."""
         since_ms = int(self.since.timestamp() * 1000)
         warm_up = next((i for i, record in enumerate(records) if record.timestamp >= since_ms), len(records))

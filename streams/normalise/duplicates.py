@@ -1,0 +1,185 @@
+"""Recognising messages that are delivered more than once (pure).
+
+Source: docs/contract.md, «Identity and duplicates»; windows of at least 10 minutes and 24 hours.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import OrderedDict
+from datetime import datetime
+from functools import lru_cache
+from hashlib import blake2b
+from zlib import crc32
+
+from schemas import wire
+from schemas.envelope import Envelope, dedupe_window_seconds
+from schemas.timestamps import EPOCH
+
+SHORT_WINDOW_SECONDS = 600
+LONG_WINDOW_SECONDS = 24 * 3600
+_HEAD = struct.Struct("<BII")
+_VERSION = 1
+
+
+class SeenIds:
+    """Ids of messages seen within a window, as digests of eight bytes; bounded in number.
+
+    Whether an id is a duplicate depends on the times of receipt alone, not on how records were batched. All times are
+    seconds since the epoch.
+    """
+
+    def __init__(self, window_seconds: int, max_ids: int) -> None:
+        self.window_seconds = window_seconds
+        self._max_ids = max_ids
+        self._last_seen: OrderedDict[int, int] = OrderedDict()
+        self._expires = 0
+        """Nothing that is remembered expires before."""
+        self._added: list[int] = []
+        self._added_at: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._last_seen)
+
+    def is_known(self, digest: int, second: int) -> bool:
+        """Whether the id was seen within the window before `second`."""
+        seen = self._last_seen.get(digest)
+        return seen is not None and second - seen <= self.window_seconds
+
+    def add(self, digest: int, second: int) -> None:
+        """Remember an id seen at `second`."""
+        self.restore(digest, second)
+        self._added.append(digest)
+        self._added_at.append(second)
+
+    def add_new(self, digest: int, second: int) -> bool:
+        """Remember the id unless it is known; whether it was remembered. Both at once for the hot path."""
+        seen = self._last_seen.get(digest)
+        if seen is not None and second - seen <= self.window_seconds:
+            return False
+        self.restore(digest, second)
+        self._added.append(digest)
+        self._added_at.append(second)
+        return True
+
+    def take_added(self) -> tuple[list[int], list[int]]:
+        """Ids remembered since the last call, and when each was seen."""
+        added = self._added, self._added_at
+        self._added, self._added_at = [], []
+        return added
+
+    def restore(self, digest: int, second: int) -> None:
+        """Remember an id that the state has already; forget what has expired, and the oldest if there are too many."""
+        seen = self._last_seen
+        if digest in seen:
+            seen.move_to_end(digest)
+        seen[digest] = second
+        if second > self._expires or len(seen) > self._max_ids:
+            self._forget(second)
+
+    def _forget(self, now: int) -> None:
+        seen = self._last_seen
+        while len(seen) > self._max_ids or now - next(iter(seen.values())) > self.window_seconds:
+            seen.popitem(last=False)
+        self._expires = next(iter(seen.values())) + self.window_seconds
+
+
+class DuplicateFilter:
+    """Recognises messages delivered more than once, and keeps what it needs for that as one packed record per batch."""
+
+    def __init__(self, max_ids: int) -> None:
+        self.short = SeenIds(SHORT_WINDOW_SECONDS, max_ids)
+        self.long = SeenIds(LONG_WINDOW_SECONDS, max_ids)
+
+    def is_duplicate(self, envelope: Envelope) -> bool:
+        """Whether this message was seen, by its id; it is remembered if not.
+
+        A message put back on purpose (attribute `replay`, whose value names the attempt) is no duplicate of the
+        original.
+        """
+        name = envelope.id
+        if envelope.attributes and (attempt := envelope.attributes.get("replay")):
+            name = f"{name} {attempt}"
+        digest = _message_digest(envelope.device_id, name)
+        seen = self.long if _has_long_window(envelope.type) else self.short
+        return not seen.add_new(digest, second_of(envelope.received_at))
+
+    def is_duplicate_packet(self, envelope: Envelope) -> bool:
+        """Whether a payload without a time is an MQTT packet sent once more: DUP is set and the same packet was seen.
+
+        Without DUP, equal payloads are messages of their own. With DUP, the first delivery may never have come: the
+        packet's identity (client id and packet identifier, attribute `mqttpacket`) distinguishes it from others of
+        equal content, so that it is not taken for one of them. The window is the long one, since a broker sends a
+        packet once more when the connector is back, however long the connector was away.
+        """
+        attributes = envelope.attributes
+        packet = attributes.get("mqttpacket", "")
+        digest = _digest(envelope.device_id, attributes.get("mqtttopic", ""), packet, envelope.data)
+        second = second_of(envelope.received_at)
+        seen = self.long if packet else self.short
+        if attributes.get("mqttdup", "0").lower() in ("1", "true") and seen.is_known(digest, second):
+            return True
+        seen.add(digest, second)
+        return False
+
+    def is_duplicate_event(self, event: wire.Event, received_at: datetime) -> bool:
+        """Whether another message reported the same fact; a changed one is a new version of it."""
+        return not self.long.add_new(_digest(event.event_id, event.data), second_of(received_at))
+
+    def pack(self) -> bytes | None:
+        """What was remembered since the last call; None if nothing."""
+        short, short_at = self.short.take_added()
+        long, long_at = self.long.take_added()
+        if not short and not long:
+            return None
+        count = f"<{len(short)}Q{len(short)}I{len(long)}Q{len(long)}I"
+        head = _HEAD.pack(_VERSION, len(short), len(long))
+        return head + struct.pack(count, *short, *short_at, *long, *long_at)
+
+    def unpack(self, packed: bytes) -> None:
+        """Remember what `pack` returned. ValueError where another version of the program packed it."""
+        version, short, long = _HEAD.unpack_from(packed)
+        if version != _VERSION:
+            raise ValueError(f"state of version {version}; this program reads version {_VERSION}")
+        numbers = struct.unpack_from(f"<{short}Q{short}I{long}Q{long}I", packed, _HEAD.size)
+        for digest, second in zip(numbers[:short], numbers[short : 2 * short], strict=True):
+            self.short.restore(digest, second)
+        rest = numbers[2 * short :]
+        for digest, second in zip(rest[:long], rest[long:], strict=True):
+            self.long.restore(digest, second)
+
+
+def second_of(moment: datetime) -> int:
+    """A time in seconds since the epoch; 0 for one that four bytes cannot hold."""
+    since = moment - EPOCH
+    second = since.days * 86_400 + since.seconds
+    return second if 0 <= second < 0xFFFFFFFF else 0
+
+
+@lru_cache(maxsize=1024)
+def _has_long_window(message_type: str) -> bool:
+    return dedupe_window_seconds(message_type) > SHORT_WINDOW_SECONDS
+
+
+def _message_digest(device: str, name: str) -> int:
+    """Eight bytes of the message's id, distinct for each device. Ids are mostly hexadecimal digests already."""
+    if len(name) == 32:
+        try:
+            return int.from_bytes(bytes.fromhex(name[:16]), "little") ^ _device_mark(device)
+        except ValueError:
+            pass
+    return _digest(device, name)
+
+
+@lru_cache(maxsize=65_536)
+def _device_mark(device: str) -> int:
+    return crc32(device.encode()) * 0x9E3779B1
+
+
+def _digest(*parts: str | bytes) -> int:
+    digest = blake2b(digest_size=8)
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        digest.update(len(raw).to_bytes(4, "little"))
+        digest.update(raw)
+    return int.from_bytes(digest.digest(), "little")
