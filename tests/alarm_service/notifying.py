@@ -16,6 +16,7 @@ from aiohttp import web
 from alarm_service.notify.settings import NotifySettings
 from schemas import wire
 from schemas.derived_ids import NAMESPACE
+from tests.support.waiting import eventually
 
 NOW = datetime.now(UTC).replace(microsecond=123456)
 DEVICE = "climasense:sensor-001"
@@ -108,9 +109,7 @@ class Receiver:
 
     async def wait(self, count: int, seconds: float = 5) -> list[Received]:
         """What came, when so much has come."""
-        async with asyncio.timeout(seconds):
-            while len(self.got) < count:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: len(self.got) >= count, seconds)
         return self.got
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +23,7 @@ from schemas.envelope import Envelope
 from schemas.timestamps import format_iso
 from schemas.topics import raw_topic
 from tests.support.paths import ROOT
+from tests.support.waiting import eventually
 
 PARTITIONS = 2
 HOT = {
@@ -108,14 +107,15 @@ class Client:
 
 async def ready(running: Running, client: Client) -> Client:
     """Wait until the service has read all that was there when it began."""
-    deadline = time.monotonic() + 30
-    while True:
+
+    async def is_ready() -> bool:
         with suppress(aiohttp.ClientError):
             async with client.session.get(client.base + "/readyz") as answer:
-                if answer.status == 200:
-                    return client
-        assert time.monotonic() < deadline, running.logs()
-        await asyncio.sleep(0.1)
+                return answer.status == 200
+        return False
+
+    await eventually(is_ready, 30, running.logs)
+    return client
 
 
 async def publish(running: Running, device: str, **values: Any) -> None:
@@ -136,11 +136,11 @@ async def raised(running: Running, ask: Client, device: str, rule_id: str = "hot
     """An alarm of the device, raised by the engine."""
     if not any(rule["id"] == rule_id for rule in (await ask("GET", "/v1/iot/rules"))["rules"]):
         await ask("POST", "/v1/iot/rules", {**HOT, "id": rule_id, "cooldown_seconds": 0}, 201)
-    for _ in range(150):
-        await publish(running, device, temperature=45.0)
-        found = await ask("GET", "/v1/iot/alarms", params={"device_id": device, "rule_id": rule_id})
-        if found["alarms"]:
-            alarm: dict[str, Any] = found["alarms"][0]
-            return alarm
-        await asyncio.sleep(0.2)
-    raise AssertionError(running.logs())
+
+    async def listed() -> list[dict[str, Any]]:
+        await publish(running, device, temperature=45.0)  # again, as the rule applies from when the engine has read it
+        answer = await ask("GET", "/v1/iot/alarms", params={"device_id": device, "rule_id": rule_id})
+        alarms: list[dict[str, Any]] = answer["alarms"]
+        return alarms
+
+    return (await eventually(listed, 60, running.logs))[0]

@@ -26,6 +26,7 @@ from schemas import wire
 from schemas.topics import ALARMS, topic_specs
 from tests.alarm_service.service import PARTITIONS, Client, Running, raised, ready
 from tests.support.kafka import read_all
+from tests.support.waiting import eventually
 
 
 @pytest.mark.slow
@@ -70,10 +71,7 @@ async def begun_meanwhile(running: Running, ask: Client) -> AsyncIterator[Client
     data, waiting = running.folder / "data", partial(topics_ready, kafka, stop)
     serving = asyncio.create_task(run_alarms(AlarmServiceConfig(settings, kafka, data), stop, health, waiting))
     other = Client(ask.session, f"http://127.0.0.1:{settings.port}", ask.key)
-    async with asyncio.timeout(10):
-        while not await answers(other):
-            assert not serving.done(), serving
-            await asyncio.sleep(0.05)
+    await eventually(lambda: answers(other), 10, lambda: serving)
     assert health.ready_problems(), "it has not read what there is"
     try:
         yield other
@@ -109,14 +107,15 @@ async def done_when_back(ask: Client, alarm_id: str, running: Running) -> None:
     deadline = time.monotonic() + 90
     for action, body in ASKED:
         path = f"{ask.base}/v1/iot/alarms/{alarm_id}/{action}"
-        headers = {"X-API-Key": ask.key, "Idempotency-Key": "first"}
-        done = 0
-        while done < 2:
+
+        async def is_done(path: str = path, body: Any = body) -> bool:
+            headers = {"X-API-Key": ask.key, "Idempotency-Key": "first"}
             async with ask.session.post(path, json=body, headers=headers) as answer:
                 assert answer.status in (200, 202, 503), await answer.text()
-                done += answer.status == 200
-            assert time.monotonic() < deadline, running.logs()
-            await asyncio.sleep(0.2)
+                return answer.status == 200
+
+        await eventually(is_done, 90, running.logs)
+        assert await is_done(), "and once more"
     while (await ask("GET", "/v1/iot/rules/hot")).get("description") != "new":
         async with ask.session.put(
             f"{ask.base}/v1/iot/rules/hot", json={"description": "new"}, headers={"X-API-Key": ask.key}

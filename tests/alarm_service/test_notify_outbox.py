@@ -24,6 +24,7 @@ from alarm_service.store.store import AlarmDatabase, open_store
 from runtime.ports import free_port
 from schemas import wire
 from tests.alarm_service.notifying import event, receiving, settings, webhook
+from tests.support.waiting import eventually
 
 OPS = {"ops": webhook("https://example.com")}
 LEASE = timedelta(seconds=10)
@@ -203,9 +204,7 @@ async def delivering(folder: Path, found: NotifySettings, *events: wire.AlarmEve
 
 
 async def until(work: Delivering, count: int, status: str, seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while work.history(1, status=status)[1] < count:
-            await asyncio.sleep(0.02)
+    await eventually(lambda: work.history(1, status=status)[1] >= count, seconds)
 
 
 async def test_dead_receivers_delay_nobody_else(tmp_path: Path) -> None:
@@ -279,9 +278,7 @@ async def test_an_alertmanager_is_told_again_what_is_open_and_not_what_ended(tmp
         found = settings({"am": {"channel_type": "alertmanager", "config": config}})
         ended = [soon(1, alarm="b"), soon(2, "resolved", alarm="b", status="resolved")]
         async with delivering(tmp_path, found, soon(), *ended):
-            async with asyncio.timeout(5):
-                while len([one for one in receiver.got if "Idempotency-Key" not in one.headers]) < 2:
-                    await asyncio.sleep(0.02)
+            await eventually(lambda: len([one for one in receiver.got if "Idempotency-Key" not in one.headers]) >= 2, 5)
     again = [one.json for one in receiver.got if "Idempotency-Key" not in one.headers]
     assert {alert["labels"]["alarm_id"] for alerts in again for alert in alerts} == {event().alarm.alarm_id}
     assert sum("Idempotency-Key" in one.headers for one in receiver.got) == 3

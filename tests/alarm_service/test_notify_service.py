@@ -29,6 +29,7 @@ from runtime.ports import free_port
 from schemas import wire
 from schemas.topics import ALARMS, topic_specs
 from tests.alarm_service.notifying import Received, Receiver, event, receiving
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -82,13 +83,15 @@ class Service:
             process.wait()
 
     async def ready(self) -> None:
-        async with aiohttp.ClientSession() as session, asyncio.timeout(20):
-            while True:
+        async with aiohttp.ClientSession() as session:
+
+            async def is_ready() -> bool:
                 with suppress(aiohttp.ClientError):
                     async with session.get(f"http://127.0.0.1:{self.port}/readyz") as answer:
-                        if answer.status == 200:
-                            return
-                await asyncio.sleep(0.05)
+                        return answer.status == 200
+                return False
+
+            await eventually(is_ready)
 
     def run(self, *arguments: str) -> str:
         done = CliRunner().invoke(app, [*arguments], env=self.environment)
@@ -153,9 +156,11 @@ async def test_a_service_killed_while_it_delivers_tells_everything_and_repeats_c
     with service.running():
         await service.ready()
         await receiver.wait(len(events) + 1, 20)
-        async with asyncio.timeout(5):
-            while (await service.ask(key, "GET", "/deliveries?status=pending"))["total"]:
-                await asyncio.sleep(0.05)
+
+        async def none_waits() -> bool:
+            return (await service.ask(key, "GET", "/deliveries?status=pending"))["total"] == 0
+
+        await eventually(none_waits)
         count = Counter(told(one) for one in receiver.got)
         assert count == Counter({one.event_id: 1 for one in events}) + Counter({told(receiver.got[2]): 1})
         again = [one for one in receiver.got if told(one) == told(receiver.got[2])]

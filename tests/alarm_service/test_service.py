@@ -9,11 +9,11 @@ import json
 import re
 import signal
 import subprocess
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import aiohttp
@@ -211,10 +211,11 @@ async def test_what_the_engine_leaves_undone_is_said_to_wait(running: Running, a
     async with AIOKafkaProducer(bootstrap_servers=running.kafka) as producer:
         planted = wire.encode(event(name, 1, device="wayscloud:ghost"))
         await producer.send_and_wait(ALARMS, planted, key=b"wayscloud:ghost")
-    for _ in range(100):
-        if (await ask("GET", "/v1/iot/alarms", params={"device_id": "ghost"}))["total"]:
-            break
-        await asyncio.sleep(0.1)
+
+    async def is_listed() -> bool:
+        return bool((await ask("GET", "/v1/iot/alarms", params={"device_id": "ghost"}))["total"])
+
+    await eventually(is_listed)
     for body in ({}, {"until": "soon"}, {"until": "2020-01-01T00:00:00Z"}, {"until": "9999-12-31T23:59:59-12:00"}):
         assert "until" in (await ask("POST", f"/v1/iot/alarms/{name}/snooze", body, 400))["message"]
     await ask("POST", f"/v1/iot/alarms/{name}/resolve", {"note": "x" * 4001}, 400)
@@ -230,15 +231,15 @@ async def test_what_the_engine_leaves_undone_is_said_to_wait(running: Running, a
 
 async def test_the_command_line_reads_what_is_published_and_acts_through_kafka(running: Running, ask: Client) -> None:
     alarm = (await raised(running, ask, "cli"))["id"]
-    deadline = time.monotonic() + 30
-    told: list[tuple[str, str, str | None]] = []
-    while True:
+
+    def shows(name: str) -> dict[str, Any] | None:
         with suppress(AssertionError):
-            shown = running.run("show", alarm[:13], "--json")
-            break
-        assert time.monotonic() < deadline, running.logs()
-        await asyncio.sleep(0.3)
-    assert json.loads(shown)["timeline"][0]["metadata"]["severity"] == "warning"
+            shown: dict[str, Any] = json.loads(running.run("show", name, "--json"))
+            return shown
+        return None
+
+    shown = await eventually(lambda: asyncio.to_thread(shows, alarm[:13]), 30, running.logs)
+    assert shown is not None and shown["timeline"][0]["metadata"]["severity"] == "warning"
     listed = running.run("list", "--device", "cli", "--status", "active", "--severity", "warning")
     assert alarm in listed and "High temperature alert: cli" in listed
     assert alarm not in running.run("list", "--rule", "other")
@@ -247,13 +248,18 @@ async def test_the_command_line_reads_what_is_published_and_acts_through_kafka(r
     said = await asyncio.to_thread(running.run, "snooze", alarm, "2h")
     assert "is snoozed until" in said
     expected = [("acknowledged", "me", "mine"), ("snoozed", getpass.getuser(), None)]
-    while told != expected:
-        assert time.monotonic() < deadline, running.logs()
+
+    async def is_recorded() -> bool:
         timeline = await ask("GET", f"/v1/iot/alarms/{alarm}/timeline")
-        told = [(entry["event_type"], entry["actor"], entry["note"]) for entry in timeline[-2:]]
-    while json.loads(running.run("show", alarm, "--json"))["status"] == "active":
-        assert time.monotonic() < deadline, running.logs()
-        await asyncio.sleep(0.3)
+        return [(entry["event_type"], entry["actor"], entry["note"]) for entry in timeline[-2:]] == expected
+
+    await eventually(is_recorded, 30, running.logs)
+
+    async def is_published() -> bool:
+        published = await asyncio.to_thread(shows, alarm)
+        return published is not None and published["status"] != "active"
+
+    await eventually(is_published, 30, running.logs)
     assert "the alarm is acknowledged, as last published" in running.run("acknowledge", alarm, status=1)
     assert "no alarm has an id" in running.run("show", "ffffffff-none", status=1)
     assert "too short" in running.run("show", "f", status=1)

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from fleetlake.local.broker import BrokerError, EmbeddedKafka, cache_dir, find_bootstrap
 from fleetlake.local.broker.jars import kafka_class_path, read_lock
+from tests.support.waiting import eventually_blocking
 
 TOPIC = "kept"
 FOREGROUND = (
@@ -58,10 +58,7 @@ def _lives(pid: int) -> bool:
 
 
 def _wait(condition: Callable[[], object], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
+    eventually_blocking(condition, seconds, lambda: what)
 
 
 @contextmanager

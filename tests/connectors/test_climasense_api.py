@@ -30,6 +30,7 @@ from schemas.topics import DEVICES
 from schemas.wire import Device, Event, Origin, decode_device
 from streams.normalise import Options, normalise
 from tests.support.tails import OpenTail, RawTail, Tail
+from tests.support.waiting import eventually
 
 HUB, SENSOR, OTHER = "sk_hub_1", "sk_sensor_1", "sk_hub_2"
 IMAGE = bytes(range(256)) * 3000  # three chunks, the last one short
@@ -79,9 +80,8 @@ async def serve(publisher: Publisher, folder: Path, **options: Any) -> AsyncIter
         provision(store)
     connector = ClimasenseConnector(settings, Context(publisher, folder))
     task = asyncio.create_task(connector.run())
-    while not connector.port:
-        await asyncio.sleep(0.01)
-        assert not task.done(), task.exception()
+    await eventually(lambda: connector.port or task.done())
+    assert not task.done(), task.exception()
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{connector.port}") as http:
             yield Served(http, store, settings)
@@ -362,9 +362,10 @@ async def test_a_revoked_key_is_refused_within_seconds(publisher: Publisher, tmp
 
 
 async def _until(served: Served, key: str, status: int) -> None:
-    async with asyncio.timeout(3):
-        while (await served.ask("GET", "/v1/settings", key=key)).status != status:
-            await asyncio.sleep(0.05)
+    async def answers() -> bool:
+        return (await served.ask("GET", "/v1/settings", key=key)).status == status
+
+    await eventually(answers, 3)
 
 
 async def test_a_key_revoked_by_command_is_not_brought_back_by_the_file(publisher: Publisher, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from connectors.common.publisher import Publisher
 from runtime.api_keys import hash_key
 from runtime.kafka import KafkaSettings
 from tests.support.tails import RawTail, Tail
+from tests.support.waiting import eventually
 
 KEY = "sk_device_0123456789"
 DOCUMENTED = {
@@ -44,8 +45,7 @@ async def server(publisher: Publisher, folder: Path, **options: Any) -> AsyncIte
     settings = ClimasenseSettings(port=0, keys_file=keys, **options)
     connector = ClimasenseConnector(settings, Context(publisher, folder))
     task = asyncio.create_task(connector.run())
-    while not connector.port:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: connector.port)
     async with aiohttp.ClientSession(f"http://127.0.0.1:{connector.port}") as http:
 
         async def post(body: object, key: str | None = KEY) -> tuple[int, dict[str, Any], Any]:
@@ -131,8 +131,11 @@ async def test_an_unknown_key_is_refused_as_documented(publisher: Publisher, tmp
             assert (status, answer) == (401, {"error": "unauthorized", "message": "Invalid or missing API key"})
         keys = tmp_path / "keys.json"
         keys.write_text(json.dumps({"hub-1": hash_key("renewed")}))
-        await asyncio.sleep(1.1)
-        assert (await post(DOCUMENTED, KEY))[0] == 401
+
+        async def is_gone() -> bool:
+            return (await post(DOCUMENTED, KEY))[0] == 401
+
+        await eventually(is_gone)
         assert (await post(DOCUMENTED, "renewed"))[0] == 200
 
 

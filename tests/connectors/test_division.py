@@ -137,9 +137,8 @@ async def test_a_task_runs_for_each_device_held() -> None:
     async with asyncio.TaskGroup() as group:
         held = DeviceTasks(group)
         held.keep({device: lambda device=device: hold(device) for device in "ab"})
-        await asyncio.sleep(0)
-        assert sorted(running) == ["a", "b"]
+        await eventually(lambda: sorted(running) == ["a", "b"])
         held.keep({device: lambda device=device: hold(device) for device in "bc"})
-        await asyncio.sleep(0.01)
-        assert sorted(running) == ["b", "c"] and len(held) == 2
+        await eventually(lambda: sorted(running) == ["b", "c"])
+        assert len(held) == 2
         held.keep({})

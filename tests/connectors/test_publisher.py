@@ -101,11 +101,11 @@ async def test_while_kafka_is_away_callers_wait_and_then_all_is_delivered(
             sent.append(number)
             future = await publisher.publish_soon(envelope(name, number))
             future.add_done_callback(lambda _, n=number: acknowledged.append(n))  # type: ignore[misc]
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.002)  # the pace of a device
 
     tasks = [asyncio.create_task(device(f"robot-{n}")) for n in range(5)]
-    await asyncio.sleep(1.5)
-    assert publisher.problem and not acknowledged
+    await eventually(lambda: publisher.problem is not None and len(sent) >= 5)
+    assert not acknowledged
     kafka = EmbeddedKafka(tmp_path, port=port)
     await asyncio.to_thread(kafka.start)
     try:
@@ -114,7 +114,7 @@ async def test_while_kafka_is_away_callers_wait_and_then_all_is_delivered(
         await asyncio.to_thread(kafka.stop)
         await eventually(lambda: publisher.problem is not None)
         at_loss, before = len(acknowledged), len(sent)
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # time in which an unbounded buffer would fill
         assert len(acknowledged) == at_loss
         assert len(sent) < before + 700, "callers wait: the buffer is bounded"
         await asyncio.to_thread(kafka.start)

@@ -19,6 +19,7 @@ from runtime.metrics import LEFT_OUT
 from simulators.wayscloud import run_mqtt_broker
 from tests.connectors.wayscloud import mosquitto_broker, running, sensors, settings_for, subscribed
 from tests.support.tails import RawTail, Tail
+from tests.support.waiting import eventually
 
 
 class RunningBroker(NamedTuple):
@@ -101,7 +102,8 @@ async def test_nothing_is_acknowledged_while_kafka_is_away(
                 "devices/b/sensors/temperature",
                 *(b'{"value":%d,"timestamp":"2026-03-30T09:55:00Z"}' % n for n in range(10)),
             )
-            await asyncio.sleep(0.5)
+            await eventually(lambda: nowhere.problem is not None)
+            await asyncio.sleep(0.5)  # time in which it might acknowledge them
         await nowhere.stop(0.1)
         assert nowhere.problem
         async with running(settings, publisher, tmp_path):
@@ -142,7 +144,7 @@ async def test_a_broker_that_is_not_there_is_retried_and_reported(
     results = await check(settings, tmp_path)
     assert not results[-1].ok and "refused" in results[-1].detail
     async with running(settings, publisher, tmp_path):
-        await asyncio.sleep(0.5)
+        await eventually(lambda: any("no connection" in r.getMessage() for r in caplog.records))
         async with run_mqtt_broker(port=port), sensors(port) as send:
             await subscribed(send, raw)
             assert all(r.ok for r in await check(settings, tmp_path))

@@ -31,6 +31,7 @@ from fleetlake.local.broker import EmbeddedKafka
 from schemas.envelope import Envelope, read_envelope
 from schemas.topics import raw_topic
 from schemas.vendors import BUILT_IN
+from tests.support.waiting import eventually_blocking
 
 SECONDS = {"calm": 45, "chaos": 90}
 VICTIMS = (
@@ -56,7 +57,7 @@ while time.monotonic() < deadline:
     assert count >= seen, f"count went back from {seen} to {count}"
     seen, opened = count, opened + 1
     print(opened, seen, flush=True)
-    time.sleep(0.3)
+    time.sleep(0.3)  # the pace of a reader
 """
 
 Origin = tuple[str, int, int]
@@ -96,9 +97,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         [*command, "--data", str(data)], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     published = data / "fleet.duckdb"
-    deadline = time.monotonic() + 120
-    while not published.exists() and demo.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.2)
+    eventually_blocking(lambda: published.exists() or demo.poll() is not None, 120)
     readers = [
         subprocess.Popen(
             [sys.executable, "-c", READER, str(published)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -219,7 +218,7 @@ def _kill_in_turn(data: Path, seconds: float) -> None:
     """Kill -9 one process after the other, for so many seconds from now."""
     ends = time.monotonic() + seconds
     for victim in itertools.cycle(VICTIMS):
-        time.sleep(4)
+        time.sleep(4)  # the pace of the kills
         if time.monotonic() > ends:
             return
         subprocess.run(["pkill", "-9", "-f", f"{victim}.*{data}"], check=False)

@@ -37,7 +37,7 @@ async def test_a_file_for_each_shape_and_all_of_them_are_recordings(kafka: str, 
     async with Publisher(settings.kafka) as publisher:
         await publisher.publish(datapoint(0, "before", 1))
         recording = asyncio.create_task(capture(settings.kafka, "karcher", 4, tmp_path))
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(1.5)  # until it is at the end of the topic, which nothing outside of it shows
         for number in range(1, 30):
             await publisher.publish(datapoint(number, "robotStatus", "Idle"))
             await publisher.publish(datapoint(number + 100, "pose", {"x": number, "y": 1, "yaw": 2}))
@@ -57,7 +57,7 @@ async def test_a_file_for_each_shape_and_all_of_them_are_recordings(kafka: str, 
         result = run(path)
         assert (result.dead_letter is not None) is (path.name == "datapoints_3.json")
     again = asyncio.create_task(capture(settings.kafka, "karcher", 2, tmp_path))
-    await asyncio.sleep(1)
+    await asyncio.sleep(1)  # likewise
     async with Publisher(settings.kafka) as publisher:
         await publisher.publish(datapoint(300, "pose", {"x": 1, "y": 1, "yaw": 2}))
     assert [path.name for path in await again] == ["datapoints_4.json"], "what is there is kept"

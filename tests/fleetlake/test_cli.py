@@ -135,7 +135,7 @@ def test_a_stage_stops_cleanly_on_ctrl_c(tmp_path: Path) -> None:
     assert process.stderr is not None
     while "simulating" not in (line := process.stderr.readline()):
         assert line, "the simulator ended"
-    time.sleep(0.2)
+    time.sleep(0.2)  # until it serves, which it says before it does
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 0
     assert "Traceback" not in process.stderr.read()

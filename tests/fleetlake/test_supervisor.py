@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from fleetlake.local.supervisor import ChildSpec, Supervisor
+from tests.support.waiting import eventually
 
 
 async def test_a_killed_child_is_started_again_and_then_stopped(tmp_path: Path, unused_port: Callable[[], int]) -> None:
@@ -52,10 +52,7 @@ async def test_children_end_when_the_supervisor_is_killed(tmp_path: Path) -> Non
         pid = int(await parent.stdout.readline())
     parent.kill()
     await parent.wait()
-    deadline = time.monotonic() + 30
-    while _alive(pid) and time.monotonic() < deadline:
-        await asyncio.sleep(0.1)
-    assert not _alive(pid)
+    await eventually(lambda: not _alive(pid))
 
 
 def _alive(pid: int) -> bool:

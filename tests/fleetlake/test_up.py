@@ -44,8 +44,8 @@ async def test_two_workers_share_the_work(tmp_path: Path) -> None:
         async with asyncio.timeout(90):
             while await _members(data, "fleetlake") < 2 or not (data / "fleet.duckdb").exists():
                 assert demo.returncode is None
-                await asyncio.sleep(0.3)
-        await asyncio.sleep(5)
+                await asyncio.sleep(0.3)  # between two looks at Kafka
+        await asyncio.sleep(5)  # both work for a while
         demo.send_signal(signal.SIGINT)
         output, _ = await asyncio.wait_for(demo.communicate(), 90)
     finally:

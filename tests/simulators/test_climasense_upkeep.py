@@ -42,8 +42,7 @@ async def simulated(
     async with Publisher(kafka_settings) as publisher:
         connector = ClimasenseConnector(settings, Context(publisher, folder))
         task = asyncio.create_task(connector.run())
-        while not connector.port:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: connector.port)
         store = store_of(settings, folder)
         simulator = ClimaSenseSimulator(
             devices=DEVICES,

@@ -41,7 +41,7 @@ async def test_all_of_them_serve_until_they_are_stopped(tmp_path: Path) -> None:
             *("karcher.rest_url", "karcher.token_url", "karcher.ws_url"),
             *("ogmen.rest_url", "ogmen.ws_url", "wayscloud.mqtt", "wayscloud.rest_url"),
         ]
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # time in which clients might begin too early
         assert not posts  # clients wait until somebody listens
         begin.set()
         await eventually(lambda: "/v1/telemetry" in posts and any(path.startswith("/alerts/") for path in posts))

@@ -135,7 +135,7 @@ async def test_the_broker_keeps_messages_for_an_absent_client(clock: Clock, trut
         with subscriber(port) as (_, results):
             await eventually(lambda: "subscribed" in results)
         async with SensorFleet(settings(port), clock, truth.append).publishing():
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # some seconds' worth of messages, which nobody hears
         with subscriber(port) as (missed, _):
             await eventually(lambda: len(missed) > 5)
             assert not any(message.retain for message in missed)
@@ -157,7 +157,7 @@ async def test_the_broker_keeps_messages_until_they_are_acknowledged() -> None:
         for _ in range(5):  # an acknowledgement may have been on its way when the connection ended
             with subscriber(port) as (rest, results):
                 await eventually(lambda: "subscribed" in results)
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.5)  # time in which the rest may come
             if not rest:
                 break
         assert not rest, "what was acknowledged comes again and again"
@@ -169,7 +169,7 @@ async def test_sensors_wait_until_they_are_heard(clock: Clock, truth: Truth) -> 
     async with run_mqtt_broker(subscribed=heard) as port:
         fleet = SensorFleet(settings(port, at_once), clock, truth.append, heard)
         async with fleet.publishing():
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # time in which they might begin too early
             assert not truth and not heard.is_set()
             with subscriber(port) as (messages, _):
                 await eventually(lambda: truth and messages)

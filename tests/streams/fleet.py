@@ -25,6 +25,7 @@ from schemas.topics import ALARMS, raw_topic, topic_specs
 from tests.streams.scripted_day import ALLOWANCE, ATTRIBUTES, GROUPS, RULES, Sent, Told
 from tests.support.kafka import read_all
 from tests.support.paths import ROOT
+from tests.support.waiting import eventually
 
 RAW = raw_topic("wayscloud")
 PARTITIONS = 2
@@ -160,9 +161,7 @@ LIVE = {
 
 
 async def until_told(fleet: Fleet, device: str, event_type: str, seconds: float = 60) -> Told:
-    async with asyncio.timeout(seconds):
-        while True:
-            for each in await told(fleet.kafka):
-                if each.device == device and each.event_type == event_type:
-                    return each
-            await asyncio.sleep(0.2)
+    async def matching() -> list[Told]:
+        return [each for each in await told(fleet.kafka) if (each.device, each.event_type) == (device, event_type)]
+
+    return (await eventually(matching, seconds))[0]

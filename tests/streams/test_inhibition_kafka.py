@@ -73,7 +73,7 @@ async def test_a_gateway_hides_its_devices_alarms_whoever_is_killed(tmp_path: Pa
             fleet.start(**SETTINGS)
             heard = datetime.now(UTC)
             await write_sent(producer, fleet, [message(name, heard) for name in (GATEWAY, SENSOR, OTHER, MAINTAINED)])
-            await asyncio.sleep(3)
+            await asyncio.sleep(3)  # until both are at work; the alarms fall due meanwhile
             await kill_one(fleet, 0)
             assert (await until_told(fleet, GATEWAY, "triggered")).at == heard + timedelta(seconds=3)
             # Judged at the same time as what its sensor would have told.

@@ -53,7 +53,7 @@ async def test_the_broker_refuses_no_records_of_pipelines_at_light_load(
         async with producer(kafka) as client:
             for _ in range(60):
                 await asyncio.gather(*(produce(client, source, number, [(b"key", b"x")]) for number in range(8)))
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # so that they are many batches
         await eventually(lambda: _processed(streams, 60), 30)
         stop.set()
         await running

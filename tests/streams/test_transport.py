@@ -162,7 +162,7 @@ async def test_workers_that_come_and_go_neither_lose_nor_repeat(
                 sent[partition] += await produce(client, source, partition, records(50))
             if not works and '"first_batch_after"' in group.log(worker):
                 works, end = True, time.monotonic() + 1.5
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # the pace of the writer
         assert works, group.log(worker)
 
     with workers(kafka, tmp_path, "counter", source, out, state) as group:
@@ -439,7 +439,7 @@ async def test_without_a_broker_it_waits_and_says_so_once(
 ) -> None:
     streams, stop = embedded(f"127.0.0.1:{unused_port()}", tmp_path, "in", "out"), asyncio.Event()
     running = asyncio.create_task(run_streams(streams, stop))
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(2.5)  # several attempts, of which it speaks once
     assert not running.done()
     stop.set()
     await asyncio.wait_for(running, 10)

@@ -65,9 +65,7 @@ async def test_a_zombie_that_wakes_with_a_batch_in_hand_is_fenced(
         async with producer(kafka) as client:
             await produce(client, source, 0, [(b"device", b"x")] * 100)
         zombie = workers.start(LINGER_FILE=str(begun))
-        async with asyncio.timeout(30):
-            while not begun.exists():
-                await asyncio.sleep(0.02)
+        await eventually(begun.exists)
         zombie.send_signal(signal.SIGSTOP)
         workers.start()
         await until_processed(workers, source, 1)
@@ -93,7 +91,7 @@ async def _produce_until(kafka: str, topic: str, faults: asyncio.Task[None]) -> 
                 sent[partition] += await produce(client, topic, partition, pairs)
             if faults.done():
                 faults.result()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # the pace of the writer
     return sent
 
 
@@ -108,9 +106,9 @@ async def _faults(workers: Workers, topic: str) -> None:
             victim.kill()
         else:
             victim.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(SESSION + 2.5)
+            await asyncio.sleep(SESSION + 2.5)  # longer than the group waits for it
             victim.send_signal(signal.SIGCONT)
-            await asyncio.sleep(1)
+            await asyncio.sleep(1)  # it wakes as a zombie, and acts as one
         _replace_dead(workers)
     await _progress(workers, topic)
     _replace_dead(workers)

@@ -84,7 +84,7 @@ class Lingering(Numbered):
     def process(self, records: Sequence[Record], now_us: int) -> Sequence[Output]:
         if told := os.environ.get("LINGER_FILE"):
             Path(told).touch()
-            time.sleep(2)
+            time.sleep(2)  # time for the test to freeze it
         return super().process(records, now_us)
 
 

@@ -29,6 +29,7 @@ from simulators.net import serve
 from simulators.settings import SimulatorSettings, WaysCloudSimulator
 from simulators.wayscloud import SensorFleet, WaysCloud
 from streams.normalise import Normalised, Options, normalise
+from tests.support.waiting import eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "vendors" / "wayscloud.md"
 NOW = datetime(2026, 3, 30, 10, tzinfo=UTC)
@@ -275,8 +276,7 @@ async def test_exactly_the_endpoints_named_are_read(
             async with asyncio.timeout(30) as limit, asyncio.TaskGroup() as tasks:
                 tasks.create_task(WayscloudConnector(settings, context).run())
                 tasks.create_task(backfill.run(Cloud(settings, http, tmp_path)))
-                while not table <= {_template(path) for path in api.paths}:
-                    await asyncio.sleep(0.1)
+                await eventually(lambda: table <= {_template(path) for path in api.paths})
                 limit.reschedule(asyncio.get_running_loop().time() + 0.5)
                 await asyncio.sleep(5)
     read = {_template(path) for path in api.paths}
