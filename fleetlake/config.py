@@ -7,6 +7,7 @@ Errors name the key and, for the file, the line.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -315,12 +316,18 @@ def _tables(model: BaseModel, path: list[str], *, masked: bool, describe: bool) 
         lines.append(f"# {name} =" if text is None and describe else f"{'# ' if describe else ''}{name} = {text}")
     if path and (lines or not inner):
         yield ""
-        if describe and type(model).__doc__:
-            yield f"# {cast(str, type(model).__doc__).strip().splitlines()[0]}"
+        if describe:
+            yield from _purpose(type(model))
         yield f"[{'.'.join(path)}]"
         yield from (line for line in lines if not line.endswith("= None"))
     for name, value in inner:
         yield from _tables(value, [*path, name], masked=masked, describe=describe)
+
+
+def _purpose(section: type[BaseModel]) -> Iterator[str]:
+    """The first paragraph of a section's docstring, as comments."""
+    paragraph, _, _ = (inspect.getdoc(section) or "").partition("\n\n")
+    yield from (f"# {line}" for line in paragraph.splitlines())
 
 
 def _toml_value(value: Any, *, masked: bool) -> str | None:

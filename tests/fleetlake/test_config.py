@@ -8,8 +8,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
-from fleetlake.config import chosen_vendors, effective_toml, example_toml, load_settings, settings_class
+from fleetlake.config import _purpose, chosen_vendors, effective_toml, example_toml, load_settings, settings_class
 from fleetlake.errors import UserError
 from fleetlake.local.up import write_effective
 
@@ -161,3 +162,14 @@ def test_secrets_in_a_list_of_tables_may_come_from_files() -> None:
     path = _write("[[wayscloud.device_credentials]]\ndevice_id = 'a'\nusername = 'u'\n" * 2)
     with pytest.raises(UserError, match="a is there twice"):
         load_settings(path)
+
+
+def test_a_section_is_introduced_by_whole_sentences() -> None:
+    class Section(BaseModel):
+        """The first sentence goes on
+        for two lines.
+
+        The second paragraph is for developers.
+        """
+
+    assert list(_purpose(Section)) == ["# The first sentence goes on", "# for two lines."]
