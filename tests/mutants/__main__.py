@@ -73,13 +73,10 @@ def tried(point: Point, tests: Tests, folder: Path) -> Outcome:
 
 
 def report(outcomes: list[Outcome], minutes: float) -> float:
-    """Print killed and survived by module, and every survivor; the share killed in per cent."""
+    """Print killed and survived by module; return the share killed in per cent."""
     by_module: dict[str, Counter[str]] = defaultdict(Counter)
     for outcome in outcomes:
         by_module[outcome.point.module][CAUGHT[0] if outcome.what in CAUGHT else SURVIVED] += 1
-    for outcome in sorted(outcomes, key=lambda o: (o.point.module, o.point.line)):
-        if outcome.what not in CAUGHT:
-            print(f"{outcome.what}  {outcome.point}")
     width = max(map(len, by_module), default=0)
     print(f"\n{'module':{width}}  killed  survived")
     for module, counts in sorted(by_module.items()):
@@ -120,9 +117,9 @@ def main() -> int:
 
         def one(point: Point) -> None:
             if time.monotonic() < end:
-                outcomes.append(tried(point, tests, folder))
-                if sys.stderr.isatty():
-                    print(f"\r{len(outcomes)}", end="", file=sys.stderr, flush=True)
+                outcomes.append(outcome := tried(point, tests, folder))
+                if outcome.what not in CAUGHT:
+                    print(f"{len(outcomes):4}  {outcome.what}  {point}", flush=True)
 
         with ThreadPoolExecutor(arguments.jobs) as threads:
             list(threads.map(one, chosen))

@@ -5,9 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from schemas.climasense import ENDPOINTS, CommandResult, OtaStatus, SensorPairing, SettingsUpdate, TelemetrySubmission
+from schemas.climasense import (
+    ENDPOINTS,
+    CommandResult,
+    Location,
+    OtaStatus,
+    SensorPairing,
+    SettingsUpdate,
+    TelemetrySubmission,
+)
 from schemas.climasense import openapi as document
 from schemas.contract import VERSION
 
@@ -72,3 +80,15 @@ def _references(node: Any) -> list[str]:
         own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
         return own + [r for value in node.values() for r in _references(value)]
     return [r for value in node for r in _references(value)] if isinstance(node, list) else []
+
+
+@pytest.mark.parametrize("model", [TelemetrySubmission, Location])
+@pytest.mark.parametrize(("name", "most"), [("latitude", 90), ("longitude", 180)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_position_lies_on_the_globe(model: type[BaseModel], name: str, most: int, sign: int) -> None:
+    readings = [{"sensor_type": "temperature", "value": 20}] if model is TelemetrySubmission else None
+    body = {"readings": readings} if readings else {}
+    assert getattr(model.model_validate(body | {name: sign * most}), name) == sign * most
+    for beyond in (most + 0.001, most + 1):
+        with pytest.raises(ValidationError, match=name):
+            model.model_validate(body | {name: sign * beyond})

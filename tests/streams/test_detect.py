@@ -235,6 +235,9 @@ def test_snoozing_is_told() -> None:
     fleet.follow(action(0, 10, "snooze", fleet.alarm.alarm_id, until=at(600)))
     assert fleet.follow(tick(11, 0)) == ["hot:snoozed"]
     assert fleet.alarm.snoozed_until == at(600)
+    fleet.follow(action(1, 12, "resolve", fleet.alarm.alarm_id))
+    assert fleet.follow(tick(13, 0)) == ["hot:resolved"]
+    assert (fleet.alarm.snoozed_until, fleet.alarm.resolved_at) == (None, at(12)), "over, and no longer snoozed"
     records.AlarmEvent.model_validate_json(wire.encode(fleet.last))
 
 

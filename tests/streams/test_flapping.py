@@ -148,3 +148,12 @@ def test_it_is_marked_only_unless_asked(suppress: bool) -> None:
     found = Device(hot(flapping={**FLAPPING, "suppress": suppress}))
     told = found.flap(0, 10)
     assert (len(told) == 20) is not suppress
+
+
+def test_occurrences_count_together_while_less_than_its_seconds_lie_between_them() -> None:
+    within = Device(hot(flapping=FLAPPING | {"suppress": False}))
+    within.values((0, 50.0), (1, 30.0), (30, 50.0), (31, 30.0), (59.9, 50.0))
+    assert within.alarm.flapping
+    at_the_edge = Device(hot(flapping=FLAPPING | {"suppress": False}))
+    at_the_edge.values((0, 50.0), (1, 30.0), (30, 50.0), (31, 30.0), (60, 50.0))
+    assert not at_the_edge.alarm.flapping
