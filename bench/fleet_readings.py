@@ -1,8 +1,8 @@
-"""Readings of a mixed fleet as the normaliser gives them, column by column: what the lake's layout is measured with.
+"""Readings of a mixed fleet as the normaliser emits them, by column, for measuring the layout of the lake.
 
-Messages, cadences, resolutions and the number of readings a message follow what the simulated vendors send (which
-follows the vendors' documents): robots that report position and state every few seconds and everything each minute,
-sensors that post each minute. Left out are structured readings (maps, transforms): they cost what their JSON costs.
+Messages, cadences, resolutions and readings per message follow the simulated vendors, which follow the vendors'
+documents: robots report position and state every few seconds and everything once per minute, and sensors post once per
+minute. Structured readings (maps, transforms) are left out: they cost what their JSON costs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def constant(value: float) -> Values:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A kind of message: how often it comes and what it tells (metric, unit, numbers or texts)."""
+    """A kind of message: its interval in seconds, and its readings (metric, unit, numbers or texts)."""
 
     vendor: str
     every: float
@@ -137,7 +137,7 @@ SHAPES = (
 )
 
 DEVICES_OF = {"karcher": 1, "ogmen": 0.4, "wayscloud": 12, "climasense": 12}
-"""Devices beside each other: rooms have many sensors, and robots talk more."""
+"""Devices per robot of Kärcher: rooms have many sensors."""
 
 
 def device_ids(vendor: str, robots: int) -> list[str]:
@@ -153,39 +153,63 @@ def device_ids(vendor: str, robots: int) -> list[str]:
 
 def readings(start: datetime, hours: float, robots: int, seed: int = 1) -> Iterator[pa.Table]:
     """The readings of each kind of message over the time, columns of the lake's table; not in order of receipt."""
-    rng = np.random.default_rng(seed)
-    offsets: dict[str, int] = {}
+    generator = _Generator(np.random.default_rng(seed), start, hours)
     for shape in SHAPES:
         for device in device_ids(shape.vendor, robots):
-            yield _of_device(rng, shape, device, start, hours, offsets)
+            yield generator.readings_of(shape, device)
 
 
-def _of_device(
-    rng: Random, shape: Shape, device: str, start: datetime, hours: float, offsets: dict[str, int]
-) -> pa.Table:
-    count = int(hours * 3600 / shape.every)
-    begin = int(start.replace(tzinfo=UTC).timestamp() * 1e6)
-    step = int(shape.every * 1e6)
-    observed = (
-        begin + int(rng.integers(step)) + np.arange(count) * step + rng.normal(0, step / 50, count).astype(np.int64)
-    )
-    observed -= observed % shape.resolution_us
-    received = observed + (rng.exponential(shape.delay_seconds, count) * 1e6).astype(np.int64) + 1000
-    first = offsets.setdefault(device, int(rng.integers(1_000_000)))
-    origins = first + np.cumsum(rng.integers(1, 60, count))  # other devices' records lie between
-    offsets[device] = int(origins[-1]) if count else first
-    ids = pa.array([bytes(one).hex() for one in rng.integers(0, 256, (count, 16), dtype=np.uint8)])
-    partition = int(rng.integers(4))
-    parts = [
-        _rows(shape, device, metric, unit, values(rng, count), None, observed, received, ids, origins, partition)
-        for metric, unit, values in shape.numbers
-    ] + [
-        _rows(
-            shape, device, metric, None, None, _mostly(rng, words, count), observed, received, ids, origins, partition
-        )
-        for metric, words in shape.texts
-    ]
-    return pa.concat_tables(parts)
+@dataclass(frozen=True, slots=True)
+class _Messages:
+    """The messages of one shape that one device sent; each array has one element per message."""
+
+    vendor: str
+    device: str
+    observed: np.ndarray
+    received: np.ndarray
+    ids: pa.Array
+    origins: np.ndarray
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Metric:
+    """The values of one metric, one per message: either numbers or texts."""
+
+    name: str
+    unit: str | None = None
+    numbers: np.ndarray | None = None
+    texts: list[str] | None = None
+
+
+class _Generator:
+    """Generates readings; remembers where each device's last message stands in its partition."""
+
+    def __init__(self, rng: Random, start: datetime, hours: float) -> None:
+        self._rng = rng
+        self._begin_us = int(start.replace(tzinfo=UTC).timestamp() * 1e6)
+        self._seconds = hours * 3600
+        self._offsets: dict[str, int] = {}
+
+    def readings_of(self, shape: Shape, device: str) -> pa.Table:
+        """All readings that a device sends in messages of this shape."""
+        messages = self._messages(shape, device)
+        count = len(messages.observed)
+        metrics = [_Metric(name, unit, numbers=values(self._rng, count)) for name, unit, values in shape.numbers]
+        metrics += [_Metric(name, texts=_mostly(self._rng, words, count)) for name, words in shape.texts]
+        return pa.concat_tables([_rows(messages, metric) for metric in metrics])
+
+    def _messages(self, shape: Shape, device: str) -> _Messages:
+        rng, count, step = self._rng, int(self._seconds / shape.every), int(shape.every * 1e6)
+        jitter = rng.integers(step), rng.normal(0, step / 50, count).astype(np.int64)
+        observed = self._begin_us + int(jitter[0]) + np.arange(count) * step + jitter[1]
+        observed -= observed % shape.resolution_us
+        received = observed + (rng.exponential(shape.delay_seconds, count) * 1e6).astype(np.int64) + 1000
+        first = self._offsets.setdefault(device, int(rng.integers(1_000_000)))
+        origins = first + np.cumsum(rng.integers(1, 60, count))  # other devices' records lie between
+        self._offsets[device] = int(origins[-1]) if count else first
+        ids = pa.array([bytes(one).hex() for one in rng.integers(0, 256, (count, 16), dtype=np.uint8)])
+        return _Messages(shape.vendor, device, observed, received, ids, origins, int(rng.integers(4)))
 
 
 def _mostly(rng: Random, words: tuple[str, ...], count: int) -> list[str]:
@@ -193,42 +217,31 @@ def _mostly(rng: Random, words: tuple[str, ...], count: int) -> list[str]:
     return [words[i % len(words)] for i in np.cumsum(rng.random(count) < 0.02)]
 
 
-def _rows(
-    shape: Shape,
-    device: str,
-    metric: str,
-    unit: str | None,
-    numbers: np.ndarray | None,
-    texts: list[str] | None,
-    observed: np.ndarray,
-    received: np.ndarray,
-    ids: pa.Array,
-    origins: np.ndarray,
-    partition: int,
-) -> pa.Table:
-    count = len(observed)
+def _rows(messages: _Messages, metric: _Metric) -> pa.Table:
+    count = len(messages.observed)
 
     def same(value: str | int | None, kind: pa.DataType) -> pa.Array:
         return pa.repeat(pa.scalar(value, kind), count)
 
     text = pa.string()
+    received_at = pa.array(messages.received).cast(pa.timestamp("us"))
     columns = {
-        "device_id": same(device, text),
-        "vendor": same(shape.vendor, text),
-        "metric": same(metric, text),
-        "value_number": pa.array(numbers) if numbers is not None else same(None, pa.float64()),
-        "value_text": pa.array(texts, text) if texts is not None else same(None, text),
+        "device_id": same(messages.device, text),
+        "vendor": same(messages.vendor, text),
+        "metric": same(metric.name, text),
+        "value_number": pa.array(metric.numbers) if metric.numbers is not None else same(None, pa.float64()),
+        "value_text": pa.array(metric.texts, text) if metric.texts is not None else same(None, text),
         "value_boolean": same(None, pa.bool_()),
         "value_json": same(None, text),
-        "unit": same(unit, text),
-        "observed_at": pa.array(observed).cast(pa.timestamp("us")),
-        "received_at": pa.array(received).cast(pa.timestamp("us")),
+        "unit": same(metric.unit, text),
+        "observed_at": pa.array(messages.observed).cast(pa.timestamp("us")),
+        "received_at": received_at,
         "time_source": same("vendor", text),
         "time_quality": same("ok", text),
-        "message_id": ids,
-        "origin_topic": same(f"telemetry.raw.{shape.vendor}.v1", text),
-        "origin_partition": same(partition, pa.int32()),
-        "origin_offset": pa.array(origins, pa.int64()),
+        "message_id": messages.ids,
+        "origin_topic": same(f"telemetry.raw.{messages.vendor}.v1", text),
+        "origin_partition": same(messages.partition, pa.int32()),
+        "origin_offset": pa.array(messages.origins, pa.int64()),
     }
-    date = pa.array(received).cast(pa.timestamp("us")).cast(pa.date32(), safe=False)
+    date = received_at.cast(pa.date32(), safe=False)
     return pa.Table.from_arrays([*(columns[c.name] for c in READINGS.columns), date], schema=READINGS.schema)

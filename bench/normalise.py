@@ -13,7 +13,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from bench.job import Job, Output, envelopes, verify
 from bench.kafka import APPEND_TIME, Kafka, broker, fill, raw_record, read_all
@@ -58,7 +57,10 @@ async def run(bench: Bench, samples: Samples) -> None:
         await fill(kafka, map(raw_record, envelopes(job)), PARTITIONS)
         for number in range(bench.runs):
             for system in systems:
-                await _measure(kafka, bench.folder, system, job, number, samples)
+                name = f"{system.name}-{number}"
+                output = system.output or f"bench.out.{name}"
+                place = Place(kafka.bootstrap, name, INPUT, output, PARTITIONS, bench.folder / name)
+                await _measure(Run(kafka, system, place, job), samples)
 
 
 def _installed(samples: Samples) -> Iterator[System]:
@@ -71,13 +73,22 @@ def _installed(samples: Samples) -> Iterator[System]:
             yield system
 
 
-async def _measure(kafka: Kafka, folder: Path, system: System, job: Job, number: int, samples: Samples) -> None:
-    """One run of one system; what fails is noted, and the others go on."""
-    name = f"{system.name}-{number}"
-    place = Place(kafka.bootstrap, name, INPUT, system.output or f"bench.out.{name}", PARTITIONS, folder / name)
-    place.folder.mkdir()
+@dataclass(frozen=True)
+class Run:
+    """One run of one system: the broker, its place there, and the job."""
+
+    kafka: Kafka
+    system: System
+    place: Place
+    job: Job
+
+
+async def _measure(run: Run, samples: Samples) -> None:
+    """Measure one run. A failure is noted, and the other runs go on."""
+    system, name = run.system, run.place.group
+    run.place.folder.mkdir()
     try:
-        metrics = await _run_once(kafka, system, place, job)
+        metrics = await _run_once(run)
     except Exception as error:
         samples.failed(NAME, system.name, error)
         progress(f"{NAME}: {name} failed: {error}")
@@ -86,23 +97,24 @@ async def _measure(kafka: Kafka, folder: Path, system: System, job: Job, number:
         progress(f"{NAME}: {name} " + ", ".join(f"{metric} {value:,.0f}" for metric, value in metrics.items()))
     finally:
         if system.output is None:
-            await kafka.delete([place.output])
-        shutil.rmtree(place.folder, ignore_errors=True)
+            await run.kafka.delete([run.place.output])
+        shutil.rmtree(run.place.folder, ignore_errors=True)
 
 
-async def _run_once(kafka: Kafka, system: System, place: Place, job: Job) -> dict[str, float]:
+async def _run_once(run: Run) -> dict[str, float]:
+    kafka, system, place, job = run.kafka, run.system, run.place, run.job
     if system.output is None:
         await kafka.create(place.output, PARTITIONS, APPEND_TIME)
     else:
         await kafka.declare_pipeline(PARTITIONS, keep=[INPUT])
     start = system.start(place)
     with Process(start.command, place.folder / "log", start.env, start.cwd) as process:
-        window = await _watch(kafka, system, place, job, process)
+        window = await _watch(run, process)
         if system.commits_to_kafka:
-            await _commits(kafka, place, job)
+            await _commits(run)
         process.check()
-    found, stamps = await _outputs(system, place)
-    if not (verdict := verify(job, found)):
+    outputs, stamps = await _outputs(system, place)
+    if not (verdict := verify(job, outputs)):
         raise WrongResult(str(verdict))
     return {
         "records_per_second": _rate(stamps, window.done_ms if system.transactional else 0.0),
@@ -111,47 +123,51 @@ async def _run_once(kafka: Kafka, system: System, place: Place, job: Job) -> dic
     }
 
 
-async def _watch(kafka: Kafka, system: System, place: Place, job: Job, process: Process) -> Window:
-    """Look at the output topic until all is there, the process's CPU seconds beside it."""
+async def _watch(run: Run, process: Process) -> Window:
+    """Watch the output topic until it is complete, and the process's CPU seconds meanwhile."""
     first: tuple[int, float] | None = None
     before, deadline = 0, time.monotonic() + _START_TIMEOUT
     while True:
         process.check()
-        records, cpu = await kafka.ends(place.output, PARTITIONS), process.sample()
+        records, cpu = await run.kafka.ends(run.place.output, PARTITIONS), process.sample()
         if records and first is None:
             first = records, cpu
-        if first and await _all_there(kafka, system, place, job, records):
+        if first and await _is_complete(run, records):
             return Window(*first, process.sample(), time.time() * 1000)
         if records > before:
             before, deadline = records, time.monotonic() + _STALL_TIMEOUT
         if time.monotonic() > deadline:
-            raise TimeoutError(f"stands at {records} of {job.messages} records")
+            raise TimeoutError(f"stands at {records} of {run.job.messages} records")
         await asyncio.sleep(_POLL_SECONDS)
 
 
-async def _all_there(kafka: Kafka, system: System, place: Place, job: Job, records: int) -> bool:
-    """All outputs can be read: fleetlake commits its input offsets with them, others are counted."""
-    if records < job.messages:
+async def _is_complete(run: Run, records: int) -> bool:
+    """Whether all outputs can be read: fleetlake commits its input offsets with them, others are counted."""
+    if records < run.job.messages:
         return False
-    return not system.transactional or await kafka.group_position(place.group, place.input) == job.messages
+    return not run.system.transactional or await _committed(run) == run.job.messages
 
 
-async def _commits(kafka: Kafka, place: Place, job: Job) -> None:
+async def _committed(run: Run) -> int:
+    return await run.kafka.group_position(run.place.group, run.place.input)
+
+
+async def _commits(run: Run) -> None:
     async def committed() -> bool:
-        return await kafka.group_position(place.group, place.input) >= job.messages
+        return await _committed(run) >= run.job.messages
 
     await until(committed, _COMMIT_TIMEOUT, "input offsets committed")
 
 
 async def _outputs(system: System, place: Place) -> tuple[list[Output], list[int]]:
-    found, stamps = [], []
+    outputs, stamps = [], []
     async for record in read_all(place.bootstrap, place.output):
-        found.append(system.decode(record.key, record.value or b""))
+        outputs.append(system.decode(record.key, record.value or b""))
         stamps.append(record.timestamp)
-    return found, stamps
+    return outputs, stamps
 
 
 def _rate(stamps: list[int], done_ms: float) -> float:
-    """Records after the first stamp, a second."""
+    """Records per second after the first stamp."""
     first, last = min(stamps), max(max(stamps), done_ms)
     return (len(stamps) - stamps.count(first)) / (last - first) * 1000

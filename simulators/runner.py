@@ -1,4 +1,4 @@
-"""Runs simulators until told to stop."""
+"""Runs simulators until they are stopped."""
 
 import asyncio
 import logging
@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
 from schemas.vendors import vendors
-from simulators.net import Clock
 from simulators.settings import SimulatorSettings
 from simulators.truth import TruthLog
 from simulators.world import Running, Start, World
@@ -26,7 +25,6 @@ async def run_simulators(
     stop: asyncio.Event,
     ready: Callable[[dict[str, str]], None] | None = None,
     begin: asyncio.Event | None = None,
-    clock: Clock = time.time,
 ) -> None:
     """Run the simulators of the vendors of these ``names`` until ``stop`` is set.
 
@@ -43,7 +41,7 @@ async def run_simulators(
         raise ValueError(f"unknown vendor: {', '.join(sorted(unknown))}; there are {', '.join(simulated)}")
     async with AsyncExitStack() as stack:
         truth = stack.enter_context(TruthLog(settings.truth_file))
-        world = World(settings, clock, truth.record)
+        world = World(settings, time.time, truth.record)
         running = [await _start(stack, name, world) for name in names]
         if ready is not None:
             ready({key: url for each in running for key, url in each.endpoints.items()})

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from simulators.fleet import Job, Robot, RobotState, random_for, uuid_for
 from simulators.wire import rfc3339
@@ -12,9 +12,23 @@ from simulators.wire import rfc3339
 Family = Literal["kira", "cv50", "other"]
 
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-KIRA_MODELS = (("1.533-002.0", "KIRA B50 HW 2.0"), ("1.533-003.0", "KIRA BR50 HW 3.0"), ("1.533-013.0", "KIRA BR200"))
-CV50_MODELS = (("1.454-500.0", "CV50"), ("1.454-505.0", "CV50 USA"))
-NON_ROBOTIC = ("1.259-010.2", "B 40 W DOSE")
+
+
+class Model(NamedTuple):
+    """A model of machines."""
+
+    family: Family
+    material: str
+    name: str
+
+
+KIRA_MODELS = (
+    Model("kira", "1.533-002.0", "KIRA B50 HW 2.0"),
+    Model("kira", "1.533-003.0", "KIRA BR50 HW 3.0"),
+    Model("kira", "1.533-013.0", "KIRA BR200"),
+)
+CV50_MODELS = (Model("cv50", "1.454-500.0", "CV50"), Model("cv50", "1.454-505.0", "CV50 USA"))
+NON_ROBOTIC = Model("other", "1.259-010.2", "B 40 W DOSE")
 SITE = (51.8003658, 7.7436499)
 METRES_PER_DEGREE = 111_320.0
 
@@ -52,34 +66,30 @@ class Machine:
 def build_fleet(seed: int, devices: int, cycle_seconds: float) -> list[Machine]:
     """KIRA and CV50 in turns, then one non-robotic machine (if there are several), then a retired KIRA."""
     robots = devices - 1 if devices > 1 else 1
-    machines = [_machine(seed, number, *_model(number), cycle_seconds) for number in range(robots)]
+    machines = [_machine(seed, number, _model(number), cycle_seconds) for number in range(robots)]
     if devices > 1:
-        machines.append(_machine(seed, robots, "other", *NON_ROBOTIC, cycle_seconds))
-    machines.append(_machine(seed, devices, "kira", *KIRA_MODELS[0], cycle_seconds, retired=True))
-    return machines
+        machines.append(_machine(seed, robots, NON_ROBOTIC, cycle_seconds))
+    retired = _machine(seed, devices, KIRA_MODELS[0], cycle_seconds)
+    return [*machines, replace(retired, retired=True)]
 
 
 def new_machine(seed: int, number: int, cycle_seconds: float = 120.0) -> Machine:
     """One more KIRA, for a fleet that grows."""
-    return _machine(seed, number, "kira", *KIRA_MODELS[1], cycle_seconds)
+    return _machine(seed, number, KIRA_MODELS[1], cycle_seconds)
 
 
-def _model(number: int) -> tuple[Family, str, str]:
-    family: Family = "kira" if number % 2 == 0 else "cv50"
-    models = KIRA_MODELS if family == "kira" else CV50_MODELS
-    material, model = models[number // 2 % len(models)]
-    return family, material, model
+def _model(number: int) -> Model:
+    models = KIRA_MODELS if number % 2 == 0 else CV50_MODELS
+    return models[number // 2 % len(models)]
 
 
-def _machine(
-    seed: int, number: int, family: Family, material: str, model: str, cycle_seconds: float, retired: bool = False
-) -> Machine:
+def _machine(seed: int, number: int, model: Model, cycle_seconds: float) -> Machine:
     serial = f"{number + 1:06d}"
-    device = f"{material}/{serial}"
+    device = f"{model.material}/{serial}"
     registered = datetime(2022, 1, 26, 18, 30, 44, 971_000, tzinfo=UTC) + timedelta(days=30 * number)
     machine_id = base58_id(seed, "machine", device)
     robot = Robot(seed, f"karcher/{device}", cycle_seconds)
-    return Machine(seed, family, material, serial, model, machine_id, registered.timestamp(), robot, retired)
+    return Machine(seed, model.family, model.material, serial, model.name, machine_id, registered.timestamp(), robot)
 
 
 def specification(machine: Machine) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from simulators.fleet import Robot, RobotState, random_for, uuid_for
 from simulators.wire import rfc3339
@@ -111,18 +111,31 @@ def odom_without_pose(oro: OroRobot, now: float) -> dict[str, Any]:
     return message
 
 
+class Link(NamedTuple):
+    """The place of a frame in its parent frame: metres, degrees."""
+
+    parent: str
+    child: str
+    x: float
+    y: float
+    yaw: float = 0.0
+
+
 def tf(oro: OroRobot, now: float) -> dict[str, Any]:
     """tf2_msgs/TFMessage."""
     state = oro.robot.at(now)
-    return {"topic": oro.topic("tf"), "transforms": [_transform(now, "odom", "base_link", state.x, state.y, state.yaw)]}
+    return {
+        "topic": oro.topic("tf"),
+        "transforms": [_transform(now, Link("odom", "base_link", state.x, state.y, state.yaw))],
+    }
 
 
 def tf_static(oro: OroRobot, now: float) -> dict[str, Any]:
     """tf2_msgs/TFMessage of the links that never move."""
-    links = (("base_link", "camera_link", 0.12, 0.0), ("base_link", "laser_link", 0.05, 0.02))
+    links = (Link("base_link", "camera_link", 0.12, 0.0), Link("base_link", "laser_link", 0.05, 0.02))
     return {
         "topic": oro.topic("tf_static"),
-        "transforms": [_transform(now, parent, child, x, y, 0.0) for parent, child, x, y in links],
+        "transforms": [_transform(now, link) for link in links],
     }
 
 
@@ -154,13 +167,13 @@ def _position(state: RobotState) -> dict[str, float]:
     return {"x": round(state.x, 4), "y": round(state.y, 4), "z": 0.0}
 
 
-def _transform(now: float, parent: str, child: str, x: float, y: float, yaw: float) -> dict[str, Any]:
+def _transform(now: float, link: Link) -> dict[str, Any]:
     return {
-        "header": header(now, parent),
-        "child_frame_id": child,
+        "header": header(now, link.parent),
+        "child_frame_id": link.child,
         "transform": {
-            "translation": {"x": round(x, 4), "y": round(y, 4), "z": 0.0},
-            "rotation": quaternion(yaw),
+            "translation": {"x": round(link.x, 4), "y": round(link.y, 4), "z": 0.0},
+            "rotation": quaternion(link.yaw),
         },
     }
 

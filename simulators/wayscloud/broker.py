@@ -151,29 +151,42 @@ def _in_background(delivery: Any) -> None:
     task.add_done_callback(_background.discard)
 
 
+@dataclass(frozen=True)
+class BrokerOptions:
+    """Where the broker serves, and whom it lets in. Without ``username`` anybody may connect: keep it on loopback."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0 picks a free port."""
+    username: str | None = None
+    password: str | None = None
+    websockets: bool = False
+    """Serve MQTT over WebSocket instead of TCP."""
+
+
+_DEFAULT_OPTIONS = BrokerOptions()
+
+
 @asynccontextmanager
 async def run_mqtt_broker(
-    host: str = "127.0.0.1",
-    port: int = 0,
-    username: str | None = None,
-    password: str | None = None,
+    options: BrokerOptions = _DEFAULT_OPTIONS,
     subscribed: asyncio.Event | None = None,
     manners: Manners | None = None,
-    websockets: bool = False,
 ) -> AsyncIterator[int]:
-    """Serve MQTT until the block ends; yields the port (a free one for 0).
+    """Serve MQTT until the block ends; yields the port. ``subscribed`` is set at the first subscription.
 
-    QoS 1, at least once. Persistent sessions live in memory: they survive a client's absence, but not the broker's.
-    Without ``username`` anybody may connect: keep it on loopback. ``subscribed`` is set at the first subscription.
-    With ``websockets`` it is MQTT over WebSocket that is served.
+    Delivers with QoS 1, at least once. Persistent sessions are in memory: they survive the absence of a client, but
+    not a restart of the broker.
     """
     logging.getLogger("amqtt").setLevel(logging.WARNING)
     logging.getLogger("transitions").setLevel(logging.WARNING)
-    port = port or free_port(host)
+    port = options.port or free_port(options.host)
     broker = _KeepingBroker(
         {
-            "listeners": {"default": {"type": "ws" if websockets else "tcp", "bind": f"{host}:{port}"}},
-            "plugins": {f"{_HERE}.SharedPasswordPlugin": {"username": username, "password": password or ""}},
+            "listeners": {"default": {"type": "ws" if options.websockets else "tcp", "bind": f"{options.host}:{port}"}},
+            "plugins": {
+                f"{_HERE}.SharedPasswordPlugin": {"username": options.username, "password": options.password or ""}
+            },
         }
     )
     broker.subscribed = subscribed

@@ -1,7 +1,7 @@
 """WAYSCloud's sensors, what they publish, and the objects of its REST API (``wayscloud.txt``); pure."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from simulators.fleet import Room, RoomState, random_for, uuid_for
 from simulators.wire import encode, rfc3339
@@ -9,14 +9,24 @@ from simulators.wire import encode, rfc3339
 Style = Literal["scalar", "timed", "object"]
 STYLES: tuple[Style, ...] = ("timed", "scalar", "object")
 
-DATAPOINTS: tuple[tuple[str, str, str | None, str], ...] = (
-    ("temperature", "Temperature", "°C", "number"),
-    ("humidity", "Humidity", "%", "number"),
-    ("battery_level", "Battery", "%", "number"),
-    ("pressure", "Pressure", "hPa", "number"),
-    ("signal_strength", "Signal strength", "dBm", "number"),
-    ("door_open", "Door open", None, "boolean"),
-    ("mode", "Mode", None, "string"),
+
+class Datapoint(NamedTuple):
+    """What a sensor measures."""
+
+    name: str
+    label: str
+    unit: str | None
+    data_type: str
+
+
+DATAPOINTS = (
+    Datapoint("temperature", "Temperature", "°C", "number"),
+    Datapoint("humidity", "Humidity", "%", "number"),
+    Datapoint("battery_level", "Battery", "%", "number"),
+    Datapoint("pressure", "Pressure", "hPa", "number"),
+    Datapoint("signal_strength", "Signal strength", "dBm", "number"),
+    Datapoint("door_open", "Door open", None, "boolean"),
+    Datapoint("mode", "Mode", None, "string"),
 )
 """Key, label, unit, data type."""
 
@@ -151,22 +161,17 @@ def datapoint_definitions(seed: int) -> list[dict[str, Any]]:
 def telemetry(sensor: Sensor, now: float) -> list[dict[str, Any]]:
     """The values at one moment, as the telemetry endpoints give them."""
     current = values(sensor.room.at(now))
-    return [
-        stored_row(sensor.seed, name, label, unit, data_type, current[name], now)
-        for name, label, unit, data_type in DATAPOINTS
-    ]
+    return [stored_row(sensor.seed, datapoint, current[datapoint.name], now) for datapoint in DATAPOINTS]
 
 
-def stored_row(
-    seed: int, name: str, label: str, unit: str | None, data_type: str, value: object, now: float
-) -> dict[str, Any]:
+def stored_row(seed: int, datapoint: Datapoint, value: object, now: float) -> dict[str, Any]:
     """One stored value."""
     return {
-        "datapoint_id": uuid_for(seed, "datapoint", name),
-        "name": name,
-        "label": label,
-        "unit": unit,
-        "data_type": data_type,
+        "datapoint_id": uuid_for(seed, "datapoint", datapoint.name),
+        "name": datapoint.name,
+        "label": datapoint.label,
+        "unit": datapoint.unit,
+        "data_type": datapoint.data_type,
         "measured_at": rfc3339(now),
         "value": value,
     }

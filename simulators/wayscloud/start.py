@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 from simulators.net import serve
 from simulators.settings import SimulatorSettings
-from simulators.wayscloud.broker import run_mqtt_broker
+from simulators.wayscloud.broker import BrokerOptions, run_mqtt_broker
 from simulators.wayscloud.cloud import WaysCloud
 from simulators.wayscloud.publisher import SensorFleet
 from simulators.world import Running, World
@@ -35,6 +35,8 @@ async def _with_broker(
     password = secret.get_secret_value() if secret is not None else None
     subscribed = asyncio.Event()
     port = await stack.enter_async_context(
-        run_mqtt_broker(wayscloud.mqtt_host, wayscloud.mqtt_port, wayscloud.mqtt_username, password, subscribed)
+        run_mqtt_broker(
+            BrokerOptions(wayscloud.mqtt_host, wayscloud.mqtt_port, wayscloud.mqtt_username, password), subscribed
+        )
     )
     return settings.model_copy(update={"wayscloud": wayscloud.model_copy(update={"mqtt_port": port})}), subscribed

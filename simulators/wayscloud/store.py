@@ -19,10 +19,9 @@ class Store:
     def add(self, sensor: Sensor, values: Mapping[str, object], now: float) -> None:
         """A sensor has published these datapoints."""
         kept = self._values.setdefault(sensor.device_id, deque(maxlen=KEPT))
-        for name, label, unit, data_type in DATAPOINTS:
-            if name in values:
-                row = stored_row(sensor.seed, name, label, unit, data_type, values[name], now)
-                kept.append((now, row))
+        for datapoint in DATAPOINTS:
+            if datapoint.name in values:
+                kept.append((now, stored_row(sensor.seed, datapoint, values[datapoint.name], now)))
 
     def rows(self, device: str, start: float, end: float) -> list[dict[str, Any]]:
         """What was measured in a time, both ends included."""

@@ -16,7 +16,7 @@ from connectors.common.publisher import Publisher
 from connectors.wayscloud.connector import check
 from runtime.kafka import KafkaSettings
 from runtime.metrics import LEFT_OUT
-from simulators.wayscloud import run_mqtt_broker
+from simulators.wayscloud import BrokerOptions, run_mqtt_broker
 from tests.connectors.wayscloud import mosquitto_broker, running, sensors, settings_for, subscribed
 from tests.support.tails import RawTail, Tail
 from tests.support.waiting import eventually
@@ -145,7 +145,7 @@ async def test_a_broker_that_is_not_there_is_retried_and_reported(
     assert not results[-1].ok and "refused" in results[-1].detail
     async with running(settings, publisher, tmp_path):
         await eventually(lambda: any("no connection" in r.getMessage() for r in caplog.records))
-        async with run_mqtt_broker(port=port), sensors(port) as send:
+        async with run_mqtt_broker(BrokerOptions(port=port)), sensors(port) as send:
             await subscribed(send, raw)
             assert all(r.ok for r in await check(settings, tmp_path))
     lines = [r.getMessage() for r in caplog.records if r.name == "connectors.common.connection_state"]

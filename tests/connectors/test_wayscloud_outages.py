@@ -28,7 +28,7 @@ from schemas.topics import READINGS, raw_topic
 from simulators.faults import FaultSettings
 from simulators.net import serve
 from simulators.settings import SimulatorSettings, WaysCloudSimulator
-from simulators.wayscloud import Manners, SensorFleet, WaysCloud, run_mqtt_broker
+from simulators.wayscloud import BrokerOptions, Manners, SensorFleet, WaysCloud, run_mqtt_broker
 from tests.connectors.wayscloud import listening, mosquitto_broker, running, sensors, settings_for, subscribed
 from tests.support.normalising import normalise_step, raw
 from tests.support.tails import RawTail
@@ -372,7 +372,7 @@ async def test_mqtt_over_websocket(
     tail, plain, web = await raw_tail("wayscloud"), unused_port(), unused_port()
     more = f"listener {web} 127.0.0.1\nprotocol websockets"
     made = (
-        run_mqtt_broker(port=web, websockets=True)
+        run_mqtt_broker(BrokerOptions(port=web, websockets=True))
         if broker == "amqtt"
         else mosquitto_broker(tmp_path, plain, more=more)
     )

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from simulators.faults import FaultSettings
 from simulators.net import serve
 from simulators.settings import SimulatorSettings, WaysCloudSimulator
-from simulators.wayscloud import SensorFleet, WaysCloud, run_mqtt_broker
+from simulators.wayscloud import BrokerOptions, SensorFleet, WaysCloud, run_mqtt_broker
 from tests.simulators.clock import Clock, Truth
 from tests.support.waiting import eventually
 
@@ -176,7 +176,7 @@ async def test_sensors_wait_until_they_are_heard(clock: Clock, truth: Truth) -> 
 
 
 async def test_the_broker_wants_the_password_it_was_given() -> None:
-    async with run_mqtt_broker(username="sensors", password="secret") as port:
+    async with run_mqtt_broker(BrokerOptions(username="sensors", password="secret")) as port:
         with subscriber(port, ("sensors", "wrong")) as (_, results):
             await eventually(lambda: results)
         assert results[0] != "Success"
