@@ -55,6 +55,10 @@ class Context:
         """Like `deliver` for an entry of a list that is read repeatedly: one without anything new is not counted."""
         return await self.deliver(vendor, decoded) if decoded.envelopes or decoded.dead_letters else []
 
+    async def settle(self, vendor: str, decoded: Decoded) -> None:
+        """Like `deliver`, and wait until Kafka has what the message came to."""
+        await asyncio.gather(*await self.deliver(vendor, decoded))
+
 
 def count_in(vendor: str, decoded: Decoded) -> None:
     """Count one message of a vendor, and the reason where it was left out."""

@@ -1,6 +1,7 @@
-"""What WAYSCloud's REST API answers: pages, devices, definitions, alarms, rules, stored telemetry. Pure.
+"""What WAYSCloud's REST API answers: pages, devices, definitions, alarms, rules, stored telemetry (pure).
 
-Source: wayscloud.txt. Every function takes a body and raises ValueError where it is not what the document shows.
+Source: WAYSCloud's API document (docs/vendors/wayscloud.md). A function that takes a body raises ValueError where it is
+not what the document shows.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -25,9 +26,9 @@ DEVICE = "wayscloud.device"
 """The untimed values of a device object."""
 HEALTH = "wayscloud.health"
 ALARM = "wayscloud.alarm.event"
-"""An alarm with its timeline: `{"alarm": {…}, "timeline": […]}`, both as the vendor told them."""
+"""An alarm with its timeline: `{"alarm": {…}, "timeline": […]}`, both as the API shows them."""
 TELEMETRY = "wayscloud.telemetry.log"
-"""Stored telemetry of a device, read back after an outage: an array."""
+"""Stored telemetry of a device, back-filled after an outage: an array."""
 
 _VALUES = (
     *("is_online", "last_seen", "connection_status", "stability_score"),
@@ -37,7 +38,7 @@ _VALUES = (
 _ATTRIBUTES = ("description", "is_active", "tags", "metadata", "created_at")
 _INTERVAL = "reporting_interval_seconds"
 _ROWS = 500
-"""Stored values that one raw record tells."""
+"""Stored values that one raw record contributes."""
 
 
 class Datapoint(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -56,7 +57,7 @@ class Page(msgspec.Struct, frozen=True):
 
     items: list[dict[str, Any]]
     may_go_on: bool
-    """The answer says so (`has_more`, or a `total` beyond this page), or the page is full. None of these is
+    """The answer says so (`has_more`, or a `total` beyond this page), or the page is full. No sign is
     trustworthy alone: read on until a page brings nothing new."""
 
 
@@ -66,10 +67,10 @@ def read_page(body: bytes, name: str) -> Page:
     items = fields.get(name)
     if not isinstance(items, list):
         raise ValueError(f"no array `{name}`")
-    found = [item for item in items if isinstance(item, dict)]
+    listed = [item for item in items if isinstance(item, dict)]
     number, size = _integer(fields.get("page")) or 1, _integer(fields.get("page_size")) or 0
     beyond = number * (size or len(items)) < (_integer(fields.get("total")) or 0)
-    return Page(found, fields.get("has_more") is True or beyond or 0 < size <= len(items))
+    return Page(listed, fields.get("has_more") is True or beyond or 0 < size <= len(items))
 
 
 # -- devices
@@ -89,17 +90,19 @@ def device_record(fields: Mapping[str, Any], belongs_to: Mapping[str, Any], now:
     )
 
 
-def changed_values(fields: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a device object that differ from what was told last.
+def changed_values(fields: Mapping[str, Any], published: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a device object that differ from those published last.
 
-    They carry no time. An unchanged one is no news, and told again as of now it would look like a measurement.
+    They carry no time. Published again as of now, an unchanged one would look like a measurement.
     """
-    return {name: fields[name] for name in _VALUES if fields.get(name) is not None and fields[name] != told.get(name)}
+    return {
+        name: fields[name] for name in _VALUES if fields.get(name) is not None and fields[name] != published.get(name)
+    }
 
 
-def device_values(found: Mapping[str, Any], device: str, now: datetime) -> Envelope:
+def device_values(values: Mapping[str, Any], device: str, now: datetime) -> Envelope:
     """Untimed values of a device object, as of now."""
-    body = encode(redact_value(found))
+    body = encode(redact_value(values))
     return Envelope(message_id([DEVICE, device, body, format_iso(now)]), DEVICE, _REST, device, now, body)
 
 
@@ -112,10 +115,10 @@ def health(body: bytes, device: str, now: datetime) -> Envelope:
 
 def tags(body: bytes) -> list[str]:
     """`GET /v1/iot/devices/{device_id}/tags`."""
-    found = read_object(body).get("tags")
-    if not isinstance(found, list):
+    listed = read_object(body).get("tags")
+    if not isinstance(listed, list):
         raise ValueError("no array `tags`")
-    return [str(tag) for tag in found]
+    return [str(tag) for tag in listed]
 
 
 def memberships(
@@ -124,12 +127,13 @@ def memberships(
     group_members: Mapping[str, Sequence[str]],
     profile_members: Mapping[str, Sequence[str]],
 ) -> dict[str, dict[str, Any]]:
-    """Device → its groups and profiles, as attributes. Who belongs where is configured: it cannot be read.
+    """The groups and profiles of each device, as attributes, by native id.
 
-    `group_id`, `profile_id` (ids) and `reporting_interval_seconds` (the shortest) are what alarm rules go by.
+    Membership is configured, since the API does not show it. Alarm rules use `group_id`, `profile_id` (lists of
+    ids) and `reporting_interval_seconds` (the shortest).
     """
-    found: dict[str, dict[str, Any]] = {}
-    for attribute, identity, kept, items, members in (
+    attributes: dict[str, dict[str, Any]] = {}
+    for kind, identity, kept, items, members in (
         ("groups", "group_id", ("id", "name", "description", "color"), groups, group_members),
         ("profiles", "profile_id", ("id", "name", _INTERVAL, "expected_topics"), profiles, profile_members),
     ):
@@ -137,16 +141,16 @@ def memberships(
             facts = redact_value({name: item[name] for name in kept if item.get(name) is not None})
             names = {str(item.get("id")), str(item.get("name"))}
             for device in dict.fromkeys(d for name in names for d in members.get(name, ())):
-                told = found.setdefault(device, {})
-                told.setdefault(attribute, []).append(facts)
-                told.setdefault(identity, []).append(str(item.get("id")))
+                own = attributes.setdefault(device, {})
+                own.setdefault(kind, []).append(facts)
+                own.setdefault(identity, []).append(str(item.get("id")))
                 if isinstance(interval := facts.get(_INTERVAL), int):
-                    told[_INTERVAL] = min(interval, told.get(_INTERVAL, interval))
-    return found
+                    own[_INTERVAL] = min(interval, own.get(_INTERVAL, interval))
+    return attributes
 
 
-def unheard_topics(profiles: Iterable[Mapping[str, Any]], filters: Sequence[str]) -> list[str]:
-    """Topics that profiles expect devices to publish to and none of our filters covers."""
+def uncovered_topics(profiles: Iterable[Mapping[str, Any]], filters: Sequence[str]) -> list[str]:
+    """Topics that profiles expect devices to publish to, and that no filter of ours covers."""
     expected = [t for p in profiles if isinstance(p.get("expected_topics"), list) for t in p["expected_topics"]]
     return sorted({str(t) for t in expected if not any(_covers(f.split("/"), str(t).split("/")) for f in filters)})
 
@@ -176,7 +180,7 @@ def datapoint(fields: Mapping[str, Any]) -> tuple[str, Datapoint] | None:
 
 
 def alarm_signature(fields: Mapping[str, Any]) -> str:
-    """What of an alarm in the list tells that something has happened to it."""
+    """A digest that changes when something happens to an alarm of the list."""
     parts = [_text(fields.get(name)) or "" for name in ("status", "severity", "occurrence_count", "triggered_at")]
     return message_id(parts)[:12]
 
@@ -194,42 +198,42 @@ def alarm(detail: Mapping[str, Any], timeline: bytes, now: datetime) -> Envelope
 # -- stored telemetry
 
 
-def stored_telemetry(body: bytes, device: str, read: BackfillWindow, now: datetime) -> list[Envelope]:
-    """`GET /v1/iot/devices/{device_id}/telemetry`: what is to be told, in records that show their surroundings, too.
+def stored_telemetry(body: bytes, device: str, window: BackfillWindow, now: datetime) -> list[Envelope]:
+    """`GET /v1/iot/devices/{device_id}/telemetry`: the rows of the window, in records that hold the rows around it too.
 
     The names of the time range are assumed, so an answer may hold more than was asked for: the rest is left out.
-    Rows without a time that can be read are in the first record, for the normaliser to say what is wrong.
+    Rows without a readable time are in the first record, so that the normaliser reports what is wrong.
     """
     rows = [(_time(row, "measured_at") if isinstance(row, dict) else None, row) for row in _array(body)]
-    useless = [row for at, row in rows if at is None]
+    undated = [row for at, row in rows if at is None]
     shown = sorted(
-        ((at, row) for at, row in rows if at is not None and read.contains_with_context(at)), key=lambda item: item[0]
+        ((at, row) for at, row in rows if at is not None and window.contains_with_context(at)), key=lambda item: item[0]
     )
     times = [at for at, _ in shown]
-    told = times[bisect_left(times, read.start) : bisect_left(times, read.end)]
+    inside = times[bisect_left(times, window.start) : bisect_left(times, window.end)]
     envelopes = []
-    for piece in _pieces(told, read) if told or useless else ():
+    for piece in _pieces(inside, window) if inside or undated else ():
         first, last = (bisect_left(times, at) for at in (piece.start - piece.context, piece.end + piece.context))
-        data, attributes = encode(redact_value([*useless, *(row for _, row in shown[first:last])])), piece.attributes()
+        data, attributes = encode(redact_value([*undated, *(row for _, row in shown[first:last])])), piece.attributes()
         identity = message_id([TELEMETRY, device, *attributes.values(), data])
         envelopes.append(Envelope(identity, TELEMETRY, _REST, device, now, data, attributes=attributes))
-        useless = []
+        undated = []
     return envelopes
 
 
-def _pieces(told: Sequence[datetime], read: BackfillWindow) -> Iterator[BackfillWindow]:
-    """What is read in pieces with about `_ROWS` rows to be told each; rows of one time stay together."""
-    start, count = read.start, 0
-    for before, at in pairwise(told):
+def _pieces(times: Sequence[datetime], window: BackfillWindow) -> Iterator[BackfillWindow]:
+    """Divide the window into pieces of about `_ROWS` rows; rows of one time stay together."""
+    start, count = window.start, 0
+    for before, at in pairwise(times):
         count += 1
         if count >= _ROWS and at > before:
-            yield BackfillWindow(start, at, read.reach_seconds)
+            yield BackfillWindow(start, at, window.reach_seconds)
             start, count = at, 0
-    yield BackfillWindow(start, read.end, read.reach_seconds)
+    yield BackfillWindow(start, window.end, window.reach_seconds)
 
 
 def steps(start: datetime, end: datetime, step: timedelta) -> Iterator[tuple[datetime, datetime]]:
-    """The time from `start` to `end` in pieces of at most `step`."""
+    """Divide the time from `start` to `end` into pieces of at most `step`."""
     while start < end:
         yield start, min(start + step, end)
         start += step
@@ -238,21 +242,28 @@ def steps(start: datetime, end: datetime, step: timedelta) -> Iterator[tuple[dat
 # -- credentials
 
 
-def broker_of(body: bytes, tls: bool, websockets: bool = False) -> tuple[str, int]:
-    """Host and port of `GET /v1/iot/credentials`; ValueError where it names none."""
+class BrokerAddress(NamedTuple):
+    """Host and port of an MQTT broker."""
+
+    host: str
+    port: int
+
+
+def broker_of(body: bytes, tls: bool, websockets: bool = False) -> BrokerAddress:
+    """The broker of `GET /v1/iot/credentials`; ValueError where it names none."""
     broker = read_object(body).get("mqtt_broker")
     name = "websocket_port" if websockets else "tls_port" if tls else "port"
     port = broker.get(name) if isinstance(broker, dict) else None
     if not isinstance(broker, dict) or not isinstance(broker.get("host"), str) or not isinstance(port, int):
         raise ValueError("no broker in the answer")
-    return broker["host"], port
+    return BrokerAddress(broker["host"], port)
 
 
 _REST = "wayscloud/rest"
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """A JSON object; ValueError where it is none."""
+    """Parse a JSON object; ValueError where the body is something else."""
     try:
         fields = msgspec.json.decode(body)
     except (msgspec.MsgspecError, RecursionError) as error:

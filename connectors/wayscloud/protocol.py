@@ -1,4 +1,7 @@
-"""WAYSCloud's messages: MQTT packets in, envelopes out. Pure. Source: wayscloud.txt."""
+"""WAYSCloud's messages: MQTT packets in, envelopes out (pure).
+
+Source: WAYSCloud's API document (docs/vendors/wayscloud.md).
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ PUBLISH = "wayscloud.publish"
 
 _TIMES = ("timestamp", "measured_at")
 _REMEMBERED = 200_000
-"""Untimed messages that a redelivery can be recognised as."""
+"""How many untimed messages are remembered, so that a redelivery of one is recognised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,9 @@ class Packet:
 
 
 def subscriptions(filters: Sequence[str], share_group: str = "", device: str = "") -> tuple[str, ...]:
-    """The filters as we subscribe to them: for one device, whose id takes the place of the first `+`; for a group."""
-    found = [pattern.replace("+", device, 1) if device else pattern for pattern in filters]
-    return tuple(f"$share/{share_group}/{pattern}" if share_group else pattern for pattern in found)
+    """The filters as we subscribe to them: for one device, whose id replaces the first `+`; for a share group."""
+    chosen = [pattern.replace("+", device, 1) if device else pattern for pattern in filters]
+    return tuple(f"$share/{share_group}/{pattern}" if share_group else pattern for pattern in chosen)
 
 
 def native_id(topic: str, filters: Sequence[str]) -> str | None:
@@ -70,21 +73,21 @@ def _matches(levels: list[str], parts: list[str]) -> bool:
 
 @dataclass
 class Inbox:
-    """Turns packets into envelopes; remembers lately received untimed ones, so that a redelivery has the same id.
+    """Turns packets into envelopes. It remembers recent untimed ones, so that a redelivery has the same id.
 
-    A redelivery to another process, after a restart, is told by the normaliser: it remembers packets in its state.
+    The normaliser, which keeps packets in its state, recognises a redelivery to another process or after a restart.
     """
 
     filters: Sequence[str]
     definitions: Mapping[str, Datapoint] = field(default_factory=dict)
-    """The account's datapoint definitions, by name. What a packet names of them goes with it, so that a replay of the
-    raw topic is read as the first run was."""
+    """The account's datapoint definitions, by name. Those that a packet names go with it, so that a replay of the raw
+    topic gives the same readings."""
     _sequence: int = 0
-    _lately: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    _recent: OrderedDict[str, str] = field(default_factory=OrderedDict)
     """Envelope id of the last packet of a topic, payload and packet identifier."""
 
     def packet(self, packet: Packet, received_at: datetime) -> Decoded:
-        """One packet. A retained one is no news and left out."""
+        """Read one packet. A retained one repeats an old message and is left out."""
         if packet.retain:
             return Decoded(left_out="retained")
         native = native_id(packet.topic, self.filters)
@@ -120,20 +123,20 @@ class Inbox:
     def _named(self, topic: str, fields: Mapping[str, Any]) -> str:
         """The definitions of the datapoints that a packet holds, as JSON; empty where there are none."""
         names = [topic.rpartition("/")[2], *fields]
-        found = {name: self.definitions[name] for name in names if name in self.definitions}
-        return encode(found).decode() if found else ""
+        named = {name: self.definitions[name] for name in names if name in self.definitions}
+        return encode(named).decode() if named else ""
 
     def _untimed(self, like: str, packet: Packet, received_at: datetime) -> str:
         like = f"{like} {packet.identity}"
-        known = self._lately.get(like)
+        known = self._recent.get(like)
         if packet.dup and known is not None:
             return known
         self._sequence += 1
         identity = message_id([like, format_iso(received_at), str(self._sequence)])
-        self._lately[like] = identity
-        self._lately.move_to_end(like)
-        if len(self._lately) > _REMEMBERED:
-            self._lately.popitem(last=False)
+        self._recent[like] = identity
+        self._recent.move_to_end(like)
+        if len(self._recent) > _REMEMBERED:
+            self._recent.popitem(last=False)
         return identity
 
 
@@ -149,8 +152,8 @@ def _fields(payload: bytes) -> Mapping[str, Any]:
     """The members of an object; none of anything else."""
     if payload.lstrip()[:1] != b"{":
         return {}
-    found: Mapping[str, Any] = msgspec.json.decode(payload)
-    return found
+    fields: Mapping[str, Any] = msgspec.json.decode(payload)
+    return fields
 
 
 def _time(fields: Mapping[str, Any]) -> datetime | None:

@@ -13,7 +13,7 @@ import pytest
 
 from connectors.common import STAGE
 from connectors.common.publisher import Publisher
-from connectors.wayscloud.connector import check
+from connectors.wayscloud.checks import check
 from runtime.kafka import KafkaSettings
 from runtime.metrics import LEFT_OUT
 from simulators.wayscloud import BrokerOptions, run_mqtt_broker

@@ -20,7 +20,7 @@ import pytest
 import trustme
 
 from connectors.common.publisher import Publisher
-from connectors.wayscloud.connector import check
+from connectors.wayscloud.checks import check
 from connectors.wayscloud.settings import DeviceCredentials, WayscloudSettings
 from schemas import wire
 from schemas.envelope import GAP, Envelope

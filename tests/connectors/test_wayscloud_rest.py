@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from connectors.common.publisher import Publisher
-from connectors.wayscloud.cloud import Cloud
+from connectors.wayscloud.api import WayscloudApi
 from connectors.wayscloud.settings import WayscloudSettings
 from schemas.topics import DEVICES, RULES
 from schemas.wire import decode_device
@@ -48,7 +48,7 @@ async def test_lists_are_read_to_their_end_whatever_they_say(
 ) -> None:
     simulator, api = simulated(paging=paging, fail_every=fail_every)
     async with serve(api.app(), "127.0.0.1", 0) as port, aiohttp.ClientSession() as http:
-        cloud = Cloud(settings_for(port, simulator), http, tmp_path)
+        cloud = WayscloudApi(settings_for(port, simulator), http, tmp_path)
         cloud.rest._backoff_base = 0.01
         assert len(await cloud.items("devices", "device_id")) == expected
         assert len(await cloud.items("rules")) == 2
@@ -60,7 +60,7 @@ async def test_an_answer_is_read_whole_however_large(tmp_path: Path) -> None:
     simulator, api = simulated()
     api.account.tags["sensor-001"] = [f"tag-{number}" for number in range(200_000)]
     async with serve(api.app(), "127.0.0.1", 0) as port, aiohttp.ClientSession() as http:
-        cloud = Cloud(settings_for(port, simulator), http, tmp_path)
+        cloud = WayscloudApi(settings_for(port, simulator), http, tmp_path)
         assert len((await cloud.read("devices", "sensor-001", "tags"))["tags"]) == 200_000
 
 
@@ -68,7 +68,7 @@ async def test_requests_keep_within_the_limit(tmp_path: Path) -> None:
     simulator, api = simulated()
     async with serve(api.app(), "127.0.0.1", 0) as port, aiohttp.ClientSession() as http:
         settings = settings_for(port, simulator).model_copy(update={"requests_per_second": 5})
-        clouds = [Cloud(settings, http, tmp_path) for _ in range(2)]
+        clouds = [WayscloudApi(settings, http, tmp_path) for _ in range(2)]
         started = asyncio.get_running_loop().time()
         await asyncio.gather(*(clouds[n % 2].get("stats") for n in range(6)))
         assert asyncio.get_running_loop().time() - started >= 1

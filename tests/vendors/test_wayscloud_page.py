@@ -17,8 +17,8 @@ from connectors.common.context import Context
 from connectors.common.publisher import Publisher
 from connectors.common.state_file import StateFile
 from connectors.wayscloud import objects
+from connectors.wayscloud.api import WayscloudApi
 from connectors.wayscloud.backfill import Backfill
-from connectors.wayscloud.cloud import Cloud
 from connectors.wayscloud.connector import WayscloudConnector
 from connectors.wayscloud.protocol import Inbox, Packet
 from connectors.wayscloud.settings import WayscloudSettings
@@ -275,7 +275,7 @@ async def test_exactly_the_endpoints_named_are_read(
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(30) as limit, asyncio.TaskGroup() as tasks:
                 tasks.create_task(WayscloudConnector(settings, context).run())
-                tasks.create_task(backfill.run(Cloud(settings, http, tmp_path)))
+                tasks.create_task(backfill.run(WayscloudApi(settings, http, tmp_path)))
                 await eventually(lambda: table <= {_template(path) for path in api.paths})
                 limit.reschedule(asyncio.get_running_loop().time() + 0.5)
                 await asyncio.sleep(5)

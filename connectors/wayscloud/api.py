@@ -14,12 +14,12 @@ from connectors.wayscloud.settings import WayscloudSettings
 from schemas.device import quote_id
 
 _BASE = "/v1/iot"
-_LONGEST_LIST = 10_000
-"""Pages; a list that is longer has no end."""
+_MAX_PAGES = 10_000
+"""A list that has more pages never ends."""
 
 
-class Cloud:
-    """The account's API. VendorError where a request fails for good, ValueError where the answer is another one."""
+class WayscloudApi:
+    """The API of one account. VendorError where a request fails for good, ValueError where the answer is malformed."""
 
     def __init__(self, settings: WayscloudSettings, http: aiohttp.ClientSession, state_dir: Path) -> None:
         key = settings.api_key.get_secret_value() if settings.api_key else ""
@@ -29,24 +29,24 @@ class Cloud:
         self.rest = RestClient(http, settings.api_url.rstrip("/"), authorization, limiter=lambda _: limiter)
 
     async def get(self, *path: str, **params: str) -> bytes:
-        """The answer of an endpoint, e.g. `get("devices", "sensor-001", "health")`."""
+        """Return the answer of an endpoint, e.g. `get("devices", "sensor-001", "health")`."""
         name = "/".join([path[0], *path[2:]])
         return await self.rest.get("/".join([_BASE, *map(quote_id, path)]), params or None, endpoint=name)
 
     async def read(self, *path: str) -> dict[str, Any]:
-        """An object."""
+        """Return the object that an endpoint answers."""
         return objects.read_object(await self.get(*path))
 
     async def items(self, name: str, identity: str = "id", **params: str) -> list[dict[str, Any]]:
-        """All items of a list, whatever its pages say of themselves, each once."""
-        found: dict[str, dict[str, Any]] = {}
-        for number in range(1, _LONGEST_LIST):
+        """Return all items of a list, each once, whatever its pages say of how many there are."""
+        items: dict[str, dict[str, Any]] = {}
+        for number in range(1, _MAX_PAGES):
             page = objects.read_page(
                 await self.get(name, page=str(number), page_size=str(self._page_size), **params), name
             )
-            fresh = {str(item[identity]): item for item in page.items if item.get(identity)}
-            more = page.may_go_on and not fresh.keys() <= found.keys()
-            found |= fresh
-            if not more:
+            listed = {str(item[identity]): item for item in page.items if item.get(identity)}
+            is_last = not page.may_go_on or listed.keys() <= items.keys()
+            items |= listed
+            if is_last:
                 break
-        return list(found.values())
+        return list(items.values())
