@@ -1,4 +1,4 @@
-"""The API keys in force, kept at hand: a request costs no look into the database."""
+"""The API keys in force, in memory, so that a request does not read the database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from connectors.climasense.protocol import Identity, read_keys
-from connectors.climasense.store import Store
+from connectors.climasense.store.store import Store
 from runtime.api_keys import hash_key
 from runtime.database import reason
 
@@ -22,7 +22,7 @@ _NOBODY = Identity(hash_key(""), "nobody", "device")
 
 @dataclass
 class KeyRing:
-    """Whom a key belongs to. A file or database that cannot be read leaves the keys as they were; logged once."""
+    """The device of each key. Where the file or the database cannot be read, the keys stay as they were."""
 
     store: Store
     keys_file: Path | None
@@ -32,23 +32,24 @@ class KeyRing:
     problem: str | None = None
 
     def identity(self, key: str | None) -> Identity | None:
-        """Who the key belongs to; None for an unknown one.
+        """Return the device of a key; None for an unknown key.
 
-        Looked up by digest, and the digest compared in constant time: how long it takes tells nothing of keys.
+        The key is looked up by its digest, and digests are compared in constant time, so that the time it takes reveals
+        nothing about keys.
         """
         if not key:
             return None
-        found = self._identities.get(hash_key(key), _NOBODY)
-        return found if found.has(key) and found is not _NOBODY else None
+        identity = self._identities.get(hash_key(key), _NOBODY)
+        return identity if identity.has(key) and identity is not _NOBODY else None
 
     def refresh(self, now: datetime) -> bool:
-        """Read the file if it changed, and the keys if they did (blocks); whether there was anything new."""
+        """Read the file if it changed, and the keys if they changed (this blocks). Return whether the keys changed."""
         try:
             problem = self._import(now)
-            version = self.store.version()
+            version = self.store.keys.version()
             changed = version != self._version
             if changed:
-                self._identities = self.store.identities()
+                self._identities = self.store.keys.identities()
                 self._version = version
         except SQLAlchemyError as error:
             problem, changed = f"the database is away: {reason(error)}", False
@@ -60,7 +61,7 @@ class KeyRing:
         return changed
 
     def _import(self, now: datetime) -> str | None:
-        """What is wrong with the file, if anything."""
+        """Import the keys file if it changed; return what is wrong with it, if anything."""
         if self.keys_file is None:
             return None
         try:
@@ -68,7 +69,7 @@ class KeyRing:
             version = (state.st_mtime_ns, state.st_size)
             if version != self._file_version:
                 text = self.keys_file.read_text(encoding="utf-8")
-                self.store.import_keys(read_keys(text, self.keys_file.suffix == ".toml"), now)
+                self.store.keys.import_entries(read_keys(text, self.keys_file.suffix == ".toml"), now)
                 self._file_version = version
         except OSError as error:
             return f"keys file {self.keys_file}: {error.strerror}"

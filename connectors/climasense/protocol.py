@@ -1,4 +1,7 @@
-"""ClimaSense's messages: request bodies in, envelopes out. Pure. Source: climasense.txt."""
+"""ClimaSense's messages: request bodies in, envelopes out (pure).
+
+Source: ClimaSense's API document (docs/vendors/climasense.md).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar, cast
@@ -16,6 +18,7 @@ from uuid import UUID, uuid5
 import msgspec
 from pydantic import BaseModel, ValidationError
 
+from connectors.climasense.store.records import DeviceState
 from runtime.api_keys import hash_key
 from schemas.climasense import MAX_READINGS, SENSOR_TYPES, Role, SensorPaired
 from schemas.device import device_id
@@ -64,7 +67,7 @@ class Telemetry:
 
 @dataclass(frozen=True)
 class Identity:
-    """Whom a key belongs to. `device` is the native id."""
+    """The device that a key belongs to. `device` is the native id."""
 
     digest: str
     device: str
@@ -77,13 +80,13 @@ class Identity:
         return device_id(VENDOR, self.device)
 
     def has(self, key: str) -> bool:
-        """Whether the key is the one; takes as long for any other."""
+        """Whether this is the key; the time it takes does not depend on the answer."""
         return hmac.compare_digest(self.digest, hash_key(key))
 
 
 @dataclass(frozen=True)
 class Provisioned:
-    """A device and one of its keys, as they are provisioned. What is None is not said."""
+    """A device and one of its keys, as they are provisioned. None leaves a member as it is."""
 
     device: str
     digest: str
@@ -107,9 +110,9 @@ def read_keys(text: str, toml: bool) -> list[Provisioned]:
 
 
 def _provisioned(native_id: str, value: Any) -> Provisioned:
-    found = value if isinstance(value, dict) else {"sha256": value}
-    unknown = set(found) - {"sha256", "role", "batch", "serial_number"}
-    digest, role = found.get("sha256"), found.get("role")
+    entry = value if isinstance(value, dict) else {"sha256": value}
+    unknown = set(entry) - {"sha256", "role", "batch", "serial_number"}
+    digest, role = entry.get("sha256"), entry.get("role")
     if not native_id:
         raise ValueError("a device needs a name")
     if not isinstance(digest, str) or not _SHA256.fullmatch(digest.lower()):
@@ -118,7 +121,7 @@ def _provisioned(native_id: str, value: Any) -> Provisioned:
         raise ValueError(f"device {native_id!r}: unknown member {min(unknown)!r}")
     if role not in (None, "device", "hub", "sensor"):
         raise ValueError(f"device {native_id!r}: role must be device, hub or sensor")
-    batch, serial_number = found.get("batch"), found.get("serial_number")
+    batch, serial_number = entry.get("batch"), entry.get("serial_number")
     if not all(text is None or isinstance(text, str) for text in (batch, serial_number)):
         raise ValueError(f"device {native_id!r}: batch and serial_number must be texts")
     return Provisioned(native_id, digest.lower(), cast(Role | None, role), batch, serial_number)
@@ -154,7 +157,7 @@ def telemetry(body: bytes, device: str, received_at: datetime, sequence: int) ->
 
 
 def redacted(body: bytes) -> bytes | None:
-    """A body without its secrets; None where it is no JSON, so that nobody can tell which those are."""
+    """A body without its secrets; None where it is no JSON, so that its secrets cannot be recognised."""
     try:
         return redact(body)
     except NotJson:
@@ -185,7 +188,7 @@ def _sentence(text: str) -> str:
 
 
 def command_result(body: bytes, device: str, command_id: str, command_type: str, received_at: datetime) -> Envelope:
-    """A reported result. Told again with the same words it is the same message."""
+    """A reported result. A report with the same body is the same message."""
     clean = redact(body)
     identity = message_id([COMMAND_RESULT, device, command_id, clean])
     return Envelope(
@@ -194,50 +197,53 @@ def command_result(body: bytes, device: str, command_id: str, command_type: str,
 
 
 def ota_status(body: bytes, device: str, attempt: int, received_at: datetime) -> Envelope:
-    """A report of an update. Told again with the same words in the same attempt it is the same message."""
+    """A report of an update. A report with the same body in the same attempt is the same message."""
     clean = redact(body)
     identity = message_id([OTA_STATUS, device, str(attempt), clean])
     return Envelope(identity, OTA_STATUS, SOURCE, device, received_at, clean, attributes={"attempt": str(attempt)})
 
 
-def sensor_paired(
-    body: bytes, hub: str, sensor: str, answer: SensorPaired, received_at: datetime, sequence: str
-) -> Envelope:
-    """A hub's registration of a sensor: the redacted body, and who the sensor is, since its key is not for the topic.
+@dataclass(frozen=True)
+class Pairing:
+    """A sensor that a hub registers. `number` counts the pairings of the sensor; the devices are `DeviceId`s."""
 
-    `sequence` tells one pairing of the two from a later one.
-    """
-    told = {"sensor_device_id": sensor, "sensor_id": answer.sensor_id, "serial_number": answer.serial_number}
-    data = msgspec.json.encode({**msgspec.json.decode(redact(body)), **told})
-    identity = message_id([SENSOR_PAIRED, hub, sensor, sequence])
-    return Envelope(identity, SENSOR_PAIRED, SOURCE, hub, received_at, data)
+    hub: str
+    sensor: str
+    answer: SensorPaired
+    number: int
+
+
+def sensor_paired(body: bytes, pairing: Pairing, received_at: datetime) -> Envelope:
+    """A hub's registration of a sensor: the redacted body, and which sensor it is, since its key must not be kept."""
+    sensor = {
+        "sensor_device_id": pairing.sensor,
+        "sensor_id": pairing.answer.sensor_id,
+        "serial_number": pairing.answer.serial_number,
+    }
+    data = msgspec.json.encode({**msgspec.json.decode(redact(body)), **sensor})
+    identity = message_id([SENSOR_PAIRED, pairing.hub, pairing.sensor, str(pairing.number)])
+    return Envelope(identity, SENSOR_PAIRED, SOURCE, pairing.hub, received_at, data)
 
 
 def sensor_id_of(native_id: str) -> str:
-    """The `sensor_id` that a hub is told: a UUID, always the same for a sensor."""
+    """The `sensor_id` that a hub gets: a UUID, always the same for a sensor."""
     return str(uuid5(_SENSORS, native_id))
 
 
-def device_record(
-    native_id: str,
-    role: str,
-    batch: str | None,
-    serial_number: str | None,
-    firmware_version: str | None,
-    hub: str | None,
-    settings: Mapping[str, Any],
-    updated_at: datetime,
-) -> Device:
-    """What the registry says of a device: of its settings the documented ones, without what must not be told."""
+def device_record(device: DeviceState, updated_at: datetime) -> Device:
+    """The registry's record of a device; it has the documented settings, redacted."""
     named = ("reporting_interval_seconds", "enabled_sensors", "location", "timezone")
-    told = {name: redact_value(settings[name], name) for name in named if settings.get(name) is not None}
-    attributes = {"role": role, "batch": batch, "hub": device_id(VENDOR, hub) if hub else None, **told}
+    settings = {
+        name: redact_value(device.settings[name], name) for name in named if device.settings.get(name) is not None
+    }
+    hub = device_id(VENDOR, device.hub) if device.hub else None
+    attributes = {"role": device.role, "batch": device.batch, "hub": hub, **settings}
     return Device(
-        device_id=device_id(VENDOR, native_id),
+        device_id=device_id(VENDOR, device.device),
         vendor=VENDOR,
         updated_at=updated_at,
-        serial_number=serial_number or native_id,
-        firmware_version=firmware_version,
+        serial_number=device.serial_number or device.device,
+        firmware_version=device.firmware_version,
         attributes={name: value for name, value in attributes.items() if value is not None},
     )
 
@@ -248,7 +254,7 @@ VersionKey = tuple[tuple[int, ...], bool, tuple[tuple[bool, int, str], ...]]
 
 
 def version_key(version: str) -> VersionKey | None:
-    """What versions are ordered by (Semantic Versioning 2.0.0, 11, with any count of numbers); None for no version."""
+    """The order of versions (Semantic Versioning 2.0.0, 11, with any count of numbers); None for what is no version."""
     match = _VERSION.fullmatch(version.strip())
     if match is None or len(version) > 100:
         return None
@@ -261,21 +267,21 @@ def version_key(version: str) -> VersionKey | None:
 
 
 def is_newer(version: str, current: str) -> bool:
-    """Whether a release is to be offered to a device that runs `current`. Of a version we cannot read: any other."""
+    """Whether a release is offered to a device that runs `current`. Where a version cannot be read: any other one."""
     new, old = version_key(version), version_key(current)
     return version != current if new is None or old is None else new > old
 
 
 def is_good(reading: Any) -> bool:
-    """Whether a reading counts as accepted, which is whether the normaliser makes one of it (a test holds them equal).
+    """Whether a reading counts as accepted: whether the normaliser makes a reading of it (a test compares both).
 
     It needs a sensor type, a value, and a time that can be read, if any. The documented types have numbers,
     `power_availability` is «boolean as 0/1»; sensor types are open-ended, and others may have any value.
     """
     if not isinstance(reading, dict):
         return False
-    kind, value, told = reading.get("sensor_type"), reading.get("value"), reading.get("timestamp")
-    if not isinstance(kind, str) or not kind.strip() or value is None or (told is not None and _time(reading) is None):
+    kind, value, time = reading.get("sensor_type"), reading.get("value"), reading.get("timestamp")
+    if not isinstance(kind, str) or not kind.strip() or value is None or (time is not None and _time(reading) is None):
         return False
     if kind == "power_availability":
         return _is_switch(value)
@@ -324,8 +330,8 @@ def _check_bounds(fields: dict[str, Any], name: str, bound: int) -> None:
 
 
 def _time(reading: Any) -> datetime | None:
-    told = reading.get("timestamp") if isinstance(reading, dict) else None
+    time = reading.get("timestamp") if isinstance(reading, dict) else None
     try:
-        return None if told is None else parse_moment(told)
+        return None if time is None else parse_moment(time)
     except (ValueError, OverflowError):
         return None

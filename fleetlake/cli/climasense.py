@@ -18,7 +18,7 @@ from fleetlake.cli.output import print_table, time_text
 from fleetlake.errors import UserError
 
 if TYPE_CHECKING:
-    from connectors.climasense.store import Store
+    from connectors.climasense.store.store import Store
 
 keys = typer.Typer(
     help="API keys of ClimaSense devices, hubs and sensors.", no_args_is_help=True, rich_markup_mode=None
@@ -78,7 +78,7 @@ def create_key(
     key = f"sk_{role or RoleName.DEVICE}_{secrets.token_urlsafe(32)}"
     named = role.value if role else None
     with _store(config, data) as store:
-        store.add_key(Provisioned(device, hash_key(key), named, batch, serial_number), _now())  # type: ignore[arg-type]
+        store.keys.add(Provisioned(device, hash_key(key), named, batch, serial_number), _now())  # type: ignore[arg-type]
     typer.echo(key)
 
 
@@ -92,7 +92,7 @@ def revoke_keys(
 ) -> None:
     """Revoke keys for good. A running server refuses them within seconds."""
     with _store(config, data) as store:
-        revoked = store.revoke(name, _now())
+        revoked = store.keys.revoke(name, _now())
     if not revoked:
         raise UserError(f"no key in force belongs to a device {name!r} or has this id")
     for key in revoked:
@@ -103,7 +103,7 @@ def revoke_keys(
 def list_keys(config: ConfigOption = None, data: DataOption = None) -> None:
     """List the keys and their devices. Only the devices know the keys themselves."""
     with _store(config, data) as store:
-        existing = store.list_keys()
+        existing = store.keys.all()
     rows = [
         (k.key_id, k.device, k.role, k.batch, k.source, time_text(k.created_at), time_text(k.revoked_at) or "in force")
         for k in existing
@@ -125,7 +125,7 @@ def queue_command(
     if kind is CommandName.FACTORY_RESET and confirm != device:
         raise UserError(f"factory_reset erases the device: confirm it with --confirm {device}")
     with _store(config, data) as store:
-        command = store.queue_command(device, kind.value, content, _now(), confirmed=confirm == device)
+        command = store.commands.queue(device, kind.value, content, _now(), confirmed=confirm == device)
     typer.echo(f"{command.command_id} waits until {time_text(command.expires_at)}")
 
 
@@ -137,7 +137,7 @@ def list_commands(
 ) -> None:
     """List the commands and their results, latest first."""
     with _store(config, data) as store:
-        commands = store.commands(device)
+        commands = store.commands.all(device)
     now = _now()
     rows = [
         (
@@ -172,7 +172,9 @@ def change_settings(
         first = error.errors()[0]
         raise UserError(f"--set: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     with _store(config, data) as store:
-        record = store.update_settings(device, changes, by_operator=True) if changes else store.device(device)
+        record = (
+            store.devices.update_settings(device, changes, by_operator=True) if changes else store.devices.get(device)
+        )
     typer.echo(DeviceSettings.model_validate(record.settings).model_dump_json(indent=2, exclude_none=True))
 
 
@@ -180,7 +182,7 @@ def change_settings(
 def unpair_sensor(device: DeviceArgument, config: ConfigOption = None, data: DataOption = None) -> None:
     """Unpair a Zigbee sensor from its hub, so that another hub can register it."""
     with _store(config, data) as store:
-        store.unpair(device)
+        store.devices.unpair(device)
 
 
 @firmware.command("add")
@@ -193,7 +195,7 @@ def add_firmware(
 ) -> None:
     """Store an image. It is not offered to devices before it is released."""
     with image.open("rb") as file, _store(config, data) as store:
-        added = store.add_firmware(version, file, notes, _now())
+        added = store.firmware.add(version, file, notes, _now())
     typer.echo(f"{added.version}: {added.size_bytes} bytes, {added.checksum}")
 
 
@@ -203,7 +205,7 @@ def release_firmware(
 ) -> None:
     """Offer a version to the devices of a batch that run an older one."""
     with _store(config, data) as store:
-        store.release(version, batch, _now())
+        store.firmware.release(version, batch, _now())
 
 
 @firmware.command("withdraw")
@@ -212,14 +214,14 @@ def withdraw_firmware(
 ) -> None:
     """Stop offering a version to a batch. Devices that have it keep it."""
     with _store(config, data) as store:
-        store.withdraw(version, batch)
+        store.firmware.withdraw(version, batch)
 
 
 @firmware.command("list")
 def list_firmware(config: ConfigOption = None, data: DataOption = None) -> None:
     """List the images, and the batches that they are released to."""
     with _store(config, data) as store:
-        images = store.firmware()
+        images = store.firmware.all()
     rows = [(f.version, str(f.size_bytes), f.checksum, ", ".join(f.batches), f.release_notes) for f in images]
     print_table(("version", "bytes", "checksum", "released to", "notes"), rows)
 
@@ -229,7 +231,7 @@ def _store(config: Path | None, data: Path | None) -> Iterator[Store]:
     """The server's database. UserError for whatever the database refuses."""
     from connectors.climasense.connector import store_of
     from connectors.climasense.settings import ClimasenseSettings
-    from connectors.climasense.store import StateError
+    from connectors.climasense.store.records import StateError
     from fleetlake.cli.stores import using_database
 
     settings = read_settings(config, data)

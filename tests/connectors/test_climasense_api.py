@@ -19,7 +19,8 @@ import pytest
 from connectors.climasense.connector import ClimasenseConnector, store_of
 from connectors.climasense.protocol import Provisioned
 from connectors.climasense.settings import ClimasenseSettings
-from connectors.climasense.store import CHUNK_BYTES, Store
+from connectors.climasense.store.firmware import CHUNK_BYTES
+from connectors.climasense.store.store import Store
 from connectors.common.context import Context
 from connectors.common.publisher import Publisher
 from runtime.api_keys import hash_key
@@ -67,16 +68,16 @@ class Served:
 
 
 def provision(store: Store) -> None:
-    store.add_key(Provisioned("hub-1", hash_key(HUB), "hub", "b1"), now())
-    store.add_key(Provisioned("hub-2", hash_key(OTHER), "hub", "b2"), now())
-    store.add_key(Provisioned("sensor-1", hash_key(SENSOR), "sensor", "b1", "SN-7"), now())
+    store.keys.add(Provisioned("hub-1", hash_key(HUB), "hub", "b1"), now())
+    store.keys.add(Provisioned("hub-2", hash_key(OTHER), "hub", "b2"), now())
+    store.keys.add(Provisioned("sensor-1", hash_key(SENSOR), "sensor", "b1", "SN-7"), now())
 
 
 @asynccontextmanager
 async def serve(publisher: Publisher, folder: Path, **options: Any) -> AsyncIterator[Served]:
     settings = ClimasenseSettings(**{"port": 0, "keys_seconds": 0.05, **options})
     store = store_of(settings, folder)
-    if not store.list_keys():
+    if not store.keys.all():
         provision(store)
     connector = ClimasenseConnector(settings, Context(publisher, folder))
     task = asyncio.create_task(connector.run())
@@ -128,7 +129,7 @@ async def test_settings_are_read_and_partly_updated(publisher: Publisher, tail: 
         assert (await served.ask("GET", "/v1/settings")).json == merged.json
         assert (await served.ask("GET", "/v1/settings", key=OTHER)).json == first.json
         found = await devices(registry, lambda d: "location" in d.get("climasense:hub-1", _NOBODY).attributes)
-        served.store.update_settings("hub-2", {"reporting_interval_seconds": 300}, by_operator=True)
+        served.store.devices.update_settings("hub-2", {"reporting_interval_seconds": 300}, by_operator=True)
         found = await devices(
             registry, lambda d: "reporting_interval_seconds" in d.get("climasense:hub-2", _NOBODY).attributes
         )
@@ -180,7 +181,7 @@ async def test_what_must_not_be_kept_is_not_in_a_result(
 ) -> None:
     raw = await raw_tail("climasense")
     async with serve(publisher, tmp_path) as served:
-        command = served.store.queue_command("hub-1", "diagnostics", {}, now())
+        command = served.store.commands.queue("hub-1", "diagnostics", {}, now())
         result = {"wifi": {"ssid": "Home", "ip_address": "192.168.1.4", "rssi": -60}, "owner": "a@b.example"}
         report = {"command_id": command.command_id, "status": "acked", "result": result}
         assert (await served.ask("POST", "/v1/commands/result", report)).status == 200
@@ -194,9 +195,9 @@ async def test_a_command_waits_until_its_result_is_in_kafka(
 ) -> None:
     raw = await raw_tail("climasense")
     async with serve(publisher, tmp_path) as served:
-        first = served.store.queue_command("hub-1", "reboot", {"delay_seconds": 5}, now())
-        second = served.store.queue_command("hub-1", "diagnostics", {}, now())
-        served.store.queue_command("hub-1", "reboot", {}, now() - timedelta(hours=24, seconds=1))  # expired
+        first = served.store.commands.queue("hub-1", "reboot", {"delay_seconds": 5}, now())
+        second = served.store.commands.queue("hub-1", "diagnostics", {}, now())
+        served.store.commands.queue("hub-1", "reboot", {}, now() - timedelta(hours=24, seconds=1))  # expired
         waiting = (await served.ask("GET", "/v1/commands/pending")).json["commands"]
         assert [c["command_id"] for c in waiting] == [first.command_id, second.command_id]
         assert {k: waiting[0][k] for k in ("type", "payload")} == {"type": "reboot", "payload": {"delay_seconds": 5}}
@@ -209,7 +210,7 @@ async def test_a_command_waits_until_its_result_is_in_kafka(
             assert (answer.status, answer.json["acknowledged"]) == (200, True) and answer.json["timestamp"]
         waiting = (await served.ask("GET", "/v1/commands/pending")).json["commands"]
         assert [c["command_id"] for c in waiting] == [first.command_id]
-        assert served.store.commands("hub-1")[0].error_message == "busy"
+        assert served.store.commands.all("hub-1")[0].error_message == "busy"
     found = await raw.envelopes(lambda found: len(found) >= 2)
     assert len(found) == 2 and found[0].id == found[1].id, "a repeat the normaliser drops"
     assert found[0].device_id == "climasense:hub-1" and dedupe_window_seconds(found[0].type) == 24 * 3600
@@ -222,14 +223,14 @@ async def test_a_result_of_no_command_of_the_device_is_kept_aside(
     publisher: Publisher, dead_tail: Tail, tmp_path: Path
 ) -> None:
     async with serve(publisher, tmp_path) as served:
-        command = served.store.queue_command("hub-1", "reboot", {}, now())
+        command = served.store.commands.queue("hub-1", "reboot", {}, now())
         report = {"command_id": command.command_id, "status": "acked"}
         strange = await served.ask("POST", "/v1/commands/result", report, key=OTHER)
         assert (strange.status, strange.json["error"]) == (404, "not_found")
         wrongs: list[dict[str, Any]] = [{"status": "acked"}, report | {"status": "done"}, report | {"result": []}]
         for wrong in wrongs:
             assert (await served.ask("POST", "/v1/commands/result", wrong)).status == 400
-        assert len(served.store.pending("hub-1", now())) == 1
+        assert len(served.store.commands.pending("hub-1", now())) == 1
     letters = await dead_tail.dead_letters(4)
     assert {(letter.message_type, letter.stage) for letter in letters} == {
         ("climasense.command-result.event", "connector")
@@ -245,11 +246,11 @@ async def test_firmware_is_offered_by_batch_and_downloaded_whole(
 ) -> None:
     registry = await tail(DEVICES)
     async with serve(publisher, tmp_path) as served:
-        added = served.store.add_firmware("1.3.0", io.BytesIO(IMAGE), "Bug fixes", now())
+        added = served.store.firmware.add("1.3.0", io.BytesIO(IMAGE), "Bug fixes", now())
         check = "/v1/ota/check?current_version=1.2.3"
         assert (await served.ask("GET", check)).json == {"update_available": False}
         assert (await served.ask("GET", "/v1/ota/download/1.3.0")).status == 404
-        served.store.release("1.3.0", ["b1"], now())
+        served.store.firmware.release("1.3.0", ["b1"], now())
         offer = (await served.ask("GET", check)).json
         digest = hashlib.sha256(IMAGE).hexdigest()
         assert offer == {
@@ -275,7 +276,7 @@ async def test_firmware_is_offered_by_batch_and_downloaded_whole(
         limited = await served.ask("GET", "/v1/ota/download/1.3.0", key=SENSOR)
         assert limited.status == 429 and 3500 < int(limited.headers["Retry-After"]) <= 3600
 
-        served.store.withdraw("1.3.0", ["b1"])
+        served.store.firmware.withdraw("1.3.0", ["b1"])
         assert (await served.ask("GET", check)).json == {"update_available": False}
         found = await devices(registry, lambda d: bool(d.get("climasense:hub-1", _NOBODY).firmware_version))
     assert found["climasense:hub-1"].firmware_version
@@ -328,7 +329,7 @@ async def test_only_a_hub_registers_sensors_and_no_key_leaves_us(
         # what a hub submits for its sensor comes with the sensor's own key
         telemetry = {"readings": [{"sensor_type": "iaq", "value": 1, "timestamp": "2026-03-29T12:00:00Z"}]}
         assert (await served.ask("POST", "/v1/telemetry", telemetry, key=SENSOR)).json["accepted"] == 1
-        served.store.unpair("sensor-1")
+        served.store.devices.unpair("sensor-1")
         assert (await served.ask("POST", "/v1/zigbee/sensors", body, key=OTHER)).status == 200
         found = await raw.envelopes(lambda found: len(found) >= 3)
         known = await devices(
@@ -352,12 +353,12 @@ async def test_only_a_hub_registers_sensors_and_no_key_leaves_us(
 
 async def test_a_revoked_key_is_refused_within_seconds(publisher: Publisher, tmp_path: Path) -> None:
     async with serve(publisher, tmp_path, settings_per_minute=1000) as served:
-        served.store.add_key(Provisioned("hub-1", hash_key("second")), now())
+        served.store.keys.add(Provisioned("hub-1", hash_key("second")), now())
         await _until(served, "second", 200)
-        assert len(served.store.revoke(hash_key(HUB)[:12], now())) == 1
+        assert len(served.store.keys.revoke(hash_key(HUB)[:12], now())) == 1
         await _until(served, HUB, 401)
         assert (await served.ask("GET", "/v1/settings", key="second")).status == 200
-        assert [k.device for k in served.store.revoke("hub-1", now())] == ["hub-1"]
+        assert [k.device for k in served.store.keys.revoke("hub-1", now())] == ["hub-1"]
         await _until(served, "second", 401)
 
 
@@ -378,7 +379,7 @@ async def test_a_key_revoked_by_command_is_not_brought_back_by_the_file(publishe
         await _until(served, "filed", 401)
         keys.write_text(json.dumps({"h": entry}))
         await _until(served, "filed", 200)
-        served.store.revoke("h", now())
+        served.store.keys.revoke("h", now())
         await _until(served, "filed", 401)
         keys.write_text(json.dumps({"h": entry | {"batch": "b9"}, "i": hash_key("new")}))
         await _until(served, "new", 200)
@@ -435,7 +436,7 @@ async def test_nothing_is_marked_done_while_kafka_is_away(kafka: str, tmp_path: 
     nowhere = Publisher(KafkaSettings(bootstrap_servers="127.0.0.1:9"))
     await nowhere.start()
     async with serve(nowhere, tmp_path, ack_timeout_seconds=0.3) as served:
-        command = served.store.queue_command("hub-1", "reboot", {}, now())
+        command = served.store.commands.queue("hub-1", "reboot", {}, now())
         for path, body in (
             ("/v1/commands/result", {"command_id": command.command_id, "status": "acked"}),
             ("/v1/ota/status", {"version": "1", "status": "completed"}),
@@ -445,7 +446,7 @@ async def test_nothing_is_marked_done_while_kafka_is_away(kafka: str, tmp_path: 
             answer = await served.ask("POST", path, body)
             assert answer.status == 503 and int(answer.headers["Retry-After"]) > 0
         assert len((await served.ask("GET", "/v1/commands/pending")).json["commands"]) == 1
-        assert served.store.device("sensor-1").hub is None
-        assert served.store.device("hub-1").firmware_version is None
+        assert served.store.devices.get("sensor-1").hub is None
+        assert served.store.devices.get("hub-1").firmware_version is None
         assert (await served.ask("GET", "/readyz", key=None)).status == 503
     await nowhere.stop(0.1)

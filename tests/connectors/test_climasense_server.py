@@ -14,10 +14,11 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
-from connectors.climasense.connector import ClimasenseConnector, check
+from connectors.climasense.checks import check
+from connectors.climasense.connector import ClimasenseConnector
 from connectors.climasense.protocol import Provisioned
 from connectors.climasense.settings import ClimasenseSettings
-from connectors.climasense.store import open_store
+from connectors.climasense.store.store import open_store
 from connectors.common.context import Context
 from connectors.common.publisher import Publisher
 from runtime.api_keys import hash_key
@@ -177,6 +178,6 @@ async def test_check_says_what_is_missing(tmp_path: Path, unused_port: Callable[
     assert "device 'a': not a SHA-256" in (await results(keys_file=keys))["keys file"][1]
     store = open_store(None, state)
     assert (await results())["database"][0] is False
-    store.add_key(Provisioned("d", hash_key("k")), datetime.now(UTC))
+    store.keys.add(Provisioned("d", hash_key("k")), datetime.now(UTC))
     assert (await results())["database"] == (True, "1 key(s) in force")
     store.close()

@@ -21,7 +21,9 @@ import aiohttp
 import pytest
 
 from connectors.climasense.protocol import Provisioned
-from connectors.climasense.store import CHUNK_BYTES, StateError, Store, open_store
+from connectors.climasense.store.firmware import CHUNK_BYTES
+from connectors.climasense.store.records import StateError
+from connectors.climasense.store.store import Store, open_store
 from runtime.api_keys import hash_key
 from runtime.errors import StageError
 from runtime.kafka import KafkaSettings
@@ -39,56 +41,58 @@ def store(database_url: str | None, tmp_path: Path) -> Iterator[Store]:
 
 
 def add(store: Store, device: str, key: str = "", role: str = "device", batch: str | None = None) -> None:
-    store.add_key(Provisioned(device, hash_key(key or device), role, batch), NOW)  # type: ignore[arg-type]
+    store.keys.add(Provisioned(device, hash_key(key or device), role, batch), NOW)  # type: ignore[arg-type]
 
 
 def test_keys_are_created_listed_and_revoked(store: Store) -> None:
-    before = store.version()
+    before = store.keys.version()
     add(store, "hub/ä:1", "k1", "hub", "b1")
     add(store, "hub/ä:1", "k2", None)  # type: ignore[arg-type]
     add(store, "s", "k3", "sensor")
     with pytest.raises(StateError, match="provisioned already"):
         add(store, "s", "k1")
-    assert store.version() > before
-    found = store.identities()
+    assert store.keys.version() > before
+    found = store.keys.identities()
     assert {digest: (i.device, i.role, i.batch) for digest, i in found.items()} == {
         hash_key("k1"): ("hub/ä:1", "hub", "b1"),
         hash_key("k2"): ("hub/ä:1", "hub", "b1"),
         hash_key("k3"): ("s", "sensor", None),
     }
     assert found[hash_key("k1")].has("k1") and not found[hash_key("k1")].has("k2")
-    assert [key.created_at for key in store.list_keys()] == [NOW] * 3
+    assert [key.created_at for key in store.keys.all()] == [NOW] * 3
     later = NOW + timedelta(seconds=1)
-    assert store.revoke("nobody", later) == [] and store.revoke("", later) == []
-    assert len(store.revoke(hash_key("k2")[:12], later)) == 1 and len(store.revoke("hub/ä:1", later)) == 1
-    assert set(store.identities()) == {hash_key("k3")}
-    assert [key.revoked_at for key in store.list_keys()] == [later, later, None]
+    assert store.keys.revoke("nobody", later) == [] and store.keys.revoke("", later) == []
+    assert len(store.keys.revoke(hash_key("k2")[:12], later)) == 1 and len(store.keys.revoke("hub/ä:1", later)) == 1
+    assert set(store.keys.identities()) == {hash_key("k3")}
+    assert [key.revoked_at for key in store.keys.all()] == [later, later, None]
 
 
 def test_importing_the_same_keys_changes_nothing_and_gone_ones_are_revoked(store: Store) -> None:
     entries = [Provisioned("a", hash_key("a")), Provisioned("b", hash_key("b"), "hub", "b1")]
     for _ in range(2):
-        store.import_keys(entries, NOW)
-        assert {i.device: i.role for i in store.identities().values()} == {"a": "device", "b": "hub"}
-    store.import_keys(entries[:1], NOW)
-    assert {i.device for i in store.identities().values()} == {"a"}
-    store.import_keys([Provisioned("b", hash_key("a"))], NOW)  # the key moved to another device
-    assert {i.device: i.role for i in store.identities().values()} == {"b": "hub"}
+        store.keys.import_entries(entries, NOW)
+        assert {i.device: i.role for i in store.keys.identities().values()} == {"a": "device", "b": "hub"}
+    store.keys.import_entries(entries[:1], NOW)
+    assert {i.device for i in store.keys.identities().values()} == {"a"}
+    store.keys.import_entries([Provisioned("b", hash_key("a"))], NOW)  # the key moved to another device
+    assert {i.device: i.role for i in store.keys.identities().values()} == {"b": "hub"}
 
 
 def test_commands_expire_after_24_hours_and_a_reset_must_be_confirmed(store: Store) -> None:
     add(store, "d")
     with pytest.raises(StateError, match="confirmed"):
-        store.queue_command("d", "factory_reset", {}, NOW)
+        store.commands.queue("d", "factory_reset", {}, NOW)
     with pytest.raises(StateError, match="no device"):
-        store.queue_command("x", "reboot", {}, NOW)
-    command = store.queue_command("d", "factory_reset", {"a": [1]}, NOW, confirmed=True)
-    assert store.pending("d", NOW + timedelta(hours=23, minutes=59)) == [command]
-    assert store.pending("d", NOW + timedelta(hours=24)) == []
-    assert store.command("d", command.command_id) == command and store.command("x", command.command_id) is None
-    store.finish(command.command_id, "failed", "no", NOW)
-    assert store.pending("d", NOW) == []
-    assert [(c.status, c.error_message, c.finished_at) for c in store.commands()] == [("failed", "no", NOW)]
+        store.commands.queue("x", "reboot", {}, NOW)
+    command = store.commands.queue("d", "factory_reset", {"a": [1]}, NOW, confirmed=True)
+    assert store.commands.pending("d", NOW + timedelta(hours=23, minutes=59)) == [command]
+    assert store.commands.pending("d", NOW + timedelta(hours=24)) == []
+    assert (
+        store.commands.get("d", command.command_id) == command and store.commands.get("x", command.command_id) is None
+    )
+    store.commands.finish(command.command_id, "failed", "no", NOW)
+    assert store.commands.pending("d", NOW) == []
+    assert [(c.status, c.error_message, c.finished_at) for c in store.commands.all()] == [("failed", "no", NOW)]
 
 
 def test_firmware_is_all_there_or_not_at_all(store: Store) -> None:
@@ -100,35 +104,38 @@ def test_firmware_is_all_there_or_not_at_all(store: Store) -> None:
 
     image = os.urandom(2 * CHUNK_BYTES + 1)
     with pytest.raises(OSError, match="gone"):
-        store.add_firmware("1.0.0", Broken(image), "", NOW)
-    assert store.firmware() == []
+        store.firmware.add("1.0.0", Broken(image), "", NOW)
+    assert store.firmware.all() == []
     for version, content in (("latest", image), ("1.0.0", b"")):
         with pytest.raises(StateError):
-            store.add_firmware(version, io.BytesIO(content), "", NOW)
-    added = store.add_firmware("1.0.0", io.BytesIO(image), "notes", NOW)
+            store.firmware.add(version, io.BytesIO(content), "", NOW)
+    added = store.firmware.add("1.0.0", io.BytesIO(image), "notes", NOW)
     assert added.checksum == "sha256:" + hashlib.sha256(image).hexdigest() and added.size_bytes == len(image)
-    assert b"".join(store.chunk("1.0.0", n) for n in range(3)) == image and store.chunk("1.0.0", 3) == b""
+    assert (
+        b"".join(store.firmware.chunk("1.0.0", n) for n in range(3)) == image
+        and store.firmware.chunk("1.0.0", 3) == b""
+    )
     with pytest.raises(StateError, match="already"):
-        store.add_firmware("1.0.0", io.BytesIO(image), "", NOW)
+        store.firmware.add("1.0.0", io.BytesIO(image), "", NOW)
     with pytest.raises(StateError, match="no firmware"):
-        store.release("2.0.0", ["b"], NOW)
+        store.firmware.release("2.0.0", ["b"], NOW)
 
 
 def test_the_newest_release_of_the_batch_is_offered_and_never_an_older_one(store: Store) -> None:
     for version in ("1.9.0", "1.10.0", "2.0.0-rc1"):
-        store.add_firmware(version, io.BytesIO(b"x"), "", NOW)
-    store.release("1.9.0", ["*"], NOW)
-    store.release("1.10.0", ["b1", "b2"], NOW)
-    store.release("1.10.0", ["b1"], NOW)  # again
-    store.release("2.0.0-rc1", ["beta"], NOW)
+        store.firmware.add(version, io.BytesIO(b"x"), "", NOW)
+    store.firmware.release("1.9.0", ["*"], NOW)
+    store.firmware.release("1.10.0", ["b1", "b2"], NOW)
+    store.firmware.release("1.10.0", ["b1"], NOW)  # again
+    store.firmware.release("2.0.0-rc1", ["beta"], NOW)
 
     def offered(batch: str | None, current: str) -> str | None:
-        found = store.update_for(batch, current)
+        found = store.firmware.update_for(batch, current)
         return found.version if found else None
 
     assert [offered(b, "1.0.0") for b in ("b1", "b3", None, "beta")] == ["1.10.0", "1.9.0", "1.9.0", "2.0.0-rc1"]
     assert [offered("b1", c) for c in ("1.10.0", "1.10", "1.11.0", "factory")] == [None, None, None, "1.10.0"]
-    store.withdraw("1.10.0", ["b1"])
+    store.firmware.withdraw("1.10.0", ["b1"])
     assert offered("b1", "1.10.0") is None and offered("b1", "1.0.0") == "1.9.0" and offered("b2", "1.0.0") == "1.10.0"
 
 
@@ -140,28 +147,28 @@ def test_an_update_that_starts_over_is_another_attempt(store: Store) -> None:
         ("downloading", 50), ("completed", None), ("completed", None),
     ):  # fmt: skip
         report = OtaStatus.model_validate({"version": "2", "status": status, "progress_percent": percent})
-        update = store.next_update("d", report)
-        assert store.next_update("d", report) == update, "only reads"
-        store.save_update("d", update, NOW)
+        update = store.updates.next("d", report)
+        assert store.updates.next("d", report) == update, "only reads"
+        store.updates.save("d", update, NOW)
         attempts.append(update.attempt)
     assert attempts == [1, 1, 1, 1, 1, 2, 2, 2]
-    assert store.device("d").firmware_version == "2"
+    assert store.devices.get("d").firmware_version == "2"
     other = OtaStatus(version="3", status="downloading")
-    assert store.next_update("d", other).attempt == 3
+    assert store.updates.next("d", other).attempt == 3
 
 
 def test_a_sensor_has_one_hub(store: Store) -> None:
     add(store, "h", role="hub")
     add(store, "s", role="sensor")
-    assert store.next_pairing("s", "h") == 1
-    assert store.pair("s", "h", "0x00", NOW).hub == "h"
-    assert store.next_pairing("s", "h") is None
+    assert store.devices.next_pairing("s", "h") == 1
+    assert store.devices.pair("s", "h", "0x00", NOW).hub == "h"
+    assert store.devices.next_pairing("s", "h") is None
     with pytest.raises(StateError, match="another hub"):
-        store.next_pairing("s", "h2")
+        store.devices.next_pairing("s", "h2")
     with pytest.raises(StateError, match="belongs to a hub"):
-        store.next_pairing("h", "h")
-    store.unpair("s")
-    assert store.next_pairing("s", "h") == 2
+        store.devices.next_pairing("h", "h")
+    store.devices.unpair("s")
+    assert store.devices.next_pairing("s", "h") == 2
 
 
 def test_writers_at_once_lose_no_change(store: Store) -> None:
@@ -170,14 +177,14 @@ def test_writers_at_once_lose_no_change(store: Store) -> None:
 
     def work(name: str) -> None:
         for number in range(20):
-            store.update_settings("d", {name: {str(number): True}})
+            store.devices.update_settings("d", {name: {str(number): True}})
 
     threads = [threading.Thread(target=work, args=(f"t{n}",)) for n in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    settings = store.device("d").settings
+    settings = store.devices.get("d").settings
     assert {name: len(settings[name]) for name in settings} == {f"t{n}": 20 for n in range(4)}
 
 
@@ -216,10 +223,10 @@ async def test_kill_9_loses_nothing_that_was_answered(
     }
     store = open_store(None, tmp_path / "state")
     add(store, "hub", "key", "hub")
-    commands = [store.queue_command("hub", "diagnostics", {"n": n}, datetime.now(UTC)) for n in range(300)]
+    commands = [store.commands.queue("hub", "diagnostics", {"n": n}, datetime.now(UTC)) for n in range(300)]
     image = os.urandom(3 * CHUNK_BYTES)
-    store.add_firmware("1.0.0", io.BytesIO(image), "", NOW)
-    store.release("1.0.0", ["*"], NOW)
+    store.firmware.add("1.0.0", io.BytesIO(image), "", NOW)
+    store.firmware.release("1.0.0", ["*"], NOW)
     answered: list[str] = []
     setting = 0
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers={"Authorization": "Bearer key"}) as http:
@@ -253,11 +260,11 @@ async def test_kill_9_loses_nothing_that_was_answered(
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
-            assert {c.command_id for c in store.commands() if c.status == "acked"} >= set(answered)
-            assert store.device("hub").settings["counter"] in (setting, setting + 1)
-            setting = store.device("hub").settings["counter"]
+            assert {c.command_id for c in store.commands.all() if c.status == "acked"} >= set(answered)
+            assert store.devices.get("hub").settings["counter"] in (setting, setting + 1)
+            setting = store.devices.get("hub").settings["counter"]
     assert len(answered) >= 3 * 30
-    assert b"".join(store.chunk("1.0.0", n) for n in range(3)) == image
+    assert b"".join(store.firmware.chunk("1.0.0", n) for n in range(3)) == image
     store.close()
     found = await raw.envelopes(lambda found: {_command(e.data) for e in found} >= set(answered))
     by_command: dict[str, set[str]] = {}

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from connectors.climasense.store import open_store
+from connectors.climasense.store.store import open_store
 from runtime.api_keys import hash_key
 from tests.fleetlake.command import Run
 
@@ -38,7 +38,7 @@ def test_an_operator_queues_commands_and_changes_settings(run: Run, tmp_path: Pa
     wrong = run("climasense", "settings", "d", "--set", '{"reporting_interval_seconds": 1}', status=1)
     assert "reporting_interval_seconds" in wrong
     store = open_store(None, tmp_path / "other" / "state")
-    assert [c.type for c in store.commands()] == ["factory_reset", "reboot"]
+    assert [c.type for c in store.commands.all()] == ["factory_reset", "reboot"]
     store.close()
 
 

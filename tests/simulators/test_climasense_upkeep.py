@@ -15,7 +15,7 @@ import pytest
 
 from connectors.climasense.connector import ClimasenseConnector, store_of
 from connectors.climasense.settings import ClimasenseSettings
-from connectors.climasense.store import Store
+from connectors.climasense.store.store import Store
 from connectors.common.context import Context
 from connectors.common.publisher import Publisher
 from runtime.kafka import KafkaSettings, declare_topics
@@ -76,24 +76,24 @@ async def test_devices_do_what_they_are_told(kafka: str, tmp_path: Path, clock: 
     image = os.urandom(1_000_000)
     async with simulated(kafka, tmp_path, clock, truth) as (fleet, store):
         hub, device, other = (key.device_id for key in fleet.keys[:3])
-        await eventually(lambda: {d.hub for d in store.devices() if d.role == "sensor"} == {hub})
-        store.queue_command(device, "config_update", {"reporting_interval_seconds": 120}, now())
-        store.queue_command(device, "config_update", {"reporting_interval_seconds": 1}, now())
-        store.queue_command(device, "diagnostics", {}, now())
-        store.queue_command(other, "factory_reset", {}, now(), confirmed=True)
-        store.add_firmware("1.1.0", BytesIO(image), "", now())
-        store.release("1.1.0", ["demo"], now())
-        await eventually(lambda: all(c.status for c in store.commands()), 20)
+        await eventually(lambda: {d.hub for d in store.devices.all() if d.role == "sensor"} == {hub})
+        store.commands.queue(device, "config_update", {"reporting_interval_seconds": 120}, now())
+        store.commands.queue(device, "config_update", {"reporting_interval_seconds": 1}, now())
+        store.commands.queue(device, "diagnostics", {}, now())
+        store.commands.queue(other, "factory_reset", {}, now(), confirmed=True)
+        store.firmware.add("1.1.0", BytesIO(image), "", now())
+        store.firmware.release("1.1.0", ["demo"], now())
+        await eventually(lambda: all(c.status for c in store.commands.all()), 20)
         await eventually(lambda: [u.version for u in fleet.upkeep] == ["1.1.0"] * 4, 20)
-        await eventually(lambda: sum(d.firmware_version == "1.1.0" for d in store.devices()) == 4)
-        outcomes = Counter((c.type, c.status) for c in store.commands())
+        await eventually(lambda: sum(d.firmware_version == "1.1.0" for d in store.devices.all()) == 4)
+        outcomes = Counter((c.type, c.status) for c in store.commands.all())
         assert outcomes == {
             ("config_update", "acked"): 1,
             ("config_update", "failed"): 1,
             ("diagnostics", "acked"): 1,
             ("factory_reset", "acked"): 1,
         }
-        assert store.device(device).settings == {"reporting_interval_seconds": 120}
+        assert store.devices.get(device).settings == {"reporting_interval_seconds": 120}
         await eventually(lambda: fleet.upkeep[1].settings["reporting_interval_seconds"] == 120)
     assert truth == []
 
@@ -102,8 +102,8 @@ async def test_a_device_that_is_cut_off_resumes_its_download(
     kafka: str, tmp_path: Path, clock: Clock, truth: Truth
 ) -> None:
     async with simulated(kafka, tmp_path, clock, truth, "break_download") as (fleet, store):
-        store.add_firmware("1.1.0", BytesIO(os.urandom(3_000_000)), "", now())
-        store.release("1.1.0", ["*"], now())
+        store.firmware.add("1.1.0", BytesIO(os.urandom(3_000_000)), "", now())
+        store.firmware.release("1.1.0", ["*"], now())
         await eventually(lambda: [u.version for u in fleet.upkeep] == ["1.1.0"] * 4, 30)
     assert answers(truth, "break_download") == {0: 4}
 
@@ -112,10 +112,10 @@ async def test_an_image_that_does_not_match_its_checksum_is_not_applied(
     kafka: str, tmp_path: Path, clock: Clock, truth: Truth
 ) -> None:
     async with simulated(kafka, tmp_path, clock, truth) as (fleet, store):
-        store.add_firmware("1.1.0", BytesIO(b"good" * 1000), "", now())
+        store.firmware.add("1.1.0", BytesIO(b"good" * 1000), "", now())
         with store._write.begin() as tx:
             tx.exec_driver_sql("UPDATE firmware_chunks SET data = zeroblob(4000)")
-        store.release("1.1.0", ["*"], now())
+        store.firmware.release("1.1.0", ["*"], now())
         await eventually(lambda: all(u._gave_up == {"1.1.0"} for u in fleet.upkeep), 20)
         assert {u.version for u in fleet.upkeep} == {"1.0.0"}
 
@@ -130,7 +130,7 @@ async def test_misbehaving_devices_are_refused_and_go_on(
     monkeypatch.setattr(devices, "POST_INTERVAL", 0.05)
     kinds: tuple[Misbehaviour, ...] = ("bad_json", "wrong_key", "flood", "repeat_results")
     async with simulated(kafka, tmp_path, clock, truth, *kinds, commands_per_minute=30) as (fleet, store):
-        store.queue_command(fleet.keys[0].device_id, "reboot", {}, now())
+        store.commands.queue(fleet.keys[0].device_id, "reboot", {}, now())
         await eventually(lambda: all(answers(truth, kind) for kind in kinds), 30)
         assert len(fleet.upkeep[0].done) == 1
     assert set(answers(truth, "bad_json")) <= {400, 429} and answers(truth, "bad_json")[400] > 0

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from connectors.climasense import protocol
-from connectors.climasense.api import record_of
-from connectors.climasense.store import DeviceState
+from connectors.climasense.protocol import device_record
+from connectors.climasense.store.records import DeviceState
 from schemas.climasense import ENDPOINTS, SENSOR_TYPES, SensorPaired, openapi
 from schemas.envelope import Envelope
 from schemas.metrics import COMMON
@@ -62,7 +62,7 @@ def envelopes() -> dict[str, Envelope]:
         "TelemetrySubmission": protocol.telemetry(body["t"], device, NOW, 1).envelope,
         "CommandResult": protocol.command_result(body["r"], device, "cmd-001", "reboot", NOW),
         "OtaStatus": protocol.ota_status(body["s"], device, 1, NOW),
-        "SensorPairing": protocol.sensor_paired(body["p"], device, "climasense:s", answer, NOW, "1"),
+        "SensorPairing": protocol.sensor_paired(body["p"], protocol.Pairing(device, "climasense:s", answer, 1), NOW),
     }
 
 
@@ -124,7 +124,7 @@ def test_the_field_becomes_what_the_table_says(name: str, fate: str) -> None:
         (event,) = result.events.events  # type: ignore[union-attr]
         assert event.type == kind and json.loads(event.data)[field]
     for attribute in re.findall(r"device attribute `([^`]+)`", fate):
-        record = record_of(DeviceState("d", "hub", settings=SETTINGS, firmware_version="1.2.3"), NOW)
+        record = device_record(DeviceState("d", "hub", settings=SETTINGS, firmware_version="1.2.3"), NOW)
         found = getattr(record, attribute, None) or record.attributes[attribute]
         assert found == ("1.2.3" if attribute == "firmware_version" else SETTINGS[attribute])
 

@@ -1,4 +1,4 @@
-"""The store, called from the event loop: in threads, so that a slow disk holds up nobody but who waits for it."""
+"""The store, called from the event loop in threads, so that a slow disk delays only the request that waits for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from connectors.climasense.store import Store
+from connectors.climasense.store.store import Store
 from runtime.database import reason
 
 _log = logging.getLogger(__name__)
@@ -21,8 +21,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Database:
-    """Runs the store's methods in a few threads, and says once when the database goes away or comes back."""
+class StoreThreads:
+    """Runs the store's methods in a few threads, and logs once when the database goes away or comes back."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -30,12 +30,14 @@ class Database:
         self._threads = ThreadPoolExecutor(_THREADS, "climasense-db")
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `call` answers. SQLAlchemyError where the database is away; other errors as the method says."""
+        """Return the result of `call`. SQLAlchemyError where the database is away; other errors as the method says."""
         try:
             result = await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
         except SQLAlchemyError as error:
             if self.problem is None:
-                _log.warning("climasense: the database is away (%s); devices are told to come again", reason(error))
+                _log.warning(
+                    "climasense: the database is away (%s); devices are asked to try again later", reason(error)
+                )
             self.problem = f"climasense: the database is away: {reason(error)}"
             raise
         if self.problem is not None:
@@ -44,6 +46,6 @@ class Database:
         return result
 
     def close(self) -> None:
-        """Wait for what is under way and close the connections."""
+        """Wait for running calls and close the connections."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self.store.close()

@@ -1,0 +1,119 @@
+"""Parts of the ClimaSense server on their own: delivery, answers, registry records, store parts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.climasense import delivery as delivery_module
+from connectors.climasense.answers import RequestRefused, error_answer, unavailable
+from connectors.climasense.delivery import Delivery
+from connectors.climasense.protocol import Pairing, Provisioned, device_record, sensor_paired
+from connectors.climasense.store.records import DeviceState, StateError
+from connectors.climasense.store.store import Store, open_store
+from runtime.api_keys import hash_key
+from schemas.climasense import OtaStatus, SensorPaired
+from schemas.wire import Device
+
+NOW = datetime(2026, 3, 16, tzinfo=UTC)
+DEVICE = DeviceState("sensor-1", "sensor", "b1", "SN-7", "1.2.0", "hub-1", {"timezone": "UTC", "reboots": 3})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = open_store(None, tmp_path)
+    yield opened
+    opened.close()
+
+
+def test_the_record_has_the_documented_settings_and_the_hub_as_a_device_id() -> None:
+    record = device_record(DEVICE, NOW)
+    assert record == Device(
+        "climasense:sensor-1",
+        "climasense",
+        NOW,
+        serial_number="SN-7",
+        firmware_version="1.2.0",
+        attributes={"role": "sensor", "batch": "b1", "hub": "climasense:hub-1", "timezone": "UTC"},
+    )
+    bare = device_record(DeviceState("d", "device"), NOW)
+    assert (bare.serial_number, bare.attributes) == ("d", {"role": "device"})
+
+
+def test_a_later_pairing_of_the_same_two_is_another_message() -> None:
+    body = b'{"sensor_api_key": "secret", "ieee_address": "00:11:22:33:44:55:66:77"}'
+    answer = SensorPaired(sensor_id="aa8707dc-fa19-438f-a5ba-ee5518d43631", serial_number="SN-7")
+    first, repeated, later = (
+        sensor_paired(body, Pairing("climasense:hub-1", "climasense:sensor-1", answer, number), NOW)
+        for number in (1, 1, 2)
+    )
+    assert first == repeated and first.id != later.id
+    data = json.loads(first.data)
+    assert (data["sensor_device_id"], data["serial_number"]) == ("climasense:sensor-1", "SN-7")
+    assert b"secret" not in first.data
+
+
+def test_an_unavailable_answer_says_when_to_try_again() -> None:
+    answer = unavailable().answer
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+    assert json.loads(answer.text or "") == {"error": "unavailable", "message": "Try again later"}
+    assert error_answer(404, "not_found", "No").headers.get("Retry-After") is None
+
+
+async def test_a_device_that_cannot_be_published_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = [True, False, False]
+    marked: list[bool] = []
+
+    async def settled(*_: Any) -> bool:
+        return outcomes.pop(0)
+
+    monkeypatch.setattr(delivery_module, "settled", settled)
+    delivery = Delivery(None, 1.0, lambda: marked.append(True))  # type: ignore[arg-type]
+    await delivery.register(DEVICE, NOW)
+    assert not marked
+    with pytest.raises(RequestRefused):
+        await delivery.register(DEVICE, NOW)
+    assert marked == [True]
+    with pytest.raises(RequestRefused):
+        await delivery.settle(device_record(DEVICE, NOW))
+    assert marked == [True]
+
+
+def test_the_version_rises_with_what_operators_change_and_not_with_what_devices_do(store: Store) -> None:
+    store.keys.add(Provisioned("d", hash_key("k")), NOW)
+    version = store.keys.version()
+    store.devices.update_settings("d", {"timezone": "UTC"})
+    store.devices.note_firmware("d", "1.0.0")
+    assert store.keys.version() == version
+    store.devices.update_settings("d", {"timezone": "CET"}, by_operator=True)
+    assert store.keys.version() == version + 1
+    store.keys.revoke("d", NOW)
+    assert store.keys.version() == version + 2
+    store.keys.revoke("d", NOW)  # nothing is left to revoke
+    assert store.keys.version() == version + 2
+
+
+def test_a_completed_update_changes_the_version_that_the_device_runs(store: Store) -> None:
+    store.keys.add(Provisioned("d", hash_key("k")), NOW)
+    report = OtaStatus(version="2.0.0", status="completed", progress_percent=100)
+    update = store.updates.next("d", report)
+    changed = store.updates.save("d", update, NOW)
+    assert changed is not None and changed.firmware_version == "2.0.0"
+    assert store.updates.save("d", update, NOW) is None
+    failed = OtaStatus(version="3.0.0", status="failed", progress_percent=10)
+    assert store.updates.save("d", store.updates.next("d", failed), NOW) is None
+    assert store.devices.get("d").firmware_version == "2.0.0"
+
+
+def test_an_unknown_device_has_no_settings_commands_or_updates(store: Store) -> None:
+    with pytest.raises(StateError, match="no device 'x'"):
+        store.devices.update_settings("x", {})
+    with pytest.raises(StateError, match="no device 'x'"):
+        store.commands.queue("x", "reboot", {}, NOW)
+    with pytest.raises(StateError, match="no device 'x'"):
+        store.devices.unpair("x")
