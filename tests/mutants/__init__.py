@@ -1,1 +1,1 @@
-"""Mutation testing of the pure modules: `make mutants`. Why it is a runner of our own: docs/adr/0021-mutants.md."""
+"""Mutation testing of the pure modules: `make mutants`. Why it is a runner of our own: docs/adr/0022-mutants.md."""
