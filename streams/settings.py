@@ -47,7 +47,7 @@ class DatapointSettings(BaseModel):
         return self
 
     def datapoint(self) -> Datapoint:
-        """The definition as the normaliser takes it."""
+        """The definition, for the normaliser."""
         return Datapoint(self.metric, self.unit, "text" if self.data_type == "string" else self.data_type)
 
 
@@ -55,20 +55,20 @@ class MaintenanceSettings(Silence):
     """A time in which a scope triggers no alarms."""
 
     def window(self) -> CompiledWindow:
-        """The window as the engine takes it."""
+        """The window, for the rule operator."""
         return silenced(self, to_micros(self.starts_at), to_micros(self.ends_at))
 
 
 class StreamSettings(BaseModel):
-    """Normalising, alarm rules, and the bounds of both."""
+    """Normalisation, alarm rules, and the bounds of both."""
 
     model_config = ConfigDict(extra="forbid")
 
     instance_id: str | None = Field(
         default=None,
         min_length=1,
-        description="Name of this worker among those that share the load, the same after a restart: it then takes its "
-        "partitions back at once, not after the session timeout. `fleetlake up` names its own worker.",
+        description="Name of this worker among those that share the load. With the same name after a restart it "
+        "takes its partitions back at once, not after the session timeout. `fleetlake up` names its own worker.",
     )
     rules_file: Path | None = Field(
         default=None,
@@ -78,33 +78,39 @@ class StreamSettings(BaseModel):
         default_factory=dict, description="Groups, for rules with scope group: id to devices (ids, or patterns with *)."
     )
     profiles: dict[str, list[str]] = Field(
-        default_factory=dict, description="Likewise the device profiles of rules with scope profile."
+        default_factory=dict,
+        description="Device profiles, for rules with scope profile: id to devices (ids, or patterns with *).",
     )
     maintenance: list[MaintenanceSettings] = Field(
-        default_factory=list, description="Times in which a scope triggers no alarms."
+        default_factory=list, description="Maintenance windows: times in which a scope triggers no alarms."
     )
     attributes: dict[str, dict[str, list[str]]] = Field(
         default_factory=dict,
-        description="Attributes of devices that their vendors do not tell, e.g. the site: name to value to devices.",
+        description="Attributes of devices that their vendors do not report, e.g. the site: name to value to devices.",
     )
     inhibition_wait_seconds: float = Field(
         default=5,
         ge=0,
         le=3600,
-        description="An alarm of another device inhibits also what fell due so much earlier; that waits so long.",
+        description="How long an alarm waits for an inhibitor on another device that may be reported later.",
     )
     late_allowance_seconds: float = Field(
-        default=0, ge=0, le=86400, description="So long a reading waits for earlier ones before thresholds judge it."
+        default=0,
+        ge=0,
+        le=86400,
+        description="How long a reading waits for earlier ones before thresholds are evaluated.",
     )
     tick_seconds: float = Field(
-        default=1, ge=0, le=3600, description="How often silence and rates are looked at; 0: by readings only."
+        default=1, ge=0, le=3600, description="How often silence and rates are evaluated; 0: at readings only."
     )
     clock_allowance_seconds: float = Field(
-        default=2, ge=0, description="So long a message may take from its receipt to Kafka before silence is judged."
+        default=2,
+        ge=0,
+        description="How long a message may take from its receipt to Kafka before silence is evaluated.",
     )
     vendor_quiet_seconds: dict[str, float] = Field(
         default_factory=lambda: {"ogmen": 86400.0},
-        description="By vendor: an alarm of its own resolves when so long nothing was told of it.",
+        description="By vendor: after how many seconds without a report an alarm of its own resolves.",
     )
     wayscloud_datapoints: dict[str, DatapointSettings] = Field(
         default_factory=dict, description="Meaning of your WAYSCloud datapoints, by name or id."
@@ -113,25 +119,29 @@ class StreamSettings(BaseModel):
         default="mm", description="Unit of the coordinates a Kärcher CV50 sends (not documented; millimetres assumed)."
     )
     future_after_hours: float = Field(
-        default=24, gt=0, description="A vendor's time so far ahead of its receipt is flagged and moves no alarm."
+        default=24,
+        gt=0,
+        description="A vendor's time that is further ahead of its receipt is flagged and affects no alarm.",
     )
     ancient_after_days: float = Field(
-        default=3650, gt=0, description="A vendor's time so far behind its receipt is flagged and moves no alarm."
+        default=3650,
+        gt=0,
+        description="A vendor's time that is further behind its receipt is flagged and affects no alarm.",
     )
     max_readings_per_message: int = Field(
-        default=10_000, ge=1, description="Further readings of one message become a dead letter."
+        default=10_000, ge=1, description="Most readings of one message; further ones become a dead letter."
     )
     dead_letter_payload_chars: int = Field(
-        default=65_536, ge=0, description="A dead letter holds so much of its message."
+        default=65_536, ge=0, description="How many characters of its message a dead letter holds."
     )
     dedupe_max_ids: int = Field(
         default=250_000,
         ge=1,
-        description="So many message ids are remembered per vendor, partition and window, however long the window is.",
+        description="Most message ids remembered per vendor, partition and window, however long the window is.",
     )
 
     def detect_options(self) -> DetectOptions:
-        """What detecting takes of these settings."""
+        """The options of detection."""
         return DetectOptions(
             normalise=self.options(),
             late_allowance=round(self.late_allowance_seconds * 1_000_000),
@@ -140,14 +150,14 @@ class StreamSettings(BaseModel):
             profiles=self.profiles,
             attributes=self.attributes,
             inhibition_wait=round(self.inhibition_wait_seconds * 1_000_000),
-            maintenance=tuple(found.window() for found in self.maintenance),
+            maintenance=tuple(each.window() for each in self.maintenance),
         )
 
     def options(self) -> Options:
-        """What normalising takes of these settings."""
+        """The options of normalisation."""
         return Options(
             cv50_millimetres=_MILLIMETRES[self.cv50_coordinate_unit],
-            datapoints={name: found.datapoint() for name, found in self.wayscloud_datapoints.items()},
+            datapoints={name: each.datapoint() for name, each in self.wayscloud_datapoints.items()},
             future_after=timedelta(hours=self.future_after_hours),
             ancient_after=timedelta(days=self.ancient_after_days),
             max_readings=self.max_readings_per_message,

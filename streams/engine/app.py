@@ -156,8 +156,8 @@ async def run_streams(streams: Streams, stop: asyncio.Event) -> None:
     Delivery: exactly once, from the input topics to the output and state topics, for readers with `read_committed`.
     Raises StreamsFailed if anything failed: a step raised, a send was refused, a transaction was fenced, the fetcher
     died. The failed batch is not committed, and the caller must end the *process* with a non-zero exit code
-    (`os._exit` if it has to be sure: Faust's threads are no daemons); whoever owns the partitions next does the batch
-    again. While no broker answers at the start it waits, logging once.
+    (`os._exit` if it has to be sure: Faust's threads are no daemons); the next owner of the partitions repeats
+    the batch. While no broker answers at the start it waits, logging once.
     """
     pipelines = streams.pipelines
     pipelines.bind(asyncio.get_running_loop())

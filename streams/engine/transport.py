@@ -155,7 +155,7 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
                     self._owner.fail(exc)
                 return
             if epoch != self._epoch:
-                return  # another rebalance has begun; it will seek again
+                return  # another rebalance has begun, which will seek
             self._forget_positions()
             for tp, start in starts.items():
                 self._next[tp] = start

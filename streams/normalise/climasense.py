@@ -1,7 +1,7 @@
 """ClimaSense: the readings a device or hub posts, and what it reports of commands, updates and sensors (pure).
 
-Source: climasense.txt. Sensor types are open-ended: one we do not know is kept as `climasense.<type>`. Message types:
-`climasense.telemetry`, `climasense.command-result.event`, `climasense.ota-status.event`,
+Source: ClimaSense's API document. Sensor types are open-ended: one we do not know is kept as `climasense.<type>`.
+Message types: `climasense.telemetry`, `climasense.command-result.event`, `climasense.ota-status.event`,
 `climasense.sensor-paired.event`.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from streams.normalise.message import Field, Message, Stamp, into
+from streams.normalise.message import Field, Message, Stamp, VendorEvent, into
 from streams.normalise.values import FieldError, load_json, mapping, moment, number, shown
 
 SENSOR_TYPES: Mapping[str, Field] = {
@@ -26,10 +26,10 @@ SENSOR_TYPES: Mapping[str, Field] = {
 
 def _within(low: float, high: float) -> Callable[[Any], float]:
     def parse(value: Any) -> float:
-        found = number(value)
-        if not low <= found <= high:
-            raise FieldError("out_of_range", f"{found} is not within {low:g} and {high:g}")
-        return found
+        parsed = number(value)
+        if not low <= parsed <= high:
+            raise FieldError("out_of_range", f"{parsed} is not within {low:g} and {high:g}")
+        return parsed
 
     return parse
 
@@ -41,7 +41,7 @@ _POSITION = {
 
 
 def telemetry(message: Message) -> None:
-    """One POST: readings, and a position that has the time of the latest of them (contract.md, «Time»)."""
+    """One POST: readings, and a position that has the time of the latest of them (docs/contract.md, «Time»)."""
     payload = mapping(load_json(message.envelope.data))
     stamps = _readings(message, payload.get("readings"))
     sound = [stamp for stamp in stamps if stamp.quality == "ok"]
@@ -73,8 +73,8 @@ def _reading(message: Message, reading: Mapping[str, Any], path: str) -> Stamp:
         raise FieldError("missing", "sensor_type")
     if "value" not in reading:
         raise FieldError("missing", "value")
-    told = reading.get("timestamp")
-    stamp = message.received if told is None else message.judged(moment(told))
+    written = reading.get("timestamp")
+    stamp = message.received if written is None else message.vendor_time(moment(written))
     if (field := SENSOR_TYPES.get(sensor_type)) is not None:
         message.read(field, reading["value"], f"{path}.value", stamp)
     else:
@@ -87,22 +87,22 @@ def command_result(message: Message) -> None:
     payload = mapping(load_json(message.envelope.data))
     kind = message.envelope.attributes.get("commandtype")
     command_id = payload.get("command_id")
-    told = payload | {"command_type": kind} if kind else payload
+    facts = payload | {"command_type": kind} if kind else payload
     title = f"{kind or 'command'}: {_word(payload)}"
     named = command_id if isinstance(command_id, str) and command_id else None
-    message.event("command_result", named, message.received, told, _severity(payload), title)
+    message.event(VendorEvent("command_result", named, message.received, facts, _severity(payload), title))
 
 
 _PROGRESS = into("ota.progress", _within(0, 100))
 
 
 def ota_status(message: Message) -> None:
-    """A report of an update: an event, and a reading where it tells the progress."""
+    """A report of an update: an event, and a reading where it contains the progress."""
     payload = mapping(load_json(message.envelope.data))
     attempt = message.envelope.attributes.get("attempt", "")
-    told = payload | {"attempt": int(attempt)} if attempt.isdecimal() else payload
+    facts = payload | {"attempt": int(attempt)} if attempt.isdecimal() else payload
     title = f"firmware {payload.get('version', '?')}: {_word(payload)}"
-    message.event("ota_status", None, message.received, told, _severity(payload), title)
+    message.event(VendorEvent("ota_status", None, message.received, facts, _severity(payload), title))
     message.read(_PROGRESS, payload.get("progress_percent"), "progress_percent", message.received)
 
 
@@ -110,7 +110,7 @@ def sensor_paired(message: Message) -> None:
     """A hub registered a Zigbee sensor; an event of the hub."""
     payload = mapping(load_json(message.envelope.data))
     title = f"sensor {payload.get('serial_number', '?')} paired"
-    message.event("sensor_paired", None, message.received, payload, title=title)
+    message.event(VendorEvent("sensor_paired", None, message.received, payload, title=title))
 
 
 def _word(payload: Mapping[str, Any]) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from schemas.envelope import GAP
-from streams.normalise.message import Message
+from streams.normalise.message import Message, VendorEvent
 from streams.normalise.values import load_json, mapping
 
 
 def gap(message: Message) -> None:
     """A connection gap, `{"from", "to", "reason"}`: it happened when it began."""
     payload = mapping(load_json(message.envelope.data))
-    message.event("connection_gap", None, message.stamp(payload.get("from"), "from"), payload, title="Connection gap")
+    message.event(
+        VendorEvent("connection_gap", None, message.stamp(payload.get("from"), "from"), payload, title="Connection gap")
+    )
 
 
 HANDLERS: Mapping[str, Callable[[Message], None]] = {GAP: gap}

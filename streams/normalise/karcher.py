@@ -1,8 +1,8 @@
 """Kärcher: datapoints of the WebSocket, elements of statuses, notifications, cleaning reports (pure).
 
-Source: karcher.txt, «State» tables of KIRA and CV50, «Retrieves the current statuses», «Establishes a WebSocket».
-Message types: `karcher.datapoints` (one socket message), `karcher.status` (one element of the answer's `data`),
-`karcher.notification`, `karcher.cleaning.report`, `karcher.command` (a command's execution with one of its events).
+Source: Kärcher's API document, «State» tables of KIRA and CV50, «Retrieves the current statuses», «Establishes a
+WebSocket». Message types: `karcher.datapoints` (one socket message), `karcher.status` (one element of the answer's
+`data`), `karcher.notification`, `karcher.cleaning.report`, `karcher.command` (a command's execution with one of its events).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from schemas.severity import severity_of_word
 from schemas.timestamps import format_iso
-from streams.normalise.message import Field, Message, Stamp, into
+from streams.normalise.message import Field, Message, Stamp, VendorEvent, into
 from streams.normalise.values import (
     FieldError,
     degrees,
@@ -95,7 +95,7 @@ _ROBOT_STATUS_KEYS = {"robotStatus": _ROBOT_STATUS, "status": _ROBOT_STATUS}
 
 
 def _phone_signal(value: Any) -> float | None:
-    """A ratio as percent; −1 means there is none (contract.md, «Values»)."""
+    """A ratio as percent; −1 means there is none (docs/contract.md, «Values»)."""
     return None if number(value) == -1 else percent(value)
 
 
@@ -138,7 +138,7 @@ def _members(table: Mapping[str, Field], name: str) -> _Reader:
 
 
 def _location(message: Message, value: Any, path: str, stamp: Stamp) -> None:
-    """CV50's position on its map; millimetres unless configured otherwise (contract.md, «Values»)."""
+    """CV50's position on its map; millimetres unless configured otherwise (docs/contract.md, «Values»)."""
     table = _location_table(message.options.cv50_millimetres)
     message.read_object(table, mapping(value), path, stamp, "location")
 
@@ -182,14 +182,14 @@ def _settings(message: Message, value: Any, path: str, stamp: Stamp) -> None:
             message.keep(f"settings.{key}", setting, inner, stamp)
             continue
         member, field = _SETTINGS[key]
-        found = setting.get(member) if isinstance(setting, dict) else setting
-        message.read(field, found, f"{inner}.{member}", stamp)
+        chosen = setting.get(member) if isinstance(setting, dict) else setting
+        message.read(field, chosen, f"{inner}.{member}", stamp)
 
 
 def _wifi_status(message: Message, value: Any, path: str, stamp: Stamp) -> None:
     """Signal strength in dBm. What identifies the network is not taken, redacted or not."""
-    found = {key: member for key, member in mapping(value).items() if key not in _WIFI_IDENTITY}
-    message.read_object(_WIFI_STATUS, found, path, stamp, "wifiStatus")
+    members = {key: member for key, member in mapping(value).items() if key not in _WIFI_IDENTITY}
+    message.read_object(_WIFI_STATUS, members, path, stamp, "wifiStatus")
 
 
 def _cleaning_report(message: Message, value: Any, path: str, stamp: Stamp) -> None:
@@ -198,14 +198,14 @@ def _cleaning_report(message: Message, value: Any, path: str, stamp: Stamp) -> N
     name = report.get("reportId")
     finished = report.get("finishedAt") or report.get("startedAt")
     at = message.stamp(finished, f"{path}.finishedAt" if path else "finishedAt") if finished else stamp
-    message.event("cleaning_report", None if name is None else str(name), at, report)
+    message.event(VendorEvent("cleaning_report", None if name is None else str(name), at, report))
 
 
 _READERS: Mapping[str, _Reader] = {
     "location": _location,
     "pose": _members(_POSE, "pose"),
     "machinePosition": _members(_GPS, "machinePosition"),
-    "machinePosistion": _members(_GPS, "machinePosition"),  # sic, karcher:816
+    "machinePosistion": _members(_GPS, "machinePosition"),  # sic
     "repeatProgress": _members(_REPEAT_PROGRESS, "repeatProgress"),
     "mcuMainInfo": _members(_MCU_MAIN_INFO, "mcuMainInfo"),
     "serviceCounter": _members(_SERVICE_COUNTER, "serviceCounter"),
@@ -236,7 +236,10 @@ _DATAPOINTS_FRAME = {"type", "data", "timestamp"}
 
 
 def datapoints(message: Message) -> None:
-    """`{"type":"datapoints","data":{<datapoint>: …},"timestamp":<epoch ms>}` (karcher.txt, «Datapoints response»)."""
+    """`{"type":"datapoints","data":{<datapoint>: …},"timestamp":<epoch ms>}`.
+
+    Source: Kärcher's API document, «Datapoints response».
+    """
     payload = mapping(load_json(message.envelope.data))
     data = member(payload, "data")
     stamp = message.stamp(payload.get("timestamp"), "timestamp")
@@ -272,7 +275,7 @@ def _contact(message: Message, value: Any, name: str, metric: str) -> None:
     if value is None:
         return
     try:
-        stamp = message.judged(moment(value))
+        stamp = message.vendor_time(moment(value))
     except FieldError as error:
         message.problem(name, error)
         return
@@ -280,7 +283,7 @@ def _contact(message: Message, value: Any, name: str, metric: str) -> None:
 
 
 def notification(message: Message) -> None:
-    """One notification. It has no id: category, code, type and `recordedAt` make it (contract.md, «Alarms»)."""
+    """One notification. It has no id: category, code, type and `recordedAt` make it (docs/contract.md, «Alarms»)."""
     payload = mapping(load_json(message.envelope.data))
     recorded = payload.get("recordedAt")
     stamp = message.stamp(recorded if recorded is not None else payload.get("receivedAt"), "recordedAt")
@@ -288,12 +291,14 @@ def notification(message: Message) -> None:
     known = any(part is not None for part in identity)
     word = payload.get("severity")
     message.event(
-        "notification",
-        "\x1f".join(str(part) for part in identity) if known else None,
-        stamp,
-        _inner_json(payload, "data"),
-        None if word is None else severity_of_word(word)[0],
-        _title(payload),
+        VendorEvent(
+            "notification",
+            "\x1f".join(str(part) for part in identity) if known else None,
+            stamp,
+            _inner_json(payload, "data"),
+            None if word is None else severity_of_word(word)[0],
+            _title(payload),
+        )
     )
 
 
@@ -323,7 +328,7 @@ _FAILED = ("FAILED", "REJECTED", "TIMED_OUT")
 
 
 def command(message: Message) -> None:
-    """A command's execution as events, one for each step it has taken (karcher.txt, «execution details»)."""
+    """A command's execution as events, one for each step it has taken (Kärcher's API document, «execution details»)."""
     payload = mapping(load_json(message.envelope.data))
     steps = payload.get("executionEvents")
     if steps is not None and not isinstance(steps, list):
@@ -346,12 +351,14 @@ def _command_event(message: Message, facts: dict[str, Any], step: dict[str, Any]
     execution, name = facts.get("executionId"), facts.get("commandName")
     words = [str(word) for word in (name, status) if word is not None]
     message.event(
-        "command_execution",
-        None if execution is None else "\x1f".join(map(str, (execution, status, step.get("updatedAt")))),
-        message.stamp(step.get("updatedAt"), path),
-        {**facts, **step, **({} if status is None else {"status": status})},
-        "warning" if status in _FAILED else None,
-        " ".join(words) or None,
+        VendorEvent(
+            "command_execution",
+            None if execution is None else "\x1f".join(map(str, (execution, status, step.get("updatedAt")))),
+            message.stamp(step.get("updatedAt"), path),
+            {**facts, **step, **({} if status is None else {"status": status})},
+            "warning" if status in _FAILED else None,
+            " ".join(words) or None,
+        )
     )
 
 

@@ -1,7 +1,7 @@
 """What one vendor message yields: readings, events, and the problems of its bad parts (pure).
 
 A `Message` collects them while a vendor's module walks the payload. A bad field costs that field only: it becomes a
-problem of the one dead letter, and the rest of the message is used (contract.md, «Values»).
+problem of the one dead letter, and the rest of the message is used (docs/contract.md, «Values»).
 """
 
 from __future__ import annotations
@@ -61,6 +61,19 @@ class Stamp(msgspec.Struct, frozen=True, order=True, gc=False):
     quality: str = "ok"
 
 
+class VendorEvent(NamedTuple):
+    """One fact that a vendor reports."""
+
+    kind: str
+    vendor_id: str | None
+    """The vendor's own id of it, by which it is recognised; None: it is as unique as its message."""
+    stamp: Stamp
+    data: Any
+    """What the vendor sent, as JSON."""
+    severity: str | None = None
+    title: str | None = None
+
+
 class Field(NamedTuple):
     """Where a vendor's field goes: the metric, how its value is read, which of the four value fields takes it."""
 
@@ -75,8 +88,8 @@ _PARSERS: Mapping[Kind, Callable[[Any], Any]] = {"number": number, "boolean": bo
 
 def into(metric: str, parse: Callable[[Any], Any] | None = None) -> Field:
     """A field that is read into a metric of the catalogue, by the parser of the metric's kind unless one is given."""
-    found = catalogue()[metric]
-    return Field(metric, parse or _PARSERS[found.kind], found.kind, found.unit)
+    known = catalogue()[metric]
+    return Field(metric, parse or _PARSERS[known.kind], known.kind, known.unit)
 
 
 _Reading = wire.Reading
@@ -113,9 +126,9 @@ class Message:
         except FieldError as error:
             self.problem(path, error)
             return self.received
-        return self.received if at is None else self.judged(at)
+        return self.received if at is None else self.vendor_time(at)
 
-    def judged(self, at: datetime) -> Stamp:
+    def vendor_time(self, at: datetime) -> Stamp:
         """A vendor's time, flagged if it is far off the time of receipt."""
         received = self.envelope.received_at
         if at > received:
@@ -131,12 +144,12 @@ class Message:
         if value is None:
             return
         try:
-            found = into.parse(value)
+            parsed = into.parse(value)
         except FieldError as error:
             self.problem(path, error)
         else:
-            if found is not None:
-                self.add(into.metric, into.kind, found, into.unit, stamp)
+            if parsed is not None:
+                self.add(into.metric, into.kind, parsed, into.unit, stamp)
 
     def add(self, metric: str, kind: Kind, value: Any, unit: str | None, stamp: Stamp) -> None:
         """Add one reading whose value has been read."""
@@ -155,10 +168,10 @@ class Message:
             self.readings.append(_Reading(metric, at, None, None, None, value, None, source, quality))
 
     def read_object(
-        self, table: Mapping[str, Field], found: Mapping[str, Any], path: str, stamp: Stamp, name: str = ""
+        self, table: Mapping[str, Field], members: Mapping[str, Any], path: str, stamp: Stamp, name: str = ""
     ) -> None:
         """Add a reading for each member: by the table, or under the vendor's own name `<vendor>.<name>.<member>`."""
-        for key, value in found.items():
+        for key, value in members.items():
             field = table.get(key)
             if field is None:
                 self.keep(f"{name}.{key}" if name else key, value, f"{path}.{key}" if path else key, stamp)
@@ -191,24 +204,17 @@ class Message:
         else:
             self.add(metric, "json", dump_json(value), None, stamp)
 
-    def keep_others(self, found: Mapping[str, Any], known: Container[str], stamp: Stamp) -> None:
+    def keep_others(self, members: Mapping[str, Any], known: Container[str], stamp: Stamp) -> None:
         """Add a reading of each member that a message of this type is not documented to have."""
-        for name, value in found.items():
+        for name, value in members.items():
             if name not in known:
                 self.keep(name, value, name, stamp)
 
     # -- events
 
-    def event(
-        self,
-        kind: str,
-        vendor_id: str | None,
-        stamp: Stamp,
-        data: Any,
-        severity: str | None = None,
-        title: str | None = None,
-    ) -> None:
+    def event(self, event: VendorEvent) -> None:
         """Add one event. Its id derives from the vendor's own id for it, else from the envelope's."""
+        kind, vendor_id, stamp, data, severity, title = event
         event_id = derived_id(self.envelope.device_id, kind, vendor_id or self.envelope.id)
         self.events.append(wire.Event(event_id, kind, stamp.at, dump_json(data), stamp.source, severity, title))
 
@@ -224,7 +230,7 @@ class Message:
         e = self.envelope
         result = Normalised()
         if self.readings:
-            readings = _told_once(self.readings)
+            readings = _without_duplicates(self.readings)
             result.observation = wire.Observation(e.id, e.device_id, self.vendor, e.received_at, origin, readings)
         if self.events:
             result.events = wire.EventSet(e.id, e.device_id, self.vendor, e.received_at, origin, self.events)
@@ -233,8 +239,8 @@ class Message:
         return result
 
 
-def _told_once(readings: list[wire.Reading]) -> list[wire.Reading]:
-    """The readings without those that say the same again: Kärcher tells the operating time by two fields."""
+def _without_duplicates(readings: list[wire.Reading]) -> list[wire.Reading]:
+    """The readings without duplicates: Kärcher sends the operating time in two fields."""
     if len({reading.metric for reading in readings}) == len(readings):
         return readings
     kept: list[wire.Reading] = []

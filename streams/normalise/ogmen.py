@@ -1,9 +1,9 @@
 """Ogmen: the device channel (ROS messages as JSON), alerts of the webhook, logs and states of REST (pure).
 
-Source: ogmen.txt, «This WebSocket connection allows clients …», «This webhook is triggered …», the answers of REST. The
-document names the shapes of the ROS messages but does not show them: they are taken as ROS 2 defines them (assumed),
-beside `topic`, or below `msg` or `data`. Message types: `ogmen.channel`, `ogmen.alert`,
-`ogmen.<name>.log`, `ogmen.<name>`.
+Source: Ogmen's API document, «This WebSocket connection allows clients …», «This webhook is triggered …», the answers
+of REST. The document names the shapes of the ROS messages but does not show them: they are taken as ROS 2 defines them
+(assumed), beside `topic`, or below `msg` or `data`. Message types: `ogmen.channel`, `ogmen.alert`, `ogmen.<name>.log`,
+`ogmen.<name>`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from schemas.severity import severity_of_number
 from schemas.timestamps import from_micros
-from streams.normalise.message import Message, Stamp, into
+from streams.normalise.message import Field, Message, Stamp, VendorEvent, into
 from streams.normalise.values import (
     FieldError,
     degrees,
@@ -106,7 +106,7 @@ def _odom(message: Message, name: str, body: dict[str, Any]) -> None:
     """nav_msgs/Odometry: pose in the frame `odom`, twist in the robot's own. Covariances are not taken."""
     stamp = _header_stamp(message, body)
     pose = member(member(body, "pose"), "pose")
-    _vector(message, pose, "position", _POSITION, "pose.pose", stamp)
+    _vector(message, pose.get("position"), _POSITION, "pose.pose.position", stamp)
     if pose.get("orientation") is not None:
         try:
             message.add(_YAW.metric, "number", yaw_of(pose["orientation"]), _YAW.unit, stamp)
@@ -115,23 +115,20 @@ def _odom(message: Message, name: str, body: dict[str, Any]) -> None:
     twist = body.get("twist")
     twist = twist.get("twist") if isinstance(twist, dict) else None
     if isinstance(twist, dict):
-        _vector(message, twist, "linear", _LINEAR, "twist.twist", stamp)
-        _vector(message, twist, "angular", _ANGULAR, "twist.twist", stamp)
+        _vector(message, twist.get("linear"), _LINEAR, "twist.twist.linear", stamp)
+        _vector(message, twist.get("angular"), _ANGULAR, "twist.twist.angular", stamp)
     message.keep_others(body, _ODOMETRY, stamp)
 
 
-def _vector(
-    message: Message, found: Mapping[str, Any], name: str, table: Mapping[str, Any], path: str, stamp: Stamp
-) -> None:
-    """Those members of a vector that the table names; a planar robot's others say nothing."""
-    vector = found.get(name)
+def _vector(message: Message, vector: Any, table: Mapping[str, Field], path: str, stamp: Stamp) -> None:
+    """Read those members of a vector that the table names; the others of a planar robot have no meaning."""
     if vector is None:
         return
     if not isinstance(vector, dict):
-        message.problem(f"{path}.{name}", FieldError("wrong_type", f"an object is due, found {shown(vector)}"))
+        message.problem(path, FieldError("wrong_type", f"an object is due, found {shown(vector)}"))
         return
     for key, field in table.items():
-        message.read(field, vector.get(key), f"{path}.{name}.{key}", stamp)
+        message.read(field, vector.get(key), f"{path}.{key}", stamp)
 
 
 def _transforms(message: Message, name: str, body: dict[str, Any]) -> None:
@@ -157,7 +154,7 @@ def _map(message: Message, name: str, body: dict[str, Any]) -> None:
     cells = body.get("data")
     facts = {key: value for key, value in info.items() if len(dump_json(value)) <= _LARGEST_MEMBER}
     facts |= {"frame_id": _frame(body), "cells": len(cells) if isinstance(cells, list) else None}
-    message.event("map", None, _header_stamp(message, body), _bounded(facts), title="Map")
+    message.event(VendorEvent("map", None, _header_stamp(message, body), _bounded(facts), title="Map"))
 
 
 def _bounded(facts: dict[str, Any]) -> dict[str, Any]:
@@ -178,7 +175,7 @@ def _frame(body: Mapping[str, Any]) -> Any:
 
 
 def _relayed(message: Message, name: str, body: dict[str, Any]) -> None:
-    """What one client told the robot, as an event: a goal, a command, or any topic we do not know."""
+    """What one client sent to the robot, as an event: a goal, a command, or any topic that is not known here."""
     kind = "goal_pose" if name == "goal_pose" else "relayed"
     facts = {key: value for key, value in body.items() if key != "topic"}
     if body.get("topic") is not None:
@@ -190,7 +187,7 @@ def _relayed(message: Message, name: str, body: dict[str, Any]) -> None:
             facts["yaw_deg"] = yaw_of(pose.get("orientation"))
         except FieldError as error:
             message.problem("pose.orientation", error)
-    message.event(kind, None, _header_stamp(message, goal), _bounded(facts), title=name[:200])
+    message.event(VendorEvent(kind, None, _header_stamp(message, goal), _bounded(facts), title=name[:200]))
 
 
 _TOPICS: Mapping[str, Callable[[Message, str, dict[str, Any]], None]] = {
@@ -204,17 +201,19 @@ _TOPICS: Mapping[str, Callable[[Message, str, dict[str, Any]], None]] = {
 
 
 def alert(message: Message) -> None:
-    """One alert. Its `uuid`, in any case, recognises a redelivery (contract.md, «Alarms»)."""
+    """One alert. Its `uuid`, in any case, recognises a redelivery (docs/contract.md, «Alarms»)."""
     payload = mapping(load_json(message.envelope.data))
     name = payload.get("uuid")
     title = payload.get("header")
     message.event(
-        "alert",
-        name.lower() if isinstance(name, str) and name else None,
-        message.stamp(payload.get("timestamp"), "timestamp"),
-        payload,
-        _severity(message, payload.get("severity")),
-        title if isinstance(title, str) else None,
+        VendorEvent(
+            "alert",
+            name.lower() if isinstance(name, str) and name else None,
+            message.stamp(payload.get("timestamp"), "timestamp"),
+            payload,
+            _severity(message, payload.get("severity")),
+            title if isinstance(title, str) else None,
+        )
     )
 
 
@@ -303,38 +302,42 @@ def entry(message: Message) -> None:
         payload = payload["data"]
     if payload is None or payload == "null":  # sic: `"data": "null"`
         return
-    found = mapping(payload)
-    path, value = next(((name, found[name]) for name in _TIMES if found.get(name) is not None), ("", None))
+    state = mapping(payload)
+    path, value = next(((name, state[name]) for name in _TIMES if state.get(name) is not None), ("", None))
     stamp = message.stamp(value, path)
     kind = next((known for known in _EVENTS if known in message.envelope.type), None)
     if kind is not None:
-        _entry_event(message, _EVENTS[kind], found, stamp)
+        _entry_event(message, _EVENTS[kind], state, stamp)
     elif changed := message.envelope.attributes.get("changed"):
-        message.event("log_entry_changed", None, stamp, found, title=changed)
+        message.event(VendorEvent("log_entry_changed", None, stamp, state, title=changed))
     else:
-        members = {k: v for k, v in found.items() if k not in _NOT_TELEMETRY and v != _REDACTED}
+        members = {k: v for k, v in state.items() if k not in _NOT_TELEMETRY and v != _REDACTED}
         message.read_object(_FIELDS, members, "", stamp)
-        if isinstance(found.get("privacy_mode_enabled"), bool):
-            _privacy_event(message, found)
+        if isinstance(state.get("privacy_mode_enabled"), bool):
+            _privacy_event(message, state)
 
 
-def _privacy_event(message: Message, found: dict[str, Any]) -> None:
+def _privacy_event(message: Message, state: dict[str, Any]) -> None:
     """The privacy mode went on or off; the connector hands its answer on whenever it changes."""
-    word = "enabled" if found["privacy_mode_enabled"] else "disabled"
+    word = "enabled" if state["privacy_mode_enabled"] else "disabled"
     path = f"privacy_mode_{word}_at"
-    message.event("privacy_mode", None, message.stamp(found.get(path), path), found, title=f"Privacy mode {word}")
-
-
-def _entry_event(message: Message, names: tuple[str, str, str], found: dict[str, Any], stamp: Stamp) -> None:
-    """An entry that tells a fact. A changed one (`resolved`) is a new version of the same event."""
-    kind, id_field, title_field = names
-    vendor_id, title = found.get(id_field), found.get(title_field)
     message.event(
-        kind,
-        None if vendor_id is None else str(vendor_id),
-        stamp,
-        found,
-        title=title if isinstance(title, str) else None,
+        VendorEvent("privacy_mode", None, message.stamp(state.get(path), path), state, title=f"Privacy mode {word}")
+    )
+
+
+def _entry_event(message: Message, names: tuple[str, str, str], entry: dict[str, Any], stamp: Stamp) -> None:
+    """An entry that reports a fact. A changed one (`resolved`) is a new version of the same event."""
+    kind, id_field, title_field = names
+    vendor_id, title = entry.get(id_field), entry.get(title_field)
+    message.event(
+        VendorEvent(
+            kind,
+            None if vendor_id is None else str(vendor_id),
+            stamp,
+            entry,
+            title=title if isinstance(title, str) else None,
+        )
     )
 
 

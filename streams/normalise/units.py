@@ -1,6 +1,6 @@
 """Converting values that came in a unit of the user's (WAYSCloud's datapoint definitions, own mappings) (pure).
 
-Source: contract.md, «Values». Conversion is exact in decimal arithmetic.
+Source: docs/contract.md, «Values». Conversion is exact in decimal arithmetic.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reading single values as vendors write them: numbers in strings, ratios, durations, times, JSON in strings (pure).
 
 Every function takes one JSON value that is not null and returns it typed, or raises `FieldError`. Scaling is done in
-decimal arithmetic: the ratio `"0.55"` is exactly 55 % (contract.md, «Values»).
+decimal arithmetic: the ratio `"0.55"` is exactly 55 % (docs/contract.md, «Values»).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from schemas.timestamps import parse_moment
 
 
 class FieldError(ValueError):
-    """A value that cannot be used. `reason` is a code of `records.Problem`, `detail` says what was found."""
+    """A value that cannot be used. `reason` is a code of `records.Problem`, `detail` describes the value."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -154,25 +154,25 @@ def dump_json(value: Any) -> str:
 
 def structured(value: Any) -> Any:
     """An object or array, given as such or as JSON inside a string."""
-    found = load_json(value.encode()) if isinstance(value, str) else value
-    if not isinstance(found, dict | list):
-        raise FieldError("wrong_type", f"an object or array is due, found {shown(found)}")
-    return found
+    parsed = load_json(value.encode()) if isinstance(value, str) else value
+    if not isinstance(parsed, dict | list):
+        raise FieldError("wrong_type", f"an object or array is due, found {shown(parsed)}")
+    return parsed
 
 
 def mapping(value: Any) -> dict[str, Any]:
     """An object, given as such or as JSON inside a string."""
     if type(value) is dict:
         return value
-    found = structured(value)
-    if not isinstance(found, dict):
-        raise FieldError("wrong_type", f"an object is due, found {shown(found)}")
-    return found
+    parsed = structured(value)
+    if not isinstance(parsed, dict):
+        raise FieldError("wrong_type", f"an object is due, found {shown(parsed)}")
+    return parsed
 
 
-def member(found: Mapping[str, Any], name: str) -> dict[str, Any]:
+def member(members: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A member that must be there and be an object."""
-    value = found.get(name)
+    value = members.get(name)
     if value is None:
         raise FieldError("missing", name)
     if not isinstance(value, dict):
@@ -199,7 +199,7 @@ def _load_json_leniently(data: bytes) -> Any:
         raise FieldError("not_utf8", f"byte {error.start}") from error
     try:
         value = json.loads(decoded)
-        msgspec.json.encode(value)  # escaped lone surrogates are not text: nothing could write them again
+        msgspec.json.encode(value)  # escaped lone surrogates are not text: nothing could write them
     except RecursionError as error:
         raise FieldError("not_json", "nested too deeply") from error
     except ValueError as error:
@@ -221,25 +221,28 @@ def seconds(value: Any) -> float:
     """A duration in seconds: a number of seconds, `PT4H12M45S`, or `98:53:50.295718` (hours may exceed 24)."""
     if not isinstance(value, str):
         return number(value)
-    found = value.strip()
-    if len(found) > _LONGEST_DURATION:
+    written = value.strip()
+    if len(written) > _LONGEST_DURATION:
         raise FieldError("wrong_type", f"a duration is due, found {shown(value)}")
-    if (iso := _ISO_DURATION.fullmatch(found)) and any(iso.groups()[1:]):
+    if (iso := _ISO_DURATION.fullmatch(written)) and any(iso.groups()[1:]):
         parts = (Decimal((part or "0").replace(",", ".")) for part in iso.groups()[1:])
         total = sum((p * s for p, s in zip(parts, _ISO_SECONDS, strict=True)), Decimal(0))
         return finite(-total if iso[1] == "-" else total)
-    if clock := _CLOCK_DURATION.fullmatch(found):
+    if clock := _CLOCK_DURATION.fullmatch(written):
         sign, days, hours, minutes, rest = clock.groups()
         total = int(days or 0) * 86400 + int(hours) * 3600 + int(minutes) * 60 + Decimal(rest)
         return finite(-total if sign else total)
     try:
-        return finite(decimal_text(found))
+        return finite(decimal_text(written))
     except FieldError as error:
         raise FieldError(error.reason, f"a duration is due, found {shown(value)}") from error
 
 
 def moment(value: Any) -> datetime:
-    """A time: ISO 8601 text, or epoch milliseconds as number or text (contract.md, «Time»). FieldError `bad_time`."""
+    """A time: ISO 8601 text, or epoch milliseconds as number or text. FieldError `bad_time`.
+
+    Source: docs/contract.md, «Time».
+    """
     try:
         return parse_moment(value)
     except (ValueError, OverflowError) as error:

@@ -1,12 +1,12 @@
 """WAYSCloud: what devices publish by MQTT (pure).
 
-Source: wayscloud.txt, «Create device profile» (`expected_topics`: `devices/+/sensors/temperature`). The payload is not
-documented (assumed): a bare scalar, `{"value", "timestamp"}`, or an object of datapoints with a `timestamp`. What a
-datapoint means is told, first come first served, by the user (`[stream.wayscloud_datapoints]`), by the account's
-definition (attribute `datapoints` of the envelope, or the row itself), by `DATAPOINTS`. A definition that contradicts
-what `DATAPOINTS` takes a name for, by its type or by a unit of another kind, takes the datapoint out of it: a
-`signal_strength` in `%` is no `network.signal_strength` in dBm. Message types: `wayscloud.publish`, with the attribute
-`mqtttopic`, and what the connector reads by REST.
+Source: WAYSCloud's API document, «Create device profile» (`expected_topics`: `devices/+/sensors/temperature`). The
+payload is not documented (assumed): a bare scalar, `{"value", "timestamp"}`, or an object of datapoints with a
+`timestamp`. The first of these defines what a datapoint means: the user (`[stream.wayscloud_datapoints]`), the
+account's definition (attribute `datapoints` of the envelope, or the row itself), `DATAPOINTS`. An account's definition
+whose type or kind of unit contradicts `DATAPOINTS` wins over it: a `signal_strength` in `%` is no
+`network.signal_strength` in dBm. Message types: `wayscloud.publish`, with the attribute `mqtttopic`, and what the
+connector reads by REST.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,7 +24,7 @@ from schemas.metrics import UNKNOWN_UNIT, Kind, catalogue, vendor_metric
 from schemas.severity import severity_of_word
 from schemas.timestamps import to_micros
 from schemas.units import UNITS, ucum_code
-from streams.normalise.message import Datapoint, Field, Message, Stamp, into
+from streams.normalise.message import Datapoint, Field, Message, Stamp, VendorEvent, into
 from streams.normalise.units import convert
 from streams.normalise.values import (
     FieldError,
@@ -73,7 +73,7 @@ def publish(message: Message) -> None:
         raise FieldError("missing", "attribute mqtttopic")
     payload = _payload(message, name)
     if not isinstance(payload, dict):
-        _datapoint(message, name, payload, "", message.received)
+        _datapoint(message, Sample(name, payload, "", message.received))
         return
     path, when = next(((t, payload[t]) for t in _TIMES if payload.get(t) is not None), ("", None))
     stamp = message.stamp(when, path)
@@ -82,7 +82,7 @@ def publish(message: Message) -> None:
         _timed_value(message, name, members, stamp)
     elif members:
         for key, value in members.items():
-            _datapoint(message, key, value, key, stamp)
+            _datapoint(message, Sample(key, value, key, stamp))
     else:
         raise FieldError("missing", "value")
 
@@ -114,21 +114,21 @@ def _bare_text(data: bytes) -> str:
 
 
 def _definition(message: Message, name: str) -> Datapoint | None:
-    """What the datapoint means: the user's word, then the account's, then ours."""
-    told = _told(message.envelope.attributes.get("datapoints", "")).get(name)
-    return _meaning(message, name, told)
+    """What the datapoint means: by the user's definition, else by the account's, else by ours."""
+    of_account = _account_definitions(message.envelope.attributes.get("datapoints", "")).get(name)
+    return _meaning(message, name, of_account)
 
 
-def _meaning(message: Message, name: str, told: Mapping[str, str] | None) -> Datapoint | None:
+def _meaning(message: Message, name: str, of_account: Mapping[str, str] | None) -> Datapoint | None:
     own = message.options.datapoints
-    found = own.get(name) or (own.get(told["id"]) if told and "id" in told else None)
-    if found is not None or told is None:
-        return found or DATAPOINTS.get(name)
-    return _defined_by_account(name, told.get("unit", ""), told.get("type", ""))
+    definition = own.get(name) or (own.get(of_account["id"]) if of_account and "id" in of_account else None)
+    if definition is not None or of_account is None:
+        return definition or DATAPOINTS.get(name)
+    return _defined_by_account(name, of_account.get("unit", ""), of_account.get("type", ""))
 
 
 @lru_cache(maxsize=1024)
-def _told(attribute: str) -> Mapping[str, Mapping[str, str]]:
+def _account_definitions(attribute: str) -> Mapping[str, Mapping[str, str]]:
     """The account's definitions that came with the packet, by name."""
     return _definitions(attribute.encode()) if attribute else {}
 
@@ -173,34 +173,46 @@ def _timed_value(message: Message, name: str, members: dict[str, Any], stamp: St
     source = ucum_code(unit) if isinstance(unit, str) else None
     if source is not None:
         members.pop("unit")
-    _datapoint(message, name, value, "value", stamp, source)
+    _datapoint(message, Sample(name, value, "value", stamp, source))
     for key, other in members.items():
         message.keep(f"{name}.{key}", other, key, stamp)
 
 
-def _datapoint(message: Message, name: str, value: Any, path: str, stamp: Stamp, unit: str | None = None) -> None:
+class Sample(NamedTuple):
+    """One value of a datapoint."""
+
+    name: str
+    value: Any
+    path: str
+    """Where in the message it stands."""
+    stamp: Stamp
+    unit: str | None = None
+    """The unit that stands beside the value, which counts before that of the definition."""
+
+
+def _datapoint(message: Message, sample: Sample) -> None:
     """One datapoint: by its definition, or under the vendor's own name."""
-    if value is not None:
-        _read(message, _definition(message, name), name, value, path, stamp, unit)
+    if sample.value is not None:
+        _read(message, _definition(message, sample.name), sample)
 
 
-def _read(
-    message: Message, definition: Datapoint | None, name: str, value: Any, path: str, stamp: Stamp, unit: str | None
-) -> None:
+def _read(message: Message, definition: Datapoint | None, sample: Sample) -> None:
     if definition is None:
-        message.keep(name, value, path, stamp)
+        message.keep(sample.name, sample.value, sample.path, sample.stamp)
         return
-    kind = _kind(definition)
-    if kind is None:
-        kind = "boolean" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
     try:
-        _defined(message, definition, kind, value, stamp, unit or definition.unit)
+        _read_defined(message, definition, sample)
     except FieldError as error:
-        message.problem(path, error)
+        message.problem(sample.path, error)
 
 
-def _defined(message: Message, definition: Datapoint, kind: Kind, value: Any, stamp: Stamp, unit: str | None) -> None:
-    metric = definition.metric
+def _kind_of(value: Any) -> Kind:
+    return "boolean" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
+
+
+def _read_defined(message: Message, definition: Datapoint, sample: Sample) -> None:
+    metric, value, stamp = definition.metric, sample.value, sample.stamp
+    kind, unit = _kind(definition) or _kind_of(value), sample.unit or definition.unit
     if kind == "number":
         known = catalogue().get(metric)
         source = (ucum_code(unit) or unit) if unit else None
@@ -218,28 +230,28 @@ def _converted(value: Decimal, source: str | None, target: str) -> float:
     return finite(value) if source is None or source == target else convert(value, source, target)
 
 
-def of_account(told: str, own: Mapping[str, Datapoint]) -> dict[str, Datapoint]:
+def of_account(definitions: str, own: Mapping[str, Datapoint]) -> dict[str, Datapoint]:
     """Datapoint id → what it is read into, of the definitions that came with a rule (header `ce_datapoints`).
 
-    Each is read as a row of stored telemetry is. ValueError where `told` is no such object.
+    Each is read as a row of stored telemetry is. ValueError where `definitions` is no such object.
     """
-    found: dict[str, Datapoint] = {}
-    for identity, facts in _definitions(told.encode()).items() if told else ():
+    datapoints: dict[str, Datapoint] = {}
+    for identity, facts in _definitions(definitions.encode()).items() if definitions else ():
         name = facts.get("name", identity)
         meaning = own.get(name) or own.get(identity)
         meaning = meaning or _defined_by_account(name, facts.get("unit", ""), facts.get("type", ""))
-        found[identity] = meaning or DATAPOINTS.get(name) or Datapoint(vendor_metric(VENDOR, name))
-    return found
+        datapoints[identity] = meaning or DATAPOINTS.get(name) or Datapoint(vendor_metric(VENDOR, name))
+    return datapoints
 
 
-# -- what REST tells
+# -- what REST answers
 
 
 def stored(message: Message) -> None:
-    """Telemetry read back (`GET …/telemetry`): rows with name, unit, data type, time and value.
+    """Back-filled telemetry (`GET …/telemetry`): rows with name, unit, data type, time and value.
 
-    A row without a time that can be read is of no use: nobody could tell whether it was told live. What is wrong with
-    a row that is there for comparison only is told by the record that tells the row.
+    A row without a readable time is of no use: nobody could know whether it came live. Problems of a row that is there
+    for comparison only are reported by the record that emits the row.
     """
     rows = load_json(message.envelope.data)
     if not isinstance(rows, list):
@@ -268,9 +280,9 @@ def _stored_row(message: Message, path: str, row: Any) -> datetime | None:
     if not isinstance(name, str):
         message.problem(path, FieldError("missing", "name"))
     elif value is not None:
-        told = {"id": "datapoint_id", "unit": "unit", "type": "data_type"}
-        facts = {key: str(fields[field]) for key, field in told.items() if fields.get(field) is not None}
-        _read(message, _meaning(message, name, facts), name, value, f"{path}.value", stamp, None)
+        members = {"id": "datapoint_id", "unit": "unit", "type": "data_type"}
+        facts = {key: str(fields[field]) for key, field in members.items() if fields.get(field) is not None}
+        _read(message, _meaning(message, name, facts), Sample(name, value, f"{path}.value", stamp))
     return stamp.at
 
 
@@ -295,14 +307,14 @@ def device(message: Message) -> None:
 
 def health(message: Message) -> None:
     """`GET …/health`: the score and its components."""
-    found = mapping(load_json(message.envelope.data))
-    stamp = message.stamp(found.get("checked_at"), "checked_at")
-    message.read(into("health.score"), found.get("health_score"), "health_score", stamp)
-    message.read(into("health.status"), found.get("health_status"), "health_status", stamp)
-    components = found.get("components")
+    answer = mapping(load_json(message.envelope.data))
+    stamp = message.stamp(answer.get("checked_at"), "checked_at")
+    message.read(into("health.score"), answer.get("health_score"), "health_score", stamp)
+    message.read(into("health.status"), answer.get("health_status"), "health_status", stamp)
+    components = answer.get("components")
     if isinstance(components, dict):
         message.read_object(_COMPONENTS, components, "components", stamp, "health")
-    message.keep_others(found, ("device_id", "health_score", "health_status", "components", "checked_at"), stamp)
+    message.keep_others(answer, ("device_id", "health_score", "health_status", "components", "checked_at"), stamp)
 
 
 _ALARM_FACTS = ("id", "rule_id", "rule_name", "title", "message", "severity", "triggered_at")
@@ -310,25 +322,25 @@ _ALARM_TIMES = (("triggered", "triggered_at"), ("acknowledged", "acknowledged_at
 
 
 def alarm(message: Message) -> None:
-    """An alarm with its timeline: one event for each entry, so that an entry told again is a repeat.
+    """An alarm with its timeline: one event for each entry, so that an entry sent once more is a duplicate.
 
-    What the timeline leaves out and the alarm tells (it may be cut, or empty) is told as an entry, too; so is a count
-    of occurrences that has grown, which the timeline does not tell.
+    What the timeline leaves out and the alarm contains (the timeline may be cut, or empty) becomes an entry, too; so
+    does a count of occurrences that has grown, which the timeline does not contain.
     """
     payload = mapping(load_json(message.envelope.data))
-    found, timeline = mapping(payload.get("alarm")), payload.get("timeline")
+    current, timeline = mapping(payload.get("alarm")), payload.get("timeline")
     entries = [dict(e) for e in timeline if isinstance(e, dict)] if isinstance(timeline, list) else []
-    told = {e.get("event_type") for e in entries}
+    listed = {e.get("event_type") for e in entries}
     entries += [
-        {"event_type": kind, "created_at": found[field]}
+        {"event_type": kind, "created_at": current[field]}
         for kind, field in _ALARM_TIMES
-        if kind not in told and found.get(field) is not None
+        if kind not in listed and current.get(field) is not None
     ]
-    facts = {name: found[name] for name in _ALARM_FACTS if found.get(name) is not None}
+    facts = {name: current[name] for name in _ALARM_FACTS if current.get(name) is not None}
     stamped = [(message.stamp(e.get("created_at"), "timeline.created_at"), e) for e in entries]
     for stamp, entry in sorted(stamped, key=lambda item: (to_micros(item[0].at), _order(item[1]))):
         _alarm_event(message, facts, entry, stamp)
-    count = found.get("occurrence_count")
+    count = current.get("occurrence_count")
     if isinstance(count, int) and count > 1:
         _alarm_event(message, facts, {"event_type": "repeated", "occurrence_count": count}, message.received)
 
@@ -344,7 +356,7 @@ def _alarm_event(message: Message, facts: Mapping[str, Any], entry: Mapping[str,
     identity = f"{facts.get('id')}:{kind}:{which}"
     severity, _ = severity_of_word(facts.get("severity", "warning"))
     title = text(facts.get("title") or facts.get("rule_name") or "Alarm")
-    message.event("vendor_alarm", identity, stamp, {"alarm": facts, "entry": dict(entry)}, severity, title)
+    message.event(VendorEvent("vendor_alarm", identity, stamp, {"alarm": facts, "entry": dict(entry)}, severity, title))
 
 
 HANDLERS: Mapping[str, Callable[[Message], None]] = {
