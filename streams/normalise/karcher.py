@@ -2,7 +2,8 @@
 
 Source: Kärcher's API document, «State» tables of KIRA and CV50, «Retrieves the current statuses», «Establishes a
 WebSocket». Message types: `karcher.datapoints` (one socket message), `karcher.status` (one element of the answer's
-`data`), `karcher.notification`, `karcher.cleaning.report`, `karcher.command` (a command's execution with one of its events).
+`data`), `karcher.notification`, `karcher.cleaning.report`, `karcher.command` (a command's execution with one of its
+events).
 """
 
 from __future__ import annotations
