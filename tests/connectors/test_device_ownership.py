@@ -1,4 +1,4 @@
-"""How several processes divide the devices: the pure rule, and real consumer groups."""
+"""How several processes share the devices: the pure assignment, and real consumer groups."""
 
 from __future__ import annotations
 
@@ -27,18 +27,17 @@ DEVICES = [f"karcher:1.533-002.0/{number:06d}" for number in range(60)]
     st.integers(0, 12),
 )
 def test_every_part_is_one_members_evenly_and_stays_where_it_can(held: dict[str, set[int]], count: int) -> None:
-    shares = assign_partitions(held, range(count))
-    assert set(shares) == set(held)
-    assert sorted(part for parts in shares.values() for part in parts) == list(range(count))
-    sizes = [len(parts) for parts in shares.values()]
+    assigned = assign_partitions(held, range(count))
+    assert set(assigned) == set(held)
+    assert sorted(part for parts in assigned.values() for part in parts) == list(range(count))
+    sizes = [len(parts) for parts in assigned.values()]
     assert max(sizes) - min(sizes) <= 1
-    again = assign_partitions(shares, range(count))
-    assert again == shares
+    assert assign_partitions(assigned, range(count)) == assigned
 
 
 def test_a_newcomer_takes_no_more_than_its_part() -> None:
-    shares = assign_partitions({"old": {0, 1, 2, 3}, "new": set()}, range(4))
-    assert shares["old"] == {0, 1} and shares["new"] == {2, 3}
+    assigned = assign_partitions({"old": {0, 1, 2, 3}, "new": set()}, range(4))
+    assert assigned["old"] == {0, 1} and assigned["new"] == {2, 3}
 
 
 @asynccontextmanager
@@ -74,11 +73,11 @@ async def test_two_processes_hold_each_device_once_and_a_leaver_hands_over(
         async with member(kafka, tmp_path) as second:
             twice: list[set[str]] = []
 
-            def divided() -> bool:
+            def shared() -> bool:
                 twice.append(owned(first) & owned(second))
                 return bool(owned(second)) and owned(first) | owned(second) == set(DEVICES)
 
-            await eventually(divided)
+            await eventually(shared)
             assert not any(twice), "a device was held twice"
             assert 10 < len(owned(first)) < 50  # 60 devices fall on 4 partitions as murmur2 has it
             assert [first.is_leader, second.is_leader].count(True) == 1

@@ -1,4 +1,4 @@
-"""Several processes divide Ogmen's robots: real consumer groups, sockets and REST."""
+"""Several processes share Ogmen's robots: real consumer groups, sockets and REST."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_each_robot_is_held_once_and_its_privacy_is_honoured_by_all(
             await eventually(lambda: held() == {1} and len(first.registry.robots) == 16)
 
 
-async def test_the_first_reading_of_logs_does_not_miss_the_robots_that_come_with_the_share(
+async def test_the_first_reading_of_logs_does_not_miss_the_owned_robots(
     publisher: Publisher, kafka_settings: KafkaSettings, raw_tail: RawTail, tmp_path: Path
 ) -> None:
     raw = await raw_tail("ogmen")

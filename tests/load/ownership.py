@@ -1,6 +1,6 @@
 """A thousand devices of a vendor: what one process needs to hold them, and what happens when one of two is killed.
 
-`python -m tests.load.division karcher|ogmen hold|kill [DEVICES] [SECONDS]`; real Kafka, real sockets, real processes.
+`python -m tests.load.ownership karcher|ogmen hold|kill [DEVICES] [SECONDS]`; real Kafka, real sockets, real processes.
 Not a test: it takes minutes and tells figures, as one JSON object.
 """
 
