@@ -55,7 +55,7 @@ class RulesIntake:
         self._is_changed = False
         rules = self.book.at(NEVER)
         for rule_id in sorted(rules.circular - self._circular):
-            reason = "its causes on other devices lead back to it; they do not inhibit it"
+            reason = "its inhibitors on other devices lead back to it; they do not inhibit it"
             self._refuse(RefusedRule(rule_id, "inhibited_by", reason), "%s")
         self._circular = rules.circular
         return rules
