@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import cast
 
@@ -38,11 +39,12 @@ class RecordingPublisher:
 
 
 class PartialOwnership(DeviceOwnership):
-    """Owns the devices of `owned`; a change is announced by `set`."""
+    """Owns the devices of `owned`; `set` changes them. They were held by another process until `lapsed_at`."""
 
-    def __init__(self, owned: Iterable[str], *, is_leader: bool = True) -> None:
+    def __init__(self, owned: Iterable[str], *, is_leader: bool = True, lapsed_at: datetime | None = None) -> None:
         self._owned = set(owned)
         self._is_leader = is_leader
+        self._lapsed = {} if lapsed_at is None else {0: lapsed_at}
         self._change = asyncio.Event()
 
     @property
@@ -55,6 +57,10 @@ class PartialOwnership(DeviceOwnership):
     async def changed(self, version: int) -> None:
         while self.version == version:
             await self._change.wait()
+
+    def take_lapsed(self) -> dict[int, datetime]:
+        lapsed, self._lapsed = self._lapsed, {}
+        return lapsed
 
     def set(self, owned: Iterable[str]) -> None:
         self._owned = set(owned)

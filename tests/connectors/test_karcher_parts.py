@@ -1,4 +1,4 @@
-"""The parts of Kärcher's connector, each by itself: registry, statuses, lists, polling. No cloud, no Kafka."""
+"""The parts of Kärcher's connector, each by itself: registry, statuses, sockets, lists, polling. No Kafka."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from connectors.common.context import utc_now
 from connectors.common.device_ownership import DeviceOwnership
 from connectors.common.http_client import VendorError
 from connectors.karcher.cloud import Cloud
+from connectors.karcher.connector import KarcherConnector
 from connectors.karcher.lists import ListReader
 from connectors.karcher.polling import Poll
 from connectors.karcher.protocol import AnswerError, Page
 from connectors.karcher.registry import MachineRegistry
 from connectors.karcher.settings import KarcherSettings
 from connectors.karcher.statuses import StatusReader
+from schemas.envelope import GAP
 from schemas.timestamps import format_iso
+from tests.connectors.karcher import cloud, running
 from tests.connectors.recording import PartialOwnership, RecordingPublisher, recording_context
 from tests.support.waiting import eventually
 
@@ -130,6 +133,32 @@ async def test_machines_with_a_gap_share_a_request_and_unknown_ones_are_skipped(
     await eventually(lambda: parts.fake.requested)
     task.cancel()
     assert [sorted(ids) for ids in parts.fake.requested] == [["kira", "other"]]
+
+
+# -- sockets
+
+
+async def test_sockets_follow_the_ownership_and_begin_with_the_gap_of_a_lapsed_lease(tmp_path: Path) -> None:
+    lapsed_at = utc_now() - timedelta(minutes=1)
+    async with cloud(devices=6) as (karcher, settings):
+        robots = [m for m in karcher.fleet.machines if m.family != "other" and not m.retired]
+        first, second = robots[:2], robots[2:]
+        names = [f"karcher:{m.native_id}" for m in robots]
+        ownership, publisher = PartialOwnership(names[:2], lapsed_at=lapsed_at), RecordingPublisher()
+        connector = KarcherConnector(settings, recording_context(publisher, tmp_path, ownership))
+        assert connector.sockets == 0
+
+        def heard() -> list[int]:
+            return [karcher.sockets.listeners(m) for m in [*first, *second]]
+
+        async with running(connector):
+            await eventually(lambda: heard() == [1, 1] + [0] * len(second))
+            ownership.set(names[2:])
+            await eventually(lambda: heard() == [0, 0] + [1] * len(second))
+            assert connector.sockets == len(second)
+    gaps = [e for e in publisher.envelopes if e.type == GAP]
+    assert sorted(e.device_id for e in gaps) == sorted(names[:2])
+    assert {json.loads(e.data)["from"] for e in gaps} == {format_iso(lapsed_at)}
 
 
 # -- lists

@@ -63,3 +63,14 @@ def test_an_entry_is_forgotten_when_no_reading_can_return_it() -> None:
     seen.finish(NOW)
     seen.finish(NOW + DEPTH + timedelta(days=2))
     assert seen.seen == {}
+
+
+def test_the_state_file_keeps_the_names_of_earlier_versions() -> None:
+    content = {
+        "until": "2026-03-01T00:00:00Z",
+        "deep_at": "2026-02-28T12:00:00Z",
+        "told": {"a": "2026-02-28T00:00:00Z"},
+    }
+    seen = SeenLogEntries.load(content, DEPTH)
+    assert not seen.is_new("a") and seen.is_new("b") and seen.since(NOW + timedelta(minutes=1)) == NOW - OVERLAP
+    assert seen.dump() == content

@@ -113,6 +113,23 @@ async def test_without_rest_the_configuration_is_published(tmp_path: Path) -> No
     assert [d.device_id for d in publisher.devices] == ["ogmen:a"]
 
 
+async def test_the_state_file_of_a_robot_keeps_the_names_of_earlier_versions(tmp_path: Path) -> None:
+    settings = OgmenSettings()
+    robot = Robot.load("r", settings.sampling, tmp_path)
+    content = {
+        "device_id": "ogmen:r",
+        "told": {"activity": [["version", "2026-03-30T10:00:00Z"], ["untimed", ""]]},
+        "privacy": {"since": None, "spans": [["2026-03-30T09:00:00Z", "2026-03-30T09:30:00Z"]]},
+        "privacy_version": "a:b",
+    }
+    robot.file.write(content)
+    restored = Robot.load("r", settings.sampling, tmp_path)
+    assert "version" in restored.seen_of("activity") and restored.seen_of("activity").oldest == NOW
+    assert restored.gate.spans == [(NOW - timedelta(hours=1), NOW - timedelta(minutes=30))]
+    await restored.save()
+    assert restored.file.read() == content
+
+
 # -- reading endpoints
 
 
