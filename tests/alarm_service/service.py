@@ -76,9 +76,9 @@ class Running:
         from fleetlake.errors import UserError
 
         done = CliRunner().invoke(app, ["alarms", *arguments], env=self.environment)
-        said = done.output + (str(done.exception) if isinstance(done.exception, UserError) else "")
-        assert done.exit_code == status, said + repr(done.exception)
-        return said
+        output = done.output + (str(done.exception) if isinstance(done.exception, UserError) else "")
+        assert done.exit_code == status, output + repr(done.exception)
+        return output
 
     def log_of(self, process: subprocess.Popen[bytes]) -> str:
         number = self.processes.index(process)
@@ -138,7 +138,9 @@ async def raised(running: Running, ask: Client, device: str, rule_id: str = "hot
         await ask("POST", "/v1/iot/rules", {**HOT, "id": rule_id, "cooldown_seconds": 0}, 201)
 
     async def listed() -> list[dict[str, Any]]:
-        await publish(running, device, temperature=45.0)  # again, as the rule applies from when the engine has read it
+        await publish(
+            running, device, temperature=45.0
+        )  # once more, as the rule applies from when the engine has read it
         answer = await ask("GET", "/v1/iot/alarms", params={"device_id": device, "rule_id": rule_id})
         alarms: list[dict[str, Any]] = answer["alarms"]
         return alarms

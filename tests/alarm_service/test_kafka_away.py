@@ -1,4 +1,4 @@
-"""The alarm service while Kafka is away: it says so, it lives on, and what it was asked for happens once."""
+"""The alarm service while Kafka is away: it reports that, it lives on, and each requested action happens once."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ async def test_the_api_says_that_kafka_is_away_and_recovers(tmp_path: Path) -> N
                 await done_when_back(await ready(running, other), alarm["id"], running)
             assert service.poll() is None, "it has lived through it"
         events = [wire.decode_alarm_event(r.value or b"") for r in await everything(running.kafka)]
-        told = Counter((e.alarm.alarm_id, e.sequence) for e in events)
-        assert set(told.values()) == {1}, "none is doubled"
+        counts = Counter((e.alarm.alarm_id, e.sequence) for e in events)
+        assert set(counts.values()) == {1}, "none is doubled"
         kinds = [e.event_type for e in sorted(events, key=lambda e: e.sequence) if e.alarm.alarm_id == alarm["id"]]
         assert [kind for kind in kinds if kind != "repeated"] == ["triggered", "snoozed", "acknowledged"]
     finally:
@@ -99,11 +99,13 @@ async def refused_while_away(ask: Client, alarm_id: str) -> None:
             assert answer.status == 503 and int(answer.headers["Retry-After"]) > 0
             assert await answer.json() == {"error": "unavailable", "message": "Kafka does not answer; try again later"}
     assert (await ask("PUT", "/v1/iot/rules/hot", {"description": "new"}, 503))["error"] == "unavailable"
-    assert (await ask("GET", f"/v1/iot/alarms/{alarm_id}"))["status"] == "active", "what is known is told all the same"
+    assert (await ask("GET", f"/v1/iot/alarms/{alarm_id}"))["status"] == "active", (
+        "stored alarms can be read all the same"
+    )
 
 
 async def done_when_back(ask: Client, alarm_id: str, running: Running) -> None:
-    """Ask again until each is carried out, and once more after that."""
+    """Repeat each request until it is carried out, and once more after that."""
     deadline = time.monotonic() + 90
     for action, body in ASKED:
         path = f"{ask.base}/v1/iot/alarms/{alarm_id}/{action}"

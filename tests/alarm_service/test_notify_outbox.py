@@ -73,7 +73,7 @@ def soon(sequence: int = 1, kind: str = "triggered", **more: Any) -> wire.AlarmE
 def test_deliveries_are_there_with_their_event_or_not_at_all(opening: Opening) -> None:
     bench = Bench(opening, settings(OPS))
     bench.add(soon())
-    bench.add(soon())  # a replay tells it again
+    bench.add(soon())  # a replay repeats it
     assert bench.statuses() == [("triggered", "pending")]
 
     def fail(tx: sa.Connection, events: Any) -> None:
@@ -86,7 +86,7 @@ def test_deliveries_are_there_with_their_event_or_not_at_all(opening: Opening) -
     assert bench.statuses() == [("triggered", "pending")] and store.alarms.offsets() == {0: 2}
 
 
-def test_what_happened_before_the_database_was_made_is_not_told(opening: Opening) -> None:
+def test_what_happened_before_the_database_was_made_is_not_delivered(opening: Opening) -> None:
     bench = Bench(opening, settings(OPS))
     bench.add(event(1, at=datetime.now(UTC) - timedelta(hours=1)), soon(alarm="b"))
     assert len(bench.statuses()) == 1
@@ -103,9 +103,9 @@ def test_a_claim_is_ours_until_it_runs_out_and_keeps_its_id(opening: Opening) ->
     assert bench.outbox.claim("ops", LEASE) is None
     assert bench.outbox.next_due("ops") == bench.now + LEASE
     bench.now += LEASE
-    again = bench.outbox.claim("ops", LEASE)
-    assert again is not None and (again.id, again.attempt) == (first.id, 2)
-    bench.outbox.delivered(again.id, "HTTP 200")
+    second = bench.outbox.claim("ops", LEASE)
+    assert second is not None and (second.id, second.attempt) == (first.id, 2)
+    bench.outbox.delivered(second.id, "HTTP 200")
     assert bench.outbox.claim("ops", LEASE) is None and bench.outbox.next_due("ops") is None
     assert bench.statuses() == [("triggered", "delivered")]
 
@@ -153,15 +153,15 @@ def test_erasing_a_device_erases_its_deliveries(opening: Opening) -> None:
     bench = Bench(opening, settings(OPS))
     bench.add(soon(), soon(alarm="b", device_id="ogmen:dog-1"))
     bench.store.alarms.erase("ogmen:dog-1")
-    found, total = bench.history(10, 0)
-    assert total == 1 and found[0].alarm_id == event().alarm.alarm_id
+    deliveries, total = bench.history(10, 0)
+    assert total == 1 and deliveries[0].alarm_id == event().alarm.alarm_id
 
 
 def test_history_is_paged_and_filtered(opening: Opening) -> None:
     bench = Bench(opening, settings(OPS | {"b": webhook("https://example.com/b")}))
     bench.add(*(soon(alarm=str(n)) for n in range(5)))
-    found, total = bench.history(3, 2, channel_id="b")
-    assert (len(found), total) == (3, 5) and {one.channel_id for one in found} == {"b"}
+    deliveries, total = bench.history(3, 2, channel_id="b")
+    assert (len(deliveries), total) == (3, 5) and {one.channel_id for one in deliveries} == {"b"}
     assert bench.history(10, 0, status="failed") == ([], 0)
     assert bench.history(10, 0, channel_type="webhook")[1] == 10
 
@@ -185,12 +185,12 @@ class Delivering(NamedTuple):
 
 
 @asynccontextmanager
-async def delivering(folder: Path, found: NotifySettings, *events: wire.AlarmEvent) -> AsyncIterator[Delivering]:
+async def delivering(folder: Path, configured: NotifySettings, *events: wire.AlarmEvent) -> AsyncIterator[Delivering]:
     """A database with these events, and a dispatcher at work."""
-    planner = DeliveryPlanner(found, Memberships(), lambda: datetime.now(UTC))
+    planner = DeliveryPlanner(configured, Memberships(), lambda: datetime.now(UTC))
     store = open_store(None, folder / "alarms.db", planner.add)
-    outbox = Outbox(store.engine, found, lambda: datetime.now(UTC))
-    dispatcher = Dispatcher(outbox, found)
+    outbox = Outbox(store.engine, configured, lambda: datetime.now(UTC))
+    dispatcher = Dispatcher(outbox, configured)
     work = asyncio.create_task(dispatcher.run())
     try:
         await asyncio.to_thread(store.alarms.add_events, 0, None, events, len(events))
@@ -220,17 +220,19 @@ async def test_dead_receivers_delay_nobody_else(tmp_path: Path) -> None:
         receiving(lambda number, request: web.Response(status=500)) as broken,
     ):
         urls = {"gone": nobody, "silent": silent.url, "broken": broken.url, "good": good.url}
-        found = settings({key: webhook(url) for key, url in urls.items()})
+        configured = settings({key: webhook(url) for key, url in urls.items()})
         began = asyncio.get_running_loop().time()
-        async with delivering(tmp_path, found, *alarms) as work:
+        async with delivering(tmp_path, configured, *alarms) as work:
             got = await good.wait(20)
             took = got[-1].at - began
             await until(work, 20, "delivered")
             assert work.outbox.waiting() == {"gone": 20, "silent": 20, "broken": 20}
     assert took < 1.0 + 0.05 * 20, "the good receiver waited for a dead one's time-out"
-    told = [(one.json["data"]["alarm"]["alarm_id"], one.json["type"]) for one in got]
-    assert len(set(told)) == 20
-    assert all(told.index((alarm, "alarm.triggered")) < told.index((alarm, "alarm.resolved")) for alarm, _ in told)
+    received = [(one.json["data"]["alarm"]["alarm_id"], one.json["type"]) for one in got]
+    assert len(set(received)) == 20
+    assert all(
+        received.index((alarm, "alarm.triggered")) < received.index((alarm, "alarm.resolved")) for alarm, _ in received
+    )
 
 
 async def test_a_failed_delivery_is_made_again_under_its_id_until_it_arrives(tmp_path: Path) -> None:
@@ -272,13 +274,13 @@ async def test_a_receiver_can_say_when_to_come_again(tmp_path: Path) -> None:
     assert 0.95 < second.at - first.at < 3
 
 
-async def test_an_alertmanager_is_told_again_what_is_open_and_not_what_ended(tmp_path: Path) -> None:
+async def test_an_alertmanager_is_resent_what_is_open_and_not_what_ended(tmp_path: Path) -> None:
     async with receiving() as receiver:
         config = {"url": receiver.url, "allow_private": True, "resend_seconds": 1}
-        found = settings({"am": {"channel_type": "alertmanager", "config": config}})
+        configured = settings({"am": {"channel_type": "alertmanager", "config": config}})
         ended = [soon(1, alarm="b"), soon(2, "resolved", alarm="b", status="resolved")]
-        async with delivering(tmp_path, found, soon(), *ended):
+        async with delivering(tmp_path, configured, soon(), *ended):
             await eventually(lambda: len([one for one in receiver.got if "Idempotency-Key" not in one.headers]) >= 2, 5)
-    again = [one.json for one in receiver.got if "Idempotency-Key" not in one.headers]
-    assert {alert["labels"]["alarm_id"] for alerts in again for alert in alerts} == {event().alarm.alarm_id}
+    resent = [one.json for one in receiver.got if "Idempotency-Key" not in one.headers]
+    assert {alert["labels"]["alarm_id"] for alerts in resent for alert in alerts} == {event().alarm.alarm_id}
     assert sum("Idempotency-Key" in one.headers for one in receiver.got) == 3

@@ -1,4 +1,4 @@
-"""Which alarm events are told to whom, and in which words: all of it without I/O."""
+"""Which alarm events are delivered to whom, and in which words: all of it without I/O."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ MEMBERS = Memberships({"hall-1": ["climasense:*"]}, {"indoor": [DEVICE]})
 
 
 def _told(policy: dict[str, Any], *events: Any) -> list[str]:
-    """What a policy tells of events that come one after the other, by event type."""
-    found = settings(OPS, {"one": {"channel_ids": ["ops"], **policy}})
-    told: dict[str, LastNotified] = {}
+    """What a policy delivers of successive events, by event type."""
+    configured = settings(OPS, {"one": {"channel_ids": ["ops"], **policy}})
+    last_notified: dict[str, LastNotified] = {}
     types: list[str] = []
     for each in events:
-        for one in plan_deliveries(each, found, MEMBERS, told):
-            told["one"] = LastNotified(each.created_at, each.alarm.status)
+        for one in plan_deliveries(each, configured, MEMBERS, last_notified):
+            last_notified["one"] = LastNotified(each.created_at, each.alarm.status)
             types.append(one.event.event_type)
     return types
 
 
 @pytest.mark.parametrize(
-    ("policy", "is_told"),
+    ("policy", "is_delivered"),
     [
         ({}, True),
         ({"is_enabled": False}, False),
@@ -60,8 +60,8 @@ def _told(policy: dict[str, Any], *events: Any) -> list[str]:
         ({"scope_type": "profile", "scope_ids": ["indoor"]}, True),
     ],
 )
-def test_a_policy_tells_what_it_names_and_nothing_else(policy: dict[str, Any], is_told: bool) -> None:
-    assert bool(_told(policy, event())) is is_told
+def test_a_policy_delivers_what_it_names_and_nothing_else(policy: dict[str, Any], is_delivered: bool) -> None:
+    assert bool(_told(policy, event())) is is_delivered
 
 
 def test_a_cooldown_holds_back_the_same_news_but_never_a_change() -> None:
@@ -91,17 +91,19 @@ def test_a_snoozed_alarm_is_not_told_until_its_time_or_its_end() -> None:
     assert _told(every, *story) == ["snoozed", "repeated", "resolved"]
 
 
-def test_an_alertmanager_is_told_the_end_of_what_it_was_told_the_begin_of() -> None:
+def test_an_alertmanager_is_delivered_the_end_of_what_it_was_told_the_begin_of() -> None:
     channel = {"am": {"channel_type": "alertmanager", "config": {"url": "https://alerts.example.com"}}}
-    found = settings(channel, {"one": {"channel_ids": ["am"], "event_types": ["triggered"]}})
+    configured = settings(channel, {"one": {"channel_ids": ["am"], "event_types": ["triggered"]}})
     kinds = [
         ("triggered", "active"),
         ("acknowledged", "acknowledged"),
         ("resolved", "resolved"),
         ("reopened", "active"),
     ]
-    told = [kind for kind, status in kinds if plan_deliveries(event(1, kind, status=status), found, MEMBERS, {})]
-    assert told == ["triggered", "resolved", "reopened"]
+    delivered = [
+        kind for kind, status in kinds if plan_deliveries(event(1, kind, status=status), configured, MEMBERS, {})
+    ]
+    assert delivered == ["triggered", "resolved", "reopened"]
 
 
 def test_the_id_of_a_delivery_derives_from_event_policy_and_channel() -> None:
@@ -157,10 +159,10 @@ def test_a_signature_is_that_of_the_standard() -> None:
 
 
 def test_what_a_device_says_formats_and_mentions_nothing_in_a_chat() -> None:
-    said = event(title="<!channel> *boo* [x](https://evil.example)", message="a & b")
-    slack = messages.slack("https://example.com", _sent(said)).body.decode()
+    hostile = event(title="<!channel> *boo* [x](https://evil.example)", message="a & b")
+    slack = messages.slack("https://example.com", _sent(hostile)).body.decode()
     assert "<!channel>" not in slack and "&lt;!channel&gt;" in slack and "a &amp; b" in slack
-    teams = messages.teams("https://example.com", _sent(said)).body.decode()
+    teams = messages.teams("https://example.com", _sent(hostile)).body.decode()
     assert "[x](" not in teams.replace("\\\\", "") or "\\\\[x\\\\](" in teams
 
 
@@ -168,8 +170,8 @@ def test_a_mail_has_one_line_of_subject_and_an_id_that_repeats_keep() -> None:
     config = EmailConfig(
         host="mail.example.com", sender="fleet@example.com", recipients=["a@example.com", "b@example.com"]
     )
-    said = event(title="Hot\r\nBcc: everybody@example.com", note="Ünruhe")
-    first, second = (messages.email(config, _sent(said, attempt)) for attempt in (1, 2))
+    hostile = event(title="Hot\r\nBcc: everybody@example.com", note="Ünruhe")
+    first, second = (messages.email(config, _sent(hostile, attempt)) for attempt in (1, 2))
     assert first["Message-ID"] == second["Message-ID"] == "<0c0ffee0-0000-5000-8000-000000000001@example.com>"
     assert first["Subject"] == "[CRITICAL] Hot Bcc: everybody@example.com"
     assert first["Bcc"] is None and first["To"] == "a@example.com, b@example.com"

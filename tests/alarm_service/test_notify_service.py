@@ -55,7 +55,7 @@ event_types = ["triggered", "resolved"]
 
 @dataclass
 class Service:
-    """Where the service runs, and how it is asked."""
+    """Where the service runs, and how it is called."""
 
     folder: Path
     kafka: str
@@ -109,8 +109,8 @@ class Service:
 
 @pytest_asyncio.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as found:
-        yield found
+    async with receiving() as receiver:
+        yield receiver
 
 
 @pytest_asyncio.fixture
@@ -128,11 +128,11 @@ async def tell(kafka: str, events: list[wire.AlarmEvent]) -> None:
         await producer.flush()
 
 
-def told(request: Received) -> str:
+def event_id_of(request: Received) -> str:
     return str(request.json["data"]["event_id"])
 
 
-async def test_a_service_killed_while_it_delivers_tells_everything_and_repeats_can_be_told(
+async def test_a_service_killed_while_it_delivers_delivers_everything_with_recognisable_duplicates(
     service: Service, receiver: Receiver
 ) -> None:
     run = uuid4().hex
@@ -161,11 +161,14 @@ async def test_a_service_killed_while_it_delivers_tells_everything_and_repeats_c
             return (await service.ask(key, "GET", "/deliveries?status=pending"))["total"] == 0
 
         await eventually(none_waits)
-        count = Counter(told(one) for one in receiver.got)
-        assert count == Counter({one.event_id: 1 for one in events}) + Counter({told(receiver.got[2]): 1})
-        again = [one for one in receiver.got if told(one) == told(receiver.got[2])]
-        assert again[0].key == again[1].key and [one.headers["X-Fleetlake-Attempt"] for one in again] == ["1", "2"]
-        first = {told(one): number for number, one in reversed(list(enumerate(receiver.got)))}
+        count = Counter(event_id_of(one) for one in receiver.got)
+        assert count == Counter({one.event_id: 1 for one in events}) + Counter({event_id_of(receiver.got[2]): 1})
+        repeated = [one for one in receiver.got if event_id_of(one) == event_id_of(receiver.got[2])]
+        assert repeated[0].key == repeated[1].key and [one.headers["X-Fleetlake-Attempt"] for one in repeated] == [
+            "1",
+            "2",
+        ]
+        first = {event_id_of(one): number for number, one in reversed(list(enumerate(receiver.got)))}
         assert all(first[begin.event_id] < first[end.event_id] for begin, end in zip(*[iter(events)] * 2, strict=True))
 
         # the history, by HTTP and by command

@@ -53,8 +53,8 @@ def test_public_addresses_are_told_from_others(address: str, public: bool) -> No
 
 
 def channel(value: dict[str, Any]) -> Channel:
-    found: Channel = TypeAdapter(Channel).validate_python(value)
-    return found
+    channel: Channel = TypeAdapter(Channel).validate_python(value)
+    return channel
 
 
 async def attempt(value: dict[str, Any], number: int = 1) -> Outcome:

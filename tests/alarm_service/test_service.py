@@ -89,9 +89,9 @@ async def test_an_alarm_lives_and_its_timeline_tells_it(running: Running, ask: C
     timeline = await ask("GET", f"{alarm}/timeline")
     assert [entry["id"] for entry in timeline] == [1, 2, 3, 4, 5]
     assert {"id", "event_type", "actor", "note", "metadata", "created_at"} <= timeline[0].keys()
-    told = [(entry["event_type"], entry["actor"], entry["note"]) for entry in timeline]
+    entries = [(entry["event_type"], entry["actor"], entry["note"]) for entry in timeline]
     who = "operator@example.com"
-    assert told == [
+    assert entries == [
         ("triggered", "rule_engine", None),
         ("acknowledged", who, "Investigating — ä"),
         ("snoozed", who, None),
@@ -168,12 +168,12 @@ async def test_a_key_may_do_what_its_role_allows(running: Running, ask: Client) 
         for endpoint in alarm_api.ENDPOINTS:
             url = ask.base + endpoint.path.format(**ids)
             async with ask.session.request(endpoint.method, url, headers={"X-API-Key": key}) as answer:
-                said = await answer.json()
+                body = await answer.json()
             if answer.status != 403:
                 allowed[role].add(endpoint.name)
                 continue
-            assert said["error"] == "forbidden"
-            assert f"role {endpoint.role}" in said["message"] and f"may {role}" in said["message"]
+            assert body["error"] == "forbidden"
+            assert f"role {endpoint.role}" in body["message"] and f"may {role}" in body["message"]
     every = {endpoint.name: endpoint.method for endpoint in alarm_api.ENDPOINTS}
     assert allowed["read"] == {name for name, method in every.items() if method == "get"}
     assert allowed["operate"] - allowed["read"] == {*alarm_api.ACTIONS, "test_channel"}
@@ -187,16 +187,18 @@ async def test_a_key_may_do_what_its_role_allows(running: Running, ask: Client) 
 
 async def test_a_request_made_again_is_carried_out_once(running: Running, ask: Client) -> None:
     alarm = f"/v1/iot/alarms/{(await raised(running, ask, 'again'))['id']}"
-    again = {"headers": {"Idempotency-Key": "mine, 1"}}
+    same_key = {"headers": {"Idempotency-Key": "mine, 1"}}
     until = {"until": (datetime.now(UTC) + timedelta(hours=2)).isoformat()}
-    first = await ask("POST", f"{alarm}/snooze", until, **again)
-    assert await ask("POST", f"{alarm}/snooze", until, **again) == first
-    assert (await ask("POST", f"{alarm}/resolve", **again))["status"] == "resolved", "another action is another request"
-    assert (await ask("POST", f"{alarm}/resolve", **again))["status"] == "resolved", "no conflict: it is done"
+    first = await ask("POST", f"{alarm}/snooze", until, **same_key)
+    assert await ask("POST", f"{alarm}/snooze", until, **same_key) == first
+    assert (await ask("POST", f"{alarm}/resolve", **same_key))["status"] == "resolved", (
+        "another action is another request"
+    )
+    assert (await ask("POST", f"{alarm}/resolve", **same_key))["status"] == "resolved", "no conflict: it is done"
     for wrong in ("", "x" * 256, "\u00e4"):
         await ask("POST", f"{alarm}/reopen", status=400, headers={"Idempotency-Key": wrong})
-    told = [entry["event_type"] for entry in await ask("GET", f"{alarm}/timeline")]
-    assert [kind for kind in told if kind != "repeated"] == ["triggered", "snoozed", "resolved"]
+    entries = [entry["event_type"] for entry in await ask("GET", f"{alarm}/timeline")]
+    assert [kind for kind in entries if kind != "repeated"] == ["triggered", "snoozed", "resolved"]
 
 
 async def test_what_the_engine_leaves_undone_is_said_to_wait(running: Running, ask: Client) -> None:
@@ -243,10 +245,10 @@ async def test_the_command_line_reads_what_is_published_and_acts_through_kafka(r
     listed = running.run("list", "--device", "cli", "--status", "active", "--severity", "warning")
     assert alarm in listed and "High temperature alert: cli" in listed
     assert alarm not in running.run("list", "--rule", "other")
-    said = await asyncio.to_thread(running.run, "acknowledge", alarm[:13], "--note", "mine", "--actor", "me")
-    assert said == f"{alarm} is acknowledged: High temperature alert: cli\n"
-    said = await asyncio.to_thread(running.run, "snooze", alarm, "2h")
-    assert "is snoozed until" in said
+    output = await asyncio.to_thread(running.run, "acknowledge", alarm[:13], "--note", "mine", "--actor", "me")
+    assert output == f"{alarm} is acknowledged: High temperature alert: cli\n"
+    output = await asyncio.to_thread(running.run, "snooze", alarm, "2h")
+    assert "is snoozed until" in output
     expected = [("acknowledged", "me", "mine"), ("snoozed", getpass.getuser(), None)]
 
     async def is_recorded() -> bool:

@@ -1,4 +1,4 @@
-"""The alarm service's store: what is told twice counts once, what was cut off is not half there. SQLite, PostgreSQL."""
+"""The alarm service's store: duplicates count once, and an interrupted batch leaves nothing. SQLite, PostgreSQL."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def store(database_url: str | None, tmp_path: Path) -> Iterator[AlarmDatabase]:
 
 
 def stored(store: AlarmDatabase) -> dict[str, list[int]]:
-    found, total = store.alarms.page(ALL, 1, 1000)
-    assert total == len(found)
-    return {each.alarm.alarm_id: [e.sequence for e in store.alarms.timeline(each.alarm.alarm_id)] for each in found}
+    alarms, total = store.alarms.page(ALL, 1, 1000)
+    assert total == len(alarms)
+    return {each.alarm.alarm_id: [e.sequence for e in store.alarms.timeline(each.alarm.alarm_id)] for each in alarms}
 
 
 def test_a_batch_is_stored_once_with_its_offset(store: AlarmDatabase) -> None:
@@ -47,18 +47,18 @@ def test_a_batch_is_stored_once_with_its_offset(store: AlarmDatabase) -> None:
         with pytest.raises(StaleBatch):
             store.alarms.add_events(0, expected, [event("z", 1)], 20)
     assert stored(store) == {"y": [1], "x": [1, 2]}, "nothing of a stale batch is there; latest first"
-    found = store.alarms.get("x")
-    assert found is not None and found.alarm == first[1].alarm and found.created_at == first[0].created_at
+    alarm = store.alarms.get("x")
+    assert alarm is not None and alarm.alarm == first[1].alarm and alarm.created_at == first[0].created_at
     assert [e.note for e in store.alarms.timeline("x")] == [None, "ä\0"]
 
 
-def test_what_a_replay_tells_again_changes_nothing(store: AlarmDatabase) -> None:
+def test_events_of_a_replay_change_nothing(store: AlarmDatabase) -> None:
     story = [event("x", 1), event("x", 2, "acknowledged"), event("x", 3, "resolved")]
     store.alarms.add_events(0, None, story[:2], 2)
     store.alarms.add_events(0, 2, [*story, *story], 8)
     assert stored(store) == {"x": [1, 2, 3]}
-    found = store.alarms.get("x")
-    assert found is not None and found.alarm.status == "resolved"
+    alarm = store.alarms.get("x")
+    assert alarm is not None and alarm.alarm.status == "resolved"
 
 
 def test_of_two_that_store_the_same_batch_one_does(store: AlarmDatabase) -> None:
@@ -87,8 +87,8 @@ def test_filters_pages_and_counts(store: AlarmDatabase) -> None:
     store.alarms.add_events(1, None, events, 9)
 
     def ids(page: int = 1, size: int = 50, **which: str) -> tuple[list[str], int]:
-        found, total = store.alarms.page(AlarmFilter(**which), page, size)
-        return [each.alarm.alarm_id for each in found], total
+        alarms, total = store.alarms.page(AlarmFilter(**which), page, size)
+        return [each.alarm.alarm_id for each in alarms], total
 
     assert ids(2, 3) == (["a5", "a4", "a3"], 9)
     assert ids(9, 3) == ([], 9)
@@ -106,7 +106,7 @@ def test_only_the_latest_of_a_device_and_rule_is_the_latest(store: AlarmDatabase
     store.alarms.add_events(
         0, None, [event("x", 1, "resolved"), event("y", 1, minutes=5), event("z", 1, rule="cold")], 3
     )
-    latest = [name for name in "xyz" if (found := store.alarms.get(name)) and found.is_latest]
+    latest = [name for name in "xyz" if (alarm := store.alarms.get(name)) and alarm.is_latest]
     assert latest == ["y", "z"]
 
 
@@ -168,8 +168,8 @@ def test_a_key_opens_until_it_is_revoked(store: AlarmDatabase, tmp_path: Path) -
 
 
 def who(store: AlarmDatabase, key: str) -> tuple[str, str] | None:
-    found = store.keys.find(key)
-    return None if found is None else (found.name, found.role)
+    info = store.keys.find(key)
+    return None if info is None else (info.name, info.role)
 
 
 def test_keys_from_before_there_were_roles_may_do_what_they_could(database_url: str | None, tmp_path: Path) -> None:

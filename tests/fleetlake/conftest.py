@@ -30,9 +30,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         monkeypatch.setattr(sys, "argv", ["fleetlake", *arguments])
         with pytest.raises(SystemExit) as ended:
             main()
-        said = capsys.readouterr()
-        assert (ended.value.code or 0) == status, said.err
-        return said.out + said.err
+        captured = capsys.readouterr()
+        assert (ended.value.code or 0) == status, captured.err
+        return captured.out + captured.err
 
     return run_command
 

@@ -49,18 +49,22 @@ async def test_a_file_for_each_shape_and_all_of_them_are_recordings(kafka: str, 
         *(f"karcher/datapoints_{n}.json" for n in (1, 2, 3)),
         "karcher/notification_1.json",
     }
-    found = {path.name: json.loads(path.read_text()) for path in written}
-    assert not any("before" in str(each) for each in found.values())
-    assert [payload_of(found[f"datapoints_{n}.json"])[:7] for n in (1, 2, 3)] == [b'{"type"', b'{"type"', b"{broken"]
+    recordings = {path.name: json.loads(path.read_text()) for path in written}
+    assert not any("before" in str(each) for each in recordings.values())
+    assert [payload_of(recordings[f"datapoints_{n}.json"])[:7] for n in (1, 2, 3)] == [
+        b'{"type"',
+        b'{"type"',
+        b"{broken",
+    ]
     for path in written:
         assert envelope_of(json.loads(path.read_text())).received_at == NOW
         result = run(path)
         assert (result.dead_letter is not None) is (path.name == "datapoints_3.json")
-    again = asyncio.create_task(capture(settings.kafka, "karcher", 2, tmp_path))
+    second = asyncio.create_task(capture(settings.kafka, "karcher", 2, tmp_path))
     await asyncio.sleep(1)  # likewise
     async with Publisher(settings.kafka) as publisher:
         await publisher.publish(datapoint(300, "pose", {"x": 1, "y": 1, "yaw": 2}))
-    assert [path.name for path in await again] == ["datapoints_4.json"], "what is there is kept"
+    assert [path.name for path in await second] == ["datapoints_4.json"], "what is there is kept"
 
 
 def test_a_shape_is_names_and_types() -> None:

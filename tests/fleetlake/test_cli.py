@@ -115,10 +115,10 @@ def test_check_knows_the_rules_and_the_channels(kafka: str, tmp_path: Path) -> N
     assert _run("topics", cwd=tmp_path, **environment).returncode == 0
     result = _run("check", "climasense", cwd=tmp_path, **environment)
     assert result.returncode == 1
-    told = " ".join(result.stdout.replace("│", " ").split())
-    assert "there is no rule 'cold'" in told and "rule 'hot'" not in told
-    assert "[notify.channels.ops.config] url: 127.0.0.1:1: 127.0.0.1 is a private address" in told
-    assert "hush" not in told
+    output = " ".join(result.stdout.replace("│", " ").split())
+    assert "there is no rule 'cold'" in output and "rule 'hot'" not in output
+    assert "[notify.channels.ops.config] url: 127.0.0.1:1: 127.0.0.1 is a private address" in output
+    assert "hush" not in output
 
 
 def test_topics_declares_and_shows(kafka: str, tmp_path: Path) -> None:

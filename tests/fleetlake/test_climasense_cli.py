@@ -25,8 +25,8 @@ def test_a_key_is_shown_once_and_kept_hashed(run: Run, tmp_path: Path) -> None:
 
 def test_an_operator_queues_commands_and_changes_settings(run: Run, tmp_path: Path) -> None:
     run("keys", "create", "d", "--data", "other")
-    told = run("climasense", "command", "d", "reboot", "--payload", '{"delay_seconds": 5}', "-d", "other")
-    assert "waits until" in told and told.split()[0] in run("climasense", "commands", "d", "-d", "other")
+    output = run("climasense", "command", "d", "reboot", "--payload", '{"delay_seconds": 5}', "-d", "other")
+    assert "waits until" in output and output.split()[0] in run("climasense", "commands", "d", "-d", "other")
     refused = run("climasense", "command", "d", "factory_reset", "-d", "other", status=1)
     assert "--confirm d" in refused
     run("climasense", "command", "d", "factory_reset", "--confirm", "d", "-d", "other")

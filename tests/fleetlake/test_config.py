@@ -57,8 +57,8 @@ def test_secrets_of_channels_come_from_files_and_environment(monkeypatch: pytest
     monkeypatch.setenv("FLEETLAKE_NOTIFY__CHANNELS__MAIL__CONFIG__PASSWORD", "from the environment")
     monkeypatch.setenv("FLEETLAKE_NOTIFY__CHANNELS__OPS__CONFIG__BEARER_TOKEN_FILE", "secret")
     settings = load_settings(path)
-    told = effective_toml(settings)
-    assert "from" not in told and "example.com" not in told
+    toml = effective_toml(settings)
+    assert "from" not in toml and "example.com" not in toml
     _write(effective_toml(settings, masked=False))
     for name in ("MAIL__CONFIG__PASSWORD", "OPS__CONFIG__BEARER_TOKEN_FILE"):
         monkeypatch.delenv(f"FLEETLAKE_NOTIFY__CHANNELS__{name}")
@@ -120,8 +120,8 @@ def test_effective_configuration_masks_secrets_and_reads_back() -> None:
     shown = effective_toml(settings)
     assert "hush" not in shown
     assert "********" in shown
-    again = load_settings(_write(effective_toml(settings, masked=False)))
-    assert again == settings
+    reloaded = load_settings(_write(effective_toml(settings, masked=False)))
+    assert reloaded == settings
 
 
 def test_the_example_is_valid_toml_and_lists_every_key() -> None:

@@ -65,18 +65,20 @@ async def test_a_message_goes_back_once_and_is_normalised_again(
     with mock.patch.object(steps, "normalise", a_bug):
         await replay(kafka, tmp_path / "before", tmp_path, 0).run([vendor], print)
     before = LakeLocation(str(tmp_path / "before" / "lake"))
-    told = read_letters(before, LetterFilter())
-    assert {(one.message_id, one.kept_back) for one in told} == {
+    letters = read_letters(before, LetterFilter())
+    assert {(one.message_id, one.kept_back) for one in letters} == {
         (located(61, 6000).id, None),
         ("broken", None),
         ("half", USED),
     }
-    assert {(row["reason"], row["letters"], row["can go back"]) for row in summary(told)} >= {("internal_error", 1, 1)}
+    assert {(row["reason"], row["letters"], row["can go back"]) for row in summary(letters)} >= {
+        ("internal_error", 1, 1)
+    }
     chosen = read_letters(before, LetterFilter(reason="internal_error"))
     assert [(letter.message_id, why) for letter, why in await put_back(options, before, chosen, "1")] == [
         (located(61, 6000).id, None)
     ]
-    await put_back(options, before, chosen, "1")  # the same attempt again is a repeat
+    await put_back(options, before, chosen, "1")  # the same attempt makes a duplicate
     await put_back(options, before, read_letters(before, LetterFilter(message_ids=("half", "broken"))), "1")
 
     with mock.patch.object(steps, "normalise", _until_put_back):
@@ -84,8 +86,8 @@ async def test_a_message_goes_back_once_and_is_normalised_again(
     after = LakeLocation(str(tmp_path / "after" / "lake"))
     numbers = [row["value_number"] for row in rows(tmp_path / "after", "readings") if row["metric"] == "position.x"]
     assert sorted(numbers) == [0.0, 0.005, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]
-    found = [(one.message_id, one.kept_back) for one in read_letters(after, LetterFilter())]
-    assert sorted(found, key=str) == sorted(
+    states = [(one.message_id, one.kept_back) for one in read_letters(after, LetterFilter())]
+    assert sorted(states, key=str) == sorted(
         [(located(61, 6000).id, DONE), ("half", USED), ("broken", DONE), ("broken", None)], key=str
     )
 
@@ -118,8 +120,10 @@ async def test_what_does_not_go_back_says_why(kafka: str, vendor: str, tmp_path:
     await admin.delete_records({TopicPartition(topic, 1): RecordsToDelete(3)})
     await admin.close()
     location = LakeLocation(str(tmp_path / "lake"))
-    told = await put_back(KafkaSettings(bootstrap_servers=kafka), location, read_letters(location, LetterFilter()), "1")
-    assert {one.message_id: why for one, why in told} == {"refused": PREFIX, "behind": BEHIND, "gone": GONE}
+    outcomes = await put_back(
+        KafkaSettings(bootstrap_servers=kafka), location, read_letters(location, LetterFilter()), "1"
+    )
+    assert {one.message_id: why for one, why in outcomes} == {"refused": PREFIX, "behind": BEHIND, "gone": GONE}
 
 
 STATUS = (
@@ -143,7 +147,7 @@ async def test_what_a_connector_refused_goes_back_once_it_would_be_taken(
     tmp_path: Path,
 ) -> None:
     [status] = karcher.status(STATUS, {}, START).dead_letters
-    found = [
+    sample = [
         replace(status, vendor=vendor),
         refused(karcher.STATUS, STATUS, vendor, 1),
         refused(karcher.STATUS, STATUS.replace(b"m1", b"m2"), vendor, 2),
@@ -156,16 +160,16 @@ async def test_what_a_connector_refused_goes_back_once_it_would_be_taken(
             wire.Problem(path="", reason=""),
         ),
     ]
-    written(tmp_path, "1", DEAD_LETTER, *found)
+    written(tmp_path, "1", DEAD_LETTER, *sample)
     location, options = LakeLocation(str(tmp_path / "lake")), KafkaSettings(bootstrap_servers=kafka)
-    assert whys(location, found) == [UNKNOWN_MACHINE] * 3 + [None, f"{REFUSED}: out_of_range", FACTS, PREFIX]
+    assert whys(location, sample) == [UNKNOWN_MACHINE] * 3 + [None, f"{REFUSED}: out_of_range", FACTS, PREFIX]
 
     machine = wire.Device(device_id=DEVICE, vendor="karcher", updated_at=START, attributes={"machineId": "m1"})
     written(tmp_path, "1", DEVICES, machine)
-    assert whys(location, found)[:3] == [None, SAME, UNKNOWN_MACHINE]
+    assert whys(location, sample)[:3] == [None, SAME, UNKNOWN_MACHINE]
     for attempt in ("1", "2"):
-        told = await put_back(options, location, read_letters(location, LetterFilter()), attempt)
-        assert sum(why is None for _, why in told) == 2
+        outcomes = await put_back(options, location, read_letters(location, LetterFilter()), attempt)
+        assert sum(why is None for _, why in outcomes) == 2
 
     after = tmp_path / "after"
     await replay(kafka, after, tmp_path, 0).run([vendor], print)
@@ -178,13 +182,13 @@ async def test_what_a_connector_refused_goes_back_once_it_would_be_taken(
     ]
     assert {row["received_at"].replace(tzinfo=UTC) for row in told_since} == {START, START + timedelta(minutes=3)}
     written(after, "replay", DEVICES, machine)
-    written(after, "replay", DEAD_LETTER, *found)
-    assert whys(LakeLocation(str(after / "lake")), found)[:4] == [DONE, DONE, UNKNOWN_MACHINE, DONE]
+    written(after, "replay", DEAD_LETTER, *sample)
+    assert whys(LakeLocation(str(after / "lake")), sample)[:4] == [DONE, DONE, UNKNOWN_MACHINE, DONE]
 
 
-def whys(location: LakeLocation, found: list[wire.DeadLetter]) -> list[str | None]:
-    told = {letter.message_id: letter.kept_back for letter in read_letters(location, LetterFilter())}
-    return [told[letter.id] for letter in found]
+def whys(location: LakeLocation, sample: list[wire.DeadLetter]) -> list[str | None]:
+    outcomes = {letter.message_id: letter.kept_back for letter in read_letters(location, LetterFilter())}
+    return [outcomes[letter.id] for letter in sample]
 
 
 def written(data: Path, topic_id: str, topic: str, *values: wire.DeadLetter | wire.Device) -> None:

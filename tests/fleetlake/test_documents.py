@@ -15,14 +15,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def _metrics() -> dict[str, str]:
-    found = {}
+    described = {}
     for value in vars(runtime.metrics).values():
         if isinstance(value, MetricWrapperBase):
             family = next(iter(value.collect()))
             name = family.name + ("_total" if family.type == "counter" else "")
             labels = ", ".join(f"`{label}`" for label in value._labelnames)
-            found[name] = f"| `{name}` ({labels}) | {family.documentation} |"
-    return found
+            described[name] = f"| `{name}` ({labels}) | {family.documentation} |"
+    return described
 
 
 def test_operations_lists_every_metric() -> None:

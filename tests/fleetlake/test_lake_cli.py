@@ -26,9 +26,9 @@ def run(*arguments: str, status: int = 0) -> str:
 def test_a_table_is_shown_merged_and_cleared_of_what_was_replaced(tmp_path: Path) -> None:
     filled(tmp_path, commits=5)
     folder = str(tmp_path)
-    found = {row["table"]: row for row in json.loads(run("stats", "--json", "-d", folder))}
-    assert (found["readings"]["rows"], found["readings"]["files"]) == (70, 5)
-    assert found["readings"]["first day"] and found["events"]["rows"] == 0
+    stats = {row["table"]: row for row in json.loads(run("stats", "--json", "-d", folder))}
+    assert (stats["readings"]["rows"], stats["readings"]["files"]) == (70, 5)
+    assert stats["readings"]["first day"] and stats["events"]["rows"] == 0
     assert json.loads(run("compact", "readings", "--json", "-d", folder)) == [
         {"table": "readings", "files merged": 5, "into": 1, "expired": 0}
     ]
@@ -52,8 +52,8 @@ def test_two_lakes_that_differ_end_with_status_1(tmp_path: Path) -> None:
     filled(tmp_path / "a", commits=3)
     run("diff", str(tmp_path / "a"), str(tmp_path / "a"))
     filled(tmp_path / "b", commits=2)
-    found = json.loads(run("diff", str(tmp_path / "a"), str(tmp_path / "b"), "--json", status=1))
-    assert (found[0]["missing"], found[0]["extra"], len(found[0]["examples"])) == (14, 0, 14)
+    differences = json.loads(run("diff", str(tmp_path / "a"), str(tmp_path / "b"), "--json", status=1))
+    assert (differences[0]["missing"], differences[0]["extra"], len(differences[0]["examples"])) == (14, 0, 14)
     assert "missing" in run("diff", str(tmp_path / "a"), str(tmp_path / "b"), "--examples", "3", status=1)
 
 
@@ -70,7 +70,7 @@ def test_what_a_device_told_is_erased_from_tables_and_disk(tmp_path: Path) -> No
     delete_files(location, done)
     with fleetlake.connect(tmp_path) as connection:
         for table in ("readings", "latest", "recent_readings", "devices"):
-            found = connection.execute(f"SELECT DISTINCT device_id FROM {table}").fetchall()
-            assert len(found) == 6 and ("karcher:3",) not in found
+            devices = connection.execute(f"SELECT DISTINCT device_id FROM {table}").fetchall()
+            assert len(devices) == 6 and ("karcher:3",) not in devices
     files = list((tmp_path / "lake" / "readings").rglob("*.parquet"))
     assert files and not any(b"karcher:3" in file.read_bytes() for file in files if "_delta_log" not in str(file))

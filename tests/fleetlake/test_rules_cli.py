@@ -46,13 +46,13 @@ def rules_file(tmp_path: Path) -> None:
 
 
 def test_check_says_what_is_good_and_what_is_not(run: Run, tmp_path: Path) -> None:
-    told = run("rules", "check", "rules.json")
-    assert "environment.temperature > 40" in told and "model KIRA" in told
-    assert "nothing received for 3 intervals" in told
+    output = run("rules", "check", "rules.json")
+    assert "environment.temperature > 40" in output and "model KIRA" in output
+    assert "nothing received for 3 intervals" in output
     (tmp_path / "more.json").write_text(json.dumps([*RULES["rules"], BAD]))
-    told = run("rules", "check", "more.json", status=1)
-    assert "environment.temperature > 40" in told, "a bad rule does not hide the good ones"
-    assert "refused: rule bad: config.operator: Input should be 'gt'" in told
+    output = run("rules", "check", "more.json", status=1)
+    assert "environment.temperature > 40" in output, "a bad rule does not hide the good ones"
+    assert "refused: rule bad: config.operator: Input should be 'gt'" in output
     assert "no rules file" in run("rules", "check", status=1)
 
 
@@ -69,10 +69,10 @@ def recorded() -> list[ConsumedRecord]:
 def test_rules_are_tried_out_on_a_recording(run: Run, tmp_path: Path) -> None:
     lines = b"\n".join(each.value or b"" for each in recorded())
     (tmp_path / "recorded.jsonl").write_bytes(lines + b"\n")
-    told = run("rules", "test", "rules.json", "--recording", "recorded.jsonl")
-    assert "1 alarms of 2 rules in 5 readings of 2 devices, 2026-03-16 00:00:00Z to 2026-03-16 00:15:50Z" in told
-    assert "nothing received for 300 s" in told
-    assert "2026-03-16 00:08:20" in told, "last heard at 200 s, and 300 s later it is offline"
+    output = run("rules", "test", "rules.json", "--recording", "recorded.jsonl")
+    assert "1 alarms of 2 rules in 5 readings of 2 devices, 2026-03-16 00:00:00Z to 2026-03-16 00:15:50Z" in output
+    assert "nothing received for 300 s" in output
+    assert "2026-03-16 00:08:20" in output, "last heard at 200 s, and 300 s later it is offline"
     (tmp_path / "recorded.jsonl").write_bytes(lines + b"\nrubbish")
     assert "recorded.jsonl, line 6" in run("rules", "test", "rules.json", "--recording", "recorded.jsonl", status=1)
 
@@ -81,13 +81,13 @@ def test_rules_are_tried_out_on_a_range_of_the_lake(run: Run, tmp_path: Path) ->
     known = device(0, DEVICE, model="KIRA")
     for table, records in ((READINGS, recorded()), (DEVICES, [known])):
         write_deltalake(tmp_path / "data" / "lake" / table.name, to_rows(table, records).table)
-    told = run("rules", "test", "rules.json")
-    assert "2 alarms of 2 rules in 5 readings of 2 devices" in told
-    hot = next(line for line in told.splitlines() if "hot" in line)
+    output = run("rules", "test", "rules.json")
+    assert "2 alarms of 2 rules in 5 readings of 2 devices" in output
+    hot = next(line for line in output.splitlines() if "hot" in line)
     assert "2026-03-16 00:01:40" in hot and "2026-03-16 00:03:20" in hot, "triggered at 100 s and resolved at 200 s"
     until = (T0 + timedelta(seconds=150)).isoformat(timespec="seconds").removesuffix("+00:00")
-    told = run("rules", "test", "rules.json", "--to", until)
-    assert "1 alarms of 2 rules in 2 readings" in told and "active" in told
+    output = run("rules", "test", "rules.json", "--to", until)
+    assert "1 alarms of 2 rules in 2 readings" in output and "active" in output
     assert "has no table" in run("rules", "test", "rules.json", "--data", "elsewhere", status=1)
 
 
@@ -116,7 +116,7 @@ def test_causes_on_other_devices_are_tried_out_and_unknown_ones_told(run: Run, t
     arguments = ("rules", "test", "causes.json", "--recording", "silent.jsonl", "--to", until)
     assert "2 alarms of 2 rules" in run(*arguments), "no attribute names a gateway"
     (tmp_path / "fleetlake.toml").write_text('[stream.attributes.gateway_id]\na = ["wayscloud:b*"]\n')
-    told = run(*arguments)
-    assert "1 alarms of 2 rules" in told and "wayscloud:a" in told
-    told = run("rules", "check", "causes.json")
-    assert "warning: rule sensor: inhibited_by.1: there is no rule 'nobody'; it inhibits nothing" in told
+    output = run(*arguments)
+    assert "1 alarms of 2 rules" in output and "wayscloud:a" in output
+    output = run("rules", "check", "causes.json")
+    assert "warning: rule sensor: inhibited_by.1: there is no rule 'nobody'; it inhibits nothing" in output

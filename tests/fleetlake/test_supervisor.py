@@ -1,4 +1,4 @@
-"""Children are restarted when they fail, stopped when told, and do not outlive their supervisor."""
+"""Children are restarted when they fail, stopped on request, and do not outlive their supervisor."""
 
 from __future__ import annotations
 

@@ -25,5 +25,5 @@ async def test_missing_topics_are_made_alike_and_others_left_alone(broker: str) 
     everything = await declare_topics(KafkaSettings(bootstrap_servers=broker, partitions=5), specs)
     assert {s.partitions for s in everything} == {3}
     assert [s.created for s in everything] == [False] * 4 + [True] * (len(specs) - 4)
-    again = await declare_topics(KafkaSettings(bootstrap_servers=broker, partitions=5), specs)
-    assert not any(s.created for s in again)
+    repeated = await declare_topics(KafkaSettings(bootstrap_servers=broker, partitions=5), specs)
+    assert not any(s.created for s in repeated)
