@@ -48,7 +48,7 @@ CASES = (
 
 
 async def run(bench: Bench, samples: Samples) -> None:
-    """All cases in turn, again and again."""
+    """Run all cases in turn, repeatedly."""
     async with broker(bench.folder) as kafka:
         for number in range(bench.runs):
             for case in CASES:

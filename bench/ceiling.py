@@ -90,9 +90,12 @@ async def _produce_in_transactions(kafka: Kafka, job: Job, topic: str) -> tuple[
 
 def _outputs(job: Job, topic: str) -> list[tuple[str, bytes, bytes, list[tuple[str, bytes]]]]:
     """What fleetlake would send for the job, encoded beforehand."""
-    found = [observation(job, number, 0) for number in range(job.messages)]
+    observations = [observation(job, number, 0) for number in range(job.messages)]
     headers = [("content-type", b"application/json")]
-    return [(topic, one.device_id.encode(), wire.encode(one), [*headers, ("ce_id", one.id.encode())]) for one in found]
+    return [
+        (topic, one.device_id.encode(), wire.encode(one), [*headers, ("ce_id", one.id.encode())])
+        for one in observations
+    ]
 
 
 def _codec() -> str | None:

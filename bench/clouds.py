@@ -1,7 +1,7 @@
-"""Vendors' clouds on loopback that say just what they are told, and how a connector reaches them.
+"""Vendors' clouds on loopback that send only what the benchmark asks for, and how a connector reaches them.
 
 The clouds are the simulators' (real sockets, real REST); their own devices keep silent. Each message carries a number,
-which comes out again in the raw topic.
+which is the number in the raw topic, too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from simulators.settings import KarcherSimulator, OgmenSimulator, SimulatorSetti
 from simulators.wayscloud import run_mqtt_broker
 
 _HOST = "127.0.0.1"
-_SILENT = 1e-6  # messages a second
+_SILENT = 1e-6  # messages per second
 _NO_LIMIT = 1e9
 _DEVICES = 100
 
@@ -55,7 +55,7 @@ class Cloud(ABC):
         """Send message `number`; waits where the socket is full."""
 
     @abstractmethod
-    def number(self, found: dict[str, Any]) -> int | None:
+    def number(self, record: dict[str, Any]) -> int | None:
         """The number in a raw record of this vendor; None for other records."""
 
 
@@ -87,9 +87,9 @@ class Karcher(Cloud):
         message = karcher_payloads.message({"location": place}, time.time())
         await self._sockets.send(self._robots[number % len(self._robots)], msgspec.json.encode(message))
 
-    def number(self, found: dict[str, Any]) -> int | None:
+    def number(self, record: dict[str, Any]) -> int | None:
         """See `Cloud`."""
-        place = found.get("data", {}).get("location") if found.get("type") == "datapoints" else None
+        place = record.get("data", {}).get("location") if record.get("type") == "datapoints" else None
         return None if place is None or place.get("coordinateY") != 6355 else int(place["coordinateX"])
 
 
@@ -122,9 +122,9 @@ class Ogmen(Cloud):
         message["pose"]["pose"]["position"] = {"x": float(number), "y": 6.355, "z": 0.0}
         await self._sockets.send(robot.device_id, msgspec.json.encode(message))
 
-    def number(self, found: dict[str, Any]) -> int | None:
+    def number(self, record: dict[str, Any]) -> int | None:
         """See `Cloud`."""
-        pose = found.get("pose", {})
+        pose = record.get("pose", {})
         place = pose.get("pose", {}).get("position", {}) if isinstance(pose, dict) else {}
         return int(place["x"]) if place.get("y") == 6.355 else None
 
@@ -158,9 +158,9 @@ class Wayscloud(Cloud):
         payload = msgspec.json.encode({"value": number, "timestamp": _iso_now(), "bench": True})
         self._client.publish(f"devices/sensor-{number % _DEVICES:03d}/sensors/co2", payload, qos=1)
 
-    def number(self, found: dict[str, Any]) -> int | None:
+    def number(self, record: dict[str, Any]) -> int | None:
         """See `Cloud`."""
-        return int(found["value"]) if found.get("bench") else None
+        return int(record["value"]) if record.get("bench") else None
 
     def close(self) -> None:
         """Disconnect."""

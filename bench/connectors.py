@@ -1,7 +1,7 @@
 """Each connector: from its local socket until Kafka has the record; ClimaSense: until the device has its answer.
 
 The real `fleetlake connect VENDOR` on the simulators' clouds. First a flood, as fast as the sockets take it: messages a
-second between the first stamp and the last that the broker gives (LogAppendTime). Then an even 200 a second: the time
+second between the first stamp and the last that the broker gives (LogAppendTime). Then an even 200 per second: the time
 from before the send to that stamp. Every message must be in the raw topic once. Limits on what one device may say are
 lifted; nothing else is configured. CPU seconds are the connector's.
 """
@@ -40,7 +40,7 @@ _QUIET_SECONDS = 20.0
 
 
 async def run(bench: Bench, samples: Samples) -> None:
-    """All connectors in turn, again and again; one that fails is noted, the others go on."""
+    """Run all connectors in turn, repeatedly. A failure is noted, and the others go on."""
     async with broker(bench.folder) as kafka:
         for number in range(bench.runs):
             for vendor in (*CLOUDS, "climasense"):
@@ -100,12 +100,12 @@ async def _warm(site: Site, cloud: Cloud, meter: Meter) -> int:
             await cloud.say(number)
             number += 1
         await asyncio.sleep(1)
-        found = await _stamps(site.kafka, cloud, number - 100, number)
-        if len(found) == 100:
+        stamps = await _stamps(site.kafka, cloud, number - 100, number)
+        if len(stamps) == 100:
             return number
         meter.check()
         if time.monotonic() > deadline:
-            raise TimeoutError(f"only {len(found)} of 100 messages come through")
+            raise TimeoutError(f"only {len(stamps)} of 100 messages arrive")
 
 
 async def _pace(cloud: Cloud, begin: int, count: int) -> dict[int, float]:
@@ -120,17 +120,17 @@ async def _pace(cloud: Cloud, begin: int, count: int) -> dict[int, float]:
 
 async def _arrived(kafka: Kafka, cloud: Cloud, begin: int, end: int, meter: Meter) -> dict[int, float]:
     """Wait until the topic has all of these messages; the broker's stamp of each."""
-    found: dict[int, float] = {}
+    stamps: dict[int, float] = {}
     grew = time.monotonic()
-    while len(found) < end - begin:
+    while len(stamps) < end - begin:
         meter.check()
         if time.monotonic() - grew > _LOST_SECONDS:
-            raise RuntimeError(f"{end - begin - len(found)} of {end - begin} messages are not in the raw topic")
+            raise RuntimeError(f"{end - begin - len(stamps)} of {end - begin} messages are not in the raw topic")
         await asyncio.sleep(0.5)
         now = await _stamps(kafka, cloud, begin, end)
-        grew = time.monotonic() if len(now) > len(found) else grew
-        found = now
-    return found
+        grew = time.monotonic() if len(now) > len(stamps) else grew
+        stamps = now
+    return stamps
 
 
 async def _quiet(kafka: Kafka, cloud: Cloud) -> None:
@@ -143,15 +143,15 @@ async def _quiet(kafka: Kafka, cloud: Cloud) -> None:
 
 async def _stamps(kafka: Kafka, cloud: Cloud, begin: int, end: int) -> dict[int, float]:
     """The broker's stamp of each message from `begin` to `end`. RuntimeError where one is there twice."""
-    found: dict[int, float] = {}
+    stamps: dict[int, float] = {}
     async for record in read_all(kafka.bootstrap, raw_topic(cloud.vendor)):
-        told = msgspec.json.decode(record.value or b"{}")
-        number = cloud.number(told) if isinstance(told, dict) else None
+        message = msgspec.json.decode(record.value or b"{}")
+        number = cloud.number(message) if isinstance(message, dict) else None
         if number is not None and begin <= number < end:
-            if number in found:
+            if number in stamps:
                 raise RuntimeError(f"message {number} is in the raw topic twice")
-            found[number] = record.timestamp
-    return found
+            stamps[number] = record.timestamp
+    return stamps
 
 
 # -- ClimaSense
@@ -173,9 +173,9 @@ async def _posts(site: Site, bench: Bench) -> dict[str, float]:
             wall, cpu = meter.wall(), meter.cpu()
             ages = await _paced_posts(client, url, keys, int(RATE * bench.seconds(SECONDS)))
     due = posts + len(ages)
-    found = await site.kafka.ends(raw_topic("climasense"), PARTITIONS)
-    if found < due:
-        raise RuntimeError(f"{due} posts were acknowledged, {found} are in Kafka")
+    received = await site.kafka.ends(raw_topic("climasense"), PARTITIONS)
+    if received < due:
+        raise RuntimeError(f"{due} posts were acknowledged, {received} are in Kafka")
     return {"posts_per_second": posts / wall, "posts_per_cpu_second": posts / cpu, **percentiles(ages)}
 
 
@@ -191,7 +191,7 @@ async def _serving(client: aiohttp.ClientSession, url: str, key: ApiKey, meter: 
 
 
 async def _flood_posts(client: aiohttp.ClientSession, url: str, keys: list[ApiKey], posts: int) -> None:
-    """Some clients, each of which posts again as soon as it was answered."""
+    """Some clients, each of which posts once more as soon as it is answered."""
     numbers = iter(range(posts))
 
     async def poster() -> None:

@@ -27,13 +27,13 @@ _decode_peer = msgspec.json.Decoder(_PeerObservation).decode
 
 def fleetlake(key: bytes | None, value: bytes) -> Output:
     """An observation as the contract has it; readings of one message have one time."""
-    found = wire.decode_observation(value)
-    readings = {reading.metric: reading for reading in found.readings}
+    observation = wire.decode_observation(value)
+    readings = {reading.metric: reading for reading in observation.readings}
     x, y, map_id = readings["position.x"], readings["position.y"], readings["map.id"]
-    (observed,) = {reading.observed_at for reading in found.readings}
+    (observed,) = {reading.observed_at for reading in observation.readings}
     return Output(
         key,
-        found.device_id,
+        observation.device_id,
         round(observed.timestamp() * 1000),
         Position(x.value_number or 0.0, y.value_number or 0.0, map_id.value_text or ""),
         (x.unit or "", y.unit or ""),
@@ -42,16 +42,16 @@ def fleetlake(key: bytes | None, value: bytes) -> Output:
 
 def peer(key: bytes | None, value: bytes) -> Output:
     """What `bench/peers/transform.py` makes."""
-    found = _decode_peer(value)
-    readings = {reading.metric: reading for reading in found.readings}
+    record = _decode_peer(value)
+    readings = {reading.metric: reading for reading in record.readings}
     x, y, map_id = (readings[name] for name in ("position.x", "position.y", "map.id"))
     position = Position(float(x.value), float(y.value), str(map_id.value))
-    return Output(key, found.device_id, found.time, position, (x.unit or "", y.unit or ""))
+    return Output(key, record.device_id, record.time, position, (x.unit or "", y.unit or ""))
 
 
 def telegraf(key: bytes | None, value: bytes) -> Output:
     """Telegraf's JSON of one metric: its unit is a tag, since its fields have none."""
-    found: dict[str, Any] = msgspec.json.decode(value)
-    fields, tags = found["fields"], found["tags"]
+    point: dict[str, Any] = msgspec.json.decode(value)
+    fields, tags = point["fields"], point["tags"]
     position = Position(fields["position.x"], fields["position.y"], fields["map.id"])
-    return Output(key, tags["device_id"], found["timestamp"], position, (tags["unit"], tags["unit"]))
+    return Output(key, tags["device_id"], point["timestamp"], position, (tags["unit"], tags["unit"]))

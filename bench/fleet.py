@@ -78,7 +78,7 @@ class Meter:
 
 
 async def consumed(site: Site, topic: str, due: int, meter: Meter, seconds: float) -> None:
-    """Wait until the stream workers have committed so many offsets of the topic."""
+    """Wait until the stream workers have committed `due` offsets of the topic."""
 
     async def done() -> bool:
         meter.check()
@@ -125,9 +125,9 @@ async def flood(site: Site, records: Iterable[NewRecord], begins: Callable[[], N
 async def feed(
     site: Site, job: Job, rate: float, seconds: float, stored: Callable[[str], None] = lambda envelope_id: None
 ) -> int:
-    """Write live messages to the raw topic at so many a second, by the connectors' own publisher; returns how many.
+    """Write live messages to the raw topic at an even rate, by the connectors' own publisher; returns how many.
 
-    Returns when the broker has all of them; `stored` is told of each when it has it.
+    Returns when the broker has all of them; `stored` is called with each when it has it.
     """
     sent, last = 0, None
     async with Publisher(KafkaSettings(bootstrap_servers=site.kafka.bootstrap)) as publisher:

@@ -183,7 +183,7 @@ class _Metric:
 
 
 class _Generator:
-    """Generates readings; remembers where each device's last message stands in its partition."""
+    """Generates readings; remembers the offset of each device's last message."""
 
     def __init__(self, rng: Random, start: datetime, hours: float) -> None:
         self._rng = rng

@@ -30,7 +30,7 @@ rules:
 
 @dataclass(frozen=True)
 class Point:
-    """A fleet of so many devices that sends so many messages a second, all devices together."""
+    """A number of devices, and the messages per second of all of them together."""
 
     system: str
     devices: int
@@ -44,7 +44,7 @@ POINTS = (
 
 
 async def run(bench: Bench, samples: Samples) -> None:
-    """All points in turn, again and again."""
+    """Run all points in turn, repeatedly."""
     async with broker(bench.folder) as kafka:
         for number in range(bench.runs):
             for index, point in enumerate(POINTS):

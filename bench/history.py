@@ -30,7 +30,7 @@ from sinks.delta.tables import PARTITION_DATE, READINGS, TABLES
 from sinks.settings import DeltaSettings
 
 ROBOTS = 7
-"""Kärcher machines; with them come 3 of Ogmen, 84 devices of WAYSCloud and 84 of ClimaSense."""
+"""Kärcher machines, beside which the fleet has 3 of Ogmen, 84 of WAYSCloud and 84 of ClimaSense."""
 
 END = datetime(2026, 10, 31)
 FLUSHES_A_DAY = 4
@@ -41,7 +41,7 @@ THREADS = 2
 
 
 def days_of(rows: int, robots: int = ROBOTS) -> float:
-    """How long the fleet takes to give about so many readings."""
+    """The time in which the fleet emits about that many readings."""
     a_day: int = sum(table.num_rows for table in readings(END, 24, robots))
     return rows / a_day
 
@@ -111,14 +111,14 @@ def _json(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
 
 
 def _merge(delta: DeltaTable, folder: Path, settings: DeltaSettings) -> None:
-    """What upkeep does when a day is over."""
+    """The table maintenance at the end of a day."""
     delta.update_incremental()
     partitions: dict[tuple[tuple[str, str | None], ...], list[LiveFile]] = defaultdict(list)
     for file in live_files(delta):
         partitions[file.partition].append(file)
     last = (END - timedelta(days=1)).date().isoformat()
     over = [files for partition, files in partitions.items() if dict(partition)[PARTITION_DATE] != last]
-    for number, files in enumerate(found for found in over if len(found) > 1):
+    for number, files in enumerate(group for group in over if len(group) > 1):
         merge_files(delta, LakeLocation.of(folder, settings), tuple(files), settings.compression_level)
         if number % 40 == 0:
             progress(f"history: {number} of {len(over)} partitions are merged")

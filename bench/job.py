@@ -1,4 +1,4 @@
-"""The job that fleetlake and its peers do: its messages, what must come out, and whether it did (pure).
+"""The job that fleetlake and its peers do: its messages, the expected outputs, and their comparison (pure).
 
 Kärcher's «Datapoints response» of a CV50, as its document shows it, from `machines` machines in turn. The same numbers
 give the same messages, so that what is expected need not be kept.
@@ -31,7 +31,7 @@ _TOLERANCE = 1e-9  # relative; some systems can only multiply by 0.001
 
 @dataclass(frozen=True)
 class Job:
-    """So many messages of so many machines, the first of them at `start_ms` (epoch milliseconds)."""
+    """A number of messages of a number of machines; the first is at `start_ms` (epoch milliseconds)."""
 
     messages: int
     machines: int
@@ -132,7 +132,7 @@ def _envelope(device: str, data: bytes, sent: datetime, received: datetime) -> E
 
 @dataclass(frozen=True)
 class Verdict:
-    """How the outputs differ from what is due; all zero if they do not."""
+    """How the outputs differ from the expected ones; all zero if they do not."""
 
     missing: int
     doubled: int
@@ -144,16 +144,16 @@ class Verdict:
 
 
 def verify(job: Job, outputs: Iterable[Output]) -> Verdict:
-    """Compare what came out with what is due: each message once, keyed by its device, with its contents."""
-    came: Counter[tuple[str, int]] = Counter()
+    """Compare the outputs with the expected ones: each message once, keyed by its device, with its contents."""
+    seen: Counter[tuple[str, int]] = Counter()
     wrong = 0
     devices = {device_of(job, number): number for number in range(min(job.machines, job.messages))}
     for output in outputs:
         if _is_right(job, devices, output):
-            came[output.device_id, output.time_ms] += 1
+            seen[output.device_id, output.time_ms] += 1
         else:
             wrong += 1
-    return Verdict(job.messages - len(came), sum(came.values()) - len(came), wrong)
+    return Verdict(job.messages - len(seen), sum(seen.values()) - len(seen), wrong)
 
 
 def _is_right(job: Job, devices: dict[str, int], output: Output) -> bool:
@@ -164,9 +164,9 @@ def _is_right(job: Job, devices: dict[str, int], output: Output) -> bool:
     if not 0 <= number < job.messages or output.units != ("m", "m"):
         return False
     x, y, map_id = location_of(job, number)
-    found = output.position
-    return _near(found.x, x / 1000) and _near(found.y, y / 1000) and found.map_id == map_id
+    position = output.position
+    return _near(position.x, x / 1000) and _near(position.y, y / 1000) and position.map_id == map_id
 
 
-def _near(found: float, due: float) -> bool:
-    return abs(found - due) <= _TOLERANCE * due
+def _near(value: float, expected: float) -> bool:
+    return abs(value - expected) <= _TOLERANCE * expected

@@ -1,11 +1,11 @@
 """From topics to rows that a query sees, in the lake and in `fleet.duckdb`: each sink by itself, then the pipeline.
 
-`delta sink` takes observations that are in their topic beforehand: rows a second between its first commit and its last
-but one (the last holds what is left over and waits for `flush_seconds`). `duckdb sink` then takes these commits, which
-it was not let see before: rows a second from its first look until they are published. `pipeline` is the stream worker
-and both sinks as users run them, on live messages: for each row the time from before the connector's write until a
-reader who looks every tenth of a second sees it; then a flood, timed until the last row is there. Intervals are the
-defaults, 5 s each.
+`delta sink` takes observations that are in their topic beforehand: rows per second between its first commit and its
+last but one (the last holds the rest and waits for `flush_seconds`). `duckdb sink` then takes these commits, which it
+could not see before: rows per second from its first look until they are published. `pipeline` is the stream worker and
+both sinks as users run them, on live messages: for each row the time from before the connector's write until a reader
+who looks every tenth of a second sees it; then a flood, timed until the last row is there. Intervals are the defaults,
+5 s each.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _TIMEOUT = 180.0
 
 
 async def run(bench: Bench, samples: Samples) -> None:
-    """The sinks, then the pipeline, again and again."""
+    """Run the sinks, then the pipeline, repeatedly."""
     async with broker(bench.folder) as kafka:
         for number in range(bench.runs):
             for part in (_sinks, _pipeline):
@@ -78,7 +78,7 @@ async def _sinks(site: Site, bench: Bench) -> dict[str, dict[str, float]]:
             os.kill(duckdb_sink.pid, signal.SIGCONT)
         meter = Meter([duckdb_sink])
         meter.start()
-        await until(published.tells(rows, meter), _TIMEOUT, f"{rows} rows are published")
+        await until(published.shows(rows, meter), _TIMEOUT, f"{rows} rows are published")
         seconds, cpu = meter.wall(), meter.cpu()
     _expect(site.data, rows)
     taken = {"rows_per_second": rows / seconds, "rows_per_cpu_second": rows / cpu}
@@ -98,7 +98,7 @@ async def _delta(site: Site, process: Process, rows: int) -> dict[str, float]:
             raise TimeoutError(f"{lake.rows()} of {rows} rows are in the lake")
         await asyncio.sleep(_LOOK_SECONDS / 5)
     if len(seen) < 2:
-        raise RuntimeError("all rows came in one commit, which tells no rate: take more of them (--scale)")
+        raise RuntimeError("all rows came in one commit, which gives no rate: use more of them (--scale)")
     (first_at, first, first_cpu), (last_at, last, last_cpu) = seen[0], seen[-2] if len(seen) > 2 else seen[-1]
     return {
         "rows_per_second": (last - first) / (last_at - first_at),
@@ -108,7 +108,7 @@ async def _delta(site: Site, process: Process, rows: int) -> dict[str, float]:
 
 
 class Published:
-    """What `fleet.duckdb` tells of the readings, looked at again whenever it is another file."""
+    """The number of readings in `fleet.duckdb`, read whenever the file is replaced."""
 
     def __init__(self, data: Path) -> None:
         self._data = data
@@ -119,23 +119,23 @@ class Published:
         """Whether it knows the table."""
         return self._look() is not None
 
-    def tells(self, rows: int, meter: Meter) -> Callable[[], Awaitable[bool]]:
-        """Whether it tells so many rows."""
+    def shows(self, rows: int, meter: Meter) -> Callable[[], Awaitable[bool]]:
+        """A condition: the file has that many rows."""
 
-        async def told() -> bool:
+        async def has_rows() -> bool:
             meter.check()
             meter.cpu()  # notes the memory
             return self._look() == rows
 
-        return told
+        return has_rows
 
     def _look(self) -> int | None:
         path = self._data / "fleet.duckdb"
         if path.exists() and path.stat().st_ino != self._inode:
             self._inode = path.stat().st_ino
             with fleetlake.connect(self._data) as connection:
-                found = connection.execute("SELECT rows FROM published WHERE table_name = 'readings'").fetchone()
-            self._rows = None if found is None else int(found[0])
+                row = connection.execute("SELECT rows FROM published WHERE table_name = 'readings'").fetchone()
+            self._rows = None if row is None else int(row[0])
         return self._rows
 
 
@@ -200,7 +200,7 @@ class Watch:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def until(self, messages: int) -> None:
-        """Wait until so many messages are seen in both places; `complete_at` then tells when."""
+        """Wait until that many messages are visible in both places; `complete_at` then says when."""
         self._due, self.complete_at = messages, {}
         deadline = time.monotonic() + _TIMEOUT
         while len(self.complete_at) < len(self._ids):
@@ -218,8 +218,8 @@ class Watch:
         for path in self._lake.new_files():
             table = parquet.read_table(path, columns=["message_id", "received_at"], partitioning=None)
             self._saw("lake", zip(table["message_id"].to_pylist(), _epoch(table["received_at"]), strict=True))
-        if found := self._newly_published():
-            self._saw("duckdb", found)
+        if published := self._newly_published():
+            self._saw("duckdb", published)
         for place, ids in self._ids.items():
             if len(ids) >= self._due:
                 self.complete_at.setdefault(place, time.monotonic())
@@ -241,7 +241,7 @@ class Watch:
 
 
 class Lake:
-    """The readings of a lake, looked at again and again."""
+    """The readings of a lake, looked at repeatedly."""
 
     def __init__(self, data: Path) -> None:
         self._path = data / "lake" / "readings"
@@ -274,11 +274,11 @@ def _epoch(column: object) -> list[float]:
 
 
 def _expect(data: Path, rows: int) -> None:
-    """RuntimeError unless the lake has so many rows and no two of the same message and metric."""
+    """RuntimeError unless the lake has `rows` rows, and no two of the same message and metric."""
     files = DeltaTable(str(data / "lake" / "readings")).file_uris()
     with duckdb.connect() as connection:
-        found = connection.execute(
+        counts = connection.execute(
             "SELECT count(*), count(DISTINCT (message_id, metric)) FROM read_parquet(?)", [files]
         ).fetchone()
-    if found != (rows, rows):
-        raise RuntimeError(f"{rows} rows are due in the lake; there are (rows, different ones): {found}")
+    if counts != (rows, rows):
+        raise RuntimeError(f"the lake should have {rows} rows; it has (rows, distinct ones): {counts}")

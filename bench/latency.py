@@ -1,6 +1,6 @@
 """How long a message takes from the connector's write to the raw topic until a consumer has the committed reading.
 
-1,000 messages a second of one vendor, four partitions, one worker. The time ends when a `read_committed` consumer of
+1,000 messages per second of one vendor, four partitions, one worker. The time ends when a `read_committed` consumer of
 the readings has it. It begins before the message is handed to the producer (`p50_ms`, `p99_ms`), or when the raw topic
 has it for sure, which is when Kafka has acknowledged it (`from_raw_p50_ms`, `from_raw_p99_ms`).
 """
@@ -54,10 +54,10 @@ class Listener:
             now = time.time()
             for records in fetched.values():
                 for record in records:
-                    found = wire.decode_observation(record.value or b"")
-                    self.ids[found.id] += 1
-                    self.seen_at[found.id] = now
-                    self.ages_ms.append(1000 * (now - found.received_at.timestamp()))
+                    observation = wire.decode_observation(record.value or b"")
+                    self.ids[observation.id] += 1
+                    self.seen_at[observation.id] = now
+                    self.ages_ms.append(1000 * (now - observation.received_at.timestamp()))
 
     async def stop(self) -> None:
         """Leave."""

@@ -34,12 +34,12 @@ _COMMIT_TIMEOUT = 30.0
 
 
 class WrongResult(RuntimeError):
-    """A system's output is not what is due."""
+    """A system's output is not as expected."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """What was seen from outside: output records and CPU seconds when the first came and when all were there."""
+    """Seen from outside: output records and CPU seconds at the first record, and when all were there."""
 
     first_records: int
     first_cpu: float
@@ -137,7 +137,7 @@ async def _watch(run: Run, process: Process) -> Window:
         if records > before:
             before, deadline = records, time.monotonic() + _STALL_TIMEOUT
         if time.monotonic() > deadline:
-            raise TimeoutError(f"stands at {records} of {run.job.messages} records")
+            raise TimeoutError(f"only {records} of {run.job.messages} records arrived")
         await asyncio.sleep(_POLL_SECONDS)
 
 

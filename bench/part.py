@@ -1,4 +1,4 @@
-"""What a part is told, and how it speaks while it works."""
+"""The arguments of a part, and its progress messages."""
 
 from __future__ import annotations
 

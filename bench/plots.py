@@ -69,8 +69,8 @@ def _bars(axes: Any, figures: Sequence[Figure], title: str, scale: float = 1.0) 
 
 def _job(figures: Sequence[Figure], path: Path) -> bool:
     metrics = {
-        "records_per_second": ("records a second", 1.0),
-        "records_per_cpu_second": ("records a CPU second", 1.0),
+        "records_per_second": ("records per second", 1.0),
+        "records_per_cpu_second": ("records per CPU second", 1.0),
         "peak_rss_bytes": ("peak memory, MiB", float(1 << 20)),
     }
     if not _of(figures, "normalise", "records_per_second"):
@@ -84,20 +84,20 @@ def _job(figures: Sequence[Figure], path: Path) -> bool:
 def _ceilings(figures: Sequence[Figure], path: Path) -> bool:
     metric = "records_per_cpu_second"
     ours = [f for f in _of(figures, "normalise", metric) if f.system == OURS]
-    found = [*ours, *_of(figures, "ceiling", metric)]
-    if len(found) < 2:
+    selected = [*ours, *_of(figures, "ceiling", metric)]
+    if len(selected) < 2:
         return False
     drawing, axis = pyplot.subplots(figsize=(7, 2.2))
-    _bars(axis, found, "records a CPU second: the job, and what the client alone can do")
+    _bars(axis, selected, "records per CPU second: the job, and what the client alone can do")
     return _save(drawing, path)
 
 
 def _growth(figures: Sequence[Figure], path: Path) -> bool:
-    found = _of(figures, "growth", "cpu_us_per_reading")
-    if not found:
+    selected = _of(figures, "growth", "cpu_us_per_reading")
+    if not selected:
         return False
     drawing, axes = pyplot.subplots(1, 2, figsize=(9, 2.8), sharey=True)
-    points = [(*_point(f.system), f) for f in found]
+    points = [(*_point(f.system), f) for f in selected]
     by_devices = sorted((devices, f) for devices, rate, f in points if rate == 1000)
     by_rate = sorted((rate, f) for devices, rate, f in points if devices == 1000)
     for axis, chosen, label in (
@@ -112,7 +112,7 @@ def _growth(figures: Sequence[Figure], path: Path) -> bool:
         axis.set_xlabel(label)
         axis.set_ylim(bottom=0)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("CPU µs a reading")
+    axes[0].set_ylabel("CPU µs per reading")
     return _save(drawing, path)
 
 
@@ -123,11 +123,11 @@ def _point(system: str) -> tuple[int, int]:
 
 
 def _alarms(figures: Sequence[Figure], path: Path) -> bool:
-    found = _of(figures, "alarms", "cpu_us_per_reading")
-    if not found:
+    selected = _of(figures, "alarms", "cpu_us_per_reading")
+    if not selected:
         return False
     drawing, axis = pyplot.subplots(figsize=(7, 2.2))
-    _bars(axis, found, "CPU µs a reading, by alarm rules")
+    _bars(axis, selected, "CPU µs per reading, by alarm rules")
     return _save(drawing, path)
 
 

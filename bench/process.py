@@ -105,7 +105,7 @@ class Process:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float, what: str) -> None:
-    """Wait until `condition` says yes; TimeoutError with `what` after so many seconds."""
+    """Wait until `condition` is true; TimeoutError with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not await condition():
         if time.monotonic() > deadline:

@@ -2,9 +2,9 @@
 
 A part of `python -m bench`: `--readings 100_000_000` (default ten million), `--lake FOLDER` generates there and keeps
 it, or takes what is there. `fleetlake` answers from `fleet.duckdb` as users open it, by two threads like the others.
-*Cold* is connecting and asking with none of the system's files in memory; *warm* is asking again. Answers have to be
-equal. Besides: bytes of a reading in each layout, and what publishing `fleet.duckdb` costs, beside a history of one
-million of the same fleet.
+*Cold* is connecting and asking with none of the system's files in memory; *warm* is asking once more. The answers must
+be equal. Also measured: bytes per reading in each layout, and the cost of publishing `fleet.duckdb`, beside a history
+of one million readings of the same fleet.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def _once(system: System, sql: str) -> Answer:
 
 def _forget(files: list[Path]) -> None:
     """Have the kernel drop these files from memory."""
-    for path in (found for each in files for found in (each.rglob("*") if each.is_dir() else [each])):
+    for path in (file for each in files for file in (each.rglob("*") if each.is_dir() else [each])):
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
@@ -195,5 +195,5 @@ def _forget(files: list[Path]) -> None:
 
 def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
     started = time.perf_counter()
-    found = work()
-    return time.perf_counter() - started, found
+    result = work()
+    return time.perf_counter() - started, result

@@ -17,7 +17,7 @@ OURS_TWICE = "fleetlake-2-workers"
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the results file: a metric of a system in a part, over so many runs."""
+    """One line of the results file: a metric of a system in a part, over all runs."""
 
     bench: str
     system: str
@@ -47,8 +47,8 @@ class Samples:
     def figures(self) -> list[Figure]:
         """Median, least and most of each metric."""
         return [
-            Figure(*name, statistics.median(found), min(found), max(found), len(found))
-            for name, found in self.values.items()
+            Figure(*name, statistics.median(values), min(values), max(values), len(values))
+            for name, values in self.values.items()
         ]
 
 
@@ -62,10 +62,10 @@ def load(path: Path) -> list[Figure]:
     """The figures of a results file; none where there is no file. TypeError or ValueError if it has another shape."""
     if not path.exists():
         return []
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(found, list):
-        raise ValueError(f"{path}: a list is due")
-    return [Figure(**item) for item in found]
+    items = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(items, list):
+        raise ValueError(f"{path}: expected a list")
+    return [Figure(**item) for item in items]
 
 
 def save(path: Path, figures: Sequence[Figure]) -> None:

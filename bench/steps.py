@@ -34,7 +34,7 @@ _INPUT = raw_topic("karcher")
 
 
 async def run(bench: Bench, samples: Samples) -> None:
-    """All steps in turn, again and again; nothing but this process is needed."""
+    """All steps in turn, repeatedly; nothing but this process is needed."""
     job = Job(bench.scaled(MESSAGES), MACHINES, int(time.time() * 1000))
     fetched = _fetched(job)
     before = gc.get_threshold()
@@ -67,10 +67,10 @@ def _measure(fetched: list[bytes], messages: int) -> dict[str, float]:
     parsed = timed("aiokafka: parse the batch", lambda: _parse(fetched))
     records = timed("transport: make records", lambda: list(map(_record, parsed)))
     timed("transport: estimate memory", lambda: memory_bytes(records))
-    found = timed("step: read envelopes", lambda: [read_envelope(r.value, r.headers) for r in records])
+    received = timed("step: read envelopes", lambda: [read_envelope(r.value, r.headers) for r in records])
     duplicates = DuplicateFilter(250_000)
-    timed("step: look for repeats", lambda: [duplicates.is_duplicate(envelope) for envelope in found])
-    made = timed("step: normalise", lambda: [normalise(envelope, origin, options).observation for envelope in found])
+    timed("step: look for repeats", lambda: [duplicates.is_duplicate(envelope) for envelope in received])
+    made = timed("step: normalise", lambda: [normalise(envelope, origin, options).observation for envelope in received])
     timed("step: encode", lambda: list(map(wire.encode, made)))
     outputs = timed("step, as a whole", lambda: _step(records, options))
     timed("transaction: build batches", lambda: _build(outputs))

@@ -98,7 +98,7 @@ def _venv_python(name: str) -> str:
 
 
 def _install_venv(name: str) -> None:
-    """A virtual environment of its own, pinned with hashes; made again when the pins change."""
+    """A virtual environment of its own, pinned with hashes; made anew when the pins change."""
     venv, pins = _CACHE / name, _PEERS / name / "requirements.txt"
     if _is_done(venv, pins.read_bytes()):
         return
@@ -133,8 +133,8 @@ def _python() -> str:
     if sys.version_info < (3, 13):
         return sys.executable
     for name in _PYTHONS:
-        if (found := shutil.which(name)) and subprocess.run([found, "-c", ""], check=False).returncode == 0:
-            return found
+        if (path := shutil.which(name)) and subprocess.run([path, "-c", ""], check=False).returncode == 0:
+            return path
     raise RuntimeError(f"one of {', '.join(_PYTHONS)} is needed: a peer has no wheels for newer ones")
 
 

@@ -44,8 +44,8 @@ async def _run_once(kafka: Kafka, site: Site, job: Job, count: int) -> dict[str,
         await flood(site, map(raw_record, envelopes(job)), meter.start)
         await consumed(site, raw_topic("karcher"), primed + job.messages, meter, _TIMEOUT)
         wall, cpu = meter.wall(), meter.cpu()
-    found = [decode(r.key, r.value or b"") async for r in read_all(kafka.bootstrap, READINGS)]
-    verdict = verify(job, [output for output in found if output.time_ms < job.start_ms + 3_000_000])
+    outputs = [decode(r.key, r.value or b"") async for r in read_all(kafka.bootstrap, READINGS)]
+    verdict = verify(job, [output for output in outputs if output.time_ms < job.start_ms + 3_000_000])
     if not verdict:
         raise RuntimeError(str(verdict))
     return {"records_per_second": job.messages / wall, "records_per_cpu_second": job.messages / cpu}

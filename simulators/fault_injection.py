@@ -39,7 +39,7 @@ class FaultySender:
         await self.channel.send(self._last)
 
     async def carry_out_due(self, now: float) -> None:
-        """Carry out the faults whose time has come, and write each into the truth file."""
+        """Carry out the faults that are due, and note each in the truth file."""
         for fault in self.planted.due(now):
             await self._carry_out(fault, now)
 

@@ -1,7 +1,7 @@
 """Faults on demand: the plan (a pure function of seed and settings) and what it does to one device's messages.
 
 A plan's times count from a device's *first contact* (first socket, first poll, first accepted request), not from the
-start of the process: whoever connects late still sees every planted fault.
+start of the process: a client that connects late still sees every planted fault.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,7 +54,7 @@ class FaultSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A rule's condition, and a value that fulfils it without doubt."""
+    """A rule's condition, and a value that clearly fulfils it."""
 
     metric: str
     operator: Literal["lt", "gt"]
@@ -152,7 +152,7 @@ def _faults(settings: FaultSettings) -> list[Fault]:
 
 
 class DeviceFaults:
-    """One device's plan while it is carried out; it writes down what really happened.
+    """One device's plan while it is carried out; it notes what really happened.
 
     Not thread-safe: call it from the event loop only.
     """
@@ -167,12 +167,12 @@ class DeviceFaults:
         self._messages = 0
 
     def contact(self, now: float) -> None:
-        """The device is heard for the first time; later calls change nothing."""
+        """Note the first contact with the device; later calls change nothing."""
         if self._first_contact is None:
             self._first_contact = now
 
     def due(self, now: float) -> list[Fault]:
-        """Faults whose time has come; each is returned once, and the caller carries it out and notes it."""
+        """The faults that are due. Each is returned once; the caller carries it out and notes it."""
         if self._first_contact is None:
             return []
         elapsed = now - self._first_contact
@@ -181,7 +181,7 @@ class DeviceFaults:
         return due
 
     def applied(self, metric: str, value: float, now: float) -> float:
-        """The value a message about to be sent shows: the given one, or the crossing's while it lasts."""
+        """The value for the next message: the given one, or the crossing's while that lasts."""
         crossing = self._crossing
         if crossing is None or crossing.threshold.metric != metric or self._first_contact is None:
             return value
@@ -198,7 +198,7 @@ class DeviceFaults:
         return value
 
     def note(self, kind: str, now: float, **detail: object) -> None:
-        """Write down that something planted has happened now."""
+        """Note in the truth file that a planted fault has happened now."""
         self._record(
             {
                 "kind": kind,
@@ -210,7 +210,7 @@ class DeviceFaults:
         )
 
     def note_malformed(self, fault: Fault, payload: bytes, now: float, **detail: object) -> None:
-        """Write down a bad message as it was sent."""
+        """Note a malformed message as it was sent."""
         self.note(
             "malformed",
             now,
@@ -241,7 +241,7 @@ def spoil(
     wrong_type: dict[str, Any],
     missing_field: dict[str, Any],
 ) -> bytes:
-    """A bad message made from a good one; what is wrong about types and fields differs by vendor, so it is given."""
+    """A malformed message made from a good one. The messages with wrong types and fields depend on the vendor."""
     payload = encode(good)
     match malformation:
         case "wrong_type":

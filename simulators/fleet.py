@@ -1,7 +1,7 @@
-"""What the simulated devices go through: robots that work and charge, rooms that warm and cool.
+"""The physics of the simulated devices: robots that work and charge, rooms that warm and cool.
 
 Everything here is a pure function of ``(seed, device, time)``: no state is advanced, so a value depends neither on how
-often a device was asked nor on what else runs, and the same seed shows the same fleet. Time, in epoch seconds, is an
+often a device is queried nor on what else runs, and the same seed gives the same fleet. Time, in epoch seconds, is an
 argument.
 
 All values keep well clear of the thresholds of the demo's rules (battery below 15 %, temperature above 40 °C), so that
@@ -54,7 +54,7 @@ class RobotState:
 
     @property
     def docked(self) -> bool:
-        """Whether it stands in its dock."""
+        """Whether it is in its dock."""
         return self.phase in ("charging", "idle")
 
 

@@ -146,7 +146,7 @@ class Channels:
         self._channels = {device: Channel(pump_of(device)) for device in devices}
 
     def of(self, device: str) -> Channel:
-        """The device's channel; made now if the device has come to the fleet since."""
+        """The device's channel; created now for a device that is new in the fleet."""
         if device not in self._channels:
             self._channels[device] = Channel(self._pump_of(device))
         return self._channels[device]

@@ -1,4 +1,4 @@
-"""Settings of the simulators. Defaults make a demo: 44 devices of four vendors, about 200 messages a second."""
+"""Settings of the simulators. Defaults make a demo: 44 devices of four vendors, about 200 messages per second."""
 
 from functools import cache
 from pathlib import Path
@@ -38,15 +38,16 @@ class OgmenSimulator(BaseModel):
     map_seconds: float = Field(default=30.0, gt=0, description="time between two maps of a robot")
     map_cells: int = Field(default=120, ge=4, le=2000, description="width and height of a map in cells")
     cross_battery: bool = Field(
-        default=False, description="plant crossings on batteries too; they come by REST only, so poll every few seconds"
+        default=False,
+        description="plant crossings on batteries, too; batteries are read by REST only, so poll every few seconds",
     )
     webhook_url: str | None = Field(default=None, description="URL template of the product's webhook, with {device_id}")
     webhook_secret: SecretStr = SecretStr("ogmen-demo-secret")
     alert_seconds: float = Field(default=30.0, gt=0, description="mean time between two alerts of a robot")
     alert_repeats: bool = Field(
-        default=False, description="every alert is posted once more, its uuid in capitals, though it was acknowledged"
+        default=False, description="every alert is posted twice, the second time with its uuid in capitals"
     )
-    chatter_every: int = Field(default=50, ge=1, description="one message of another client for so many of the robot")
+    chatter_every: int = Field(default=50, ge=1, description="messages of the robot per message of another client")
     odd_answers: bool = Field(
         default=False,
         description="REST answers change their shape: bare, enveloped, arrays of either, null, in a string",
@@ -54,10 +55,10 @@ class OgmenSimulator(BaseModel):
     privacy_seconds: float = Field(
         default=0.0,
         ge=0,
-        description="privacy mode goes on and off this often; the robot talks on all the same; 0: never",
+        description="period of the privacy mode, which does not silence the robot; 0: never on",
     )
     account_leaks: bool = Field(
-        default=False, description="account data turns up in answers, alerts and messages where no document has it"
+        default=False, description="answers, alerts and messages contain account data that no document mentions"
     )
 
 
@@ -71,14 +72,16 @@ class WaysCloudSimulator(BaseModel):
     embedded_broker: bool = Field(default=True, description="start an MQTT broker; false: publish to an existing one")
     mqtt_host: str = "127.0.0.1"
     mqtt_port: int = Field(default=0, ge=0, le=65535, description="0 picks a free port for the embedded broker")
-    mqtt_tls_port: int = Field(default=8883, ge=1, le=65535, description="what `GET /credentials` says of it")
+    mqtt_tls_port: int = Field(default=8883, ge=1, le=65535, description="TLS port in the answer to `GET /credentials`")
     mqtt_username: str | None = None
     mqtt_password: SecretStr | None = None
-    client_per_device: bool = Field(default=False, description="one MQTT connection a device instead of one for all")
+    client_per_device: bool = Field(default=False, description="one MQTT connection per device instead of one for all")
     paging: Literal["sound", "has_more_false", "has_more_true", "total_zero", "same_page"] = Field(
-        default="sound", description="what the lists say of themselves that is not so, or that `page` is ignored"
+        default="sound", description="what is wrong with the pages of lists"
     )
-    fail_every: int = Field(default=0, ge=0, description="every so many requests one fails, with 429 and 503 by turns")
+    fail_every: int = Field(
+        default=0, ge=0, description="one of this many requests fails, with 429 and 503 in turns; 0: none"
+    )
     retain_first: bool = Field(default=False, description="each sensor's first message is published as retained")
 
     @model_validator(mode="after")
@@ -95,20 +98,22 @@ class ClimaSenseSimulator(BaseModel):
         default=10, ge=1, description="the first is the hub, the last third (if more than two) its sensors"
     )
     rate: float = Field(
-        default=0.8, gt=0, le=1.0, description="posts per second and device; the documented limit is 60 a minute"
+        default=0.8, gt=0, le=1.0, description="posts per second and device; the documented limit is 60 per minute"
     )
     url: str | None = Field(default=None, description="base URL of the product's server, e.g. http://127.0.0.1:8480")
     keys_file: Path | None = Field(
-        default=None, description="where the devices' ids and hashed keys are written for the product, as JSON"
+        default=None, description="file to which the devices' ids and hashed keys are written for the product, as JSON"
     )
-    retry_seconds: float = Field(default=1.0, gt=0, description="first wait after a failed post; doubles up to 30 s")
+    retry_seconds: float = Field(
+        default=1.0, gt=0, description="seconds before the first retry of a failed post; doubles up to 30 s"
+    )
     poll_seconds: float = Field(
         default=20.0,
         gt=0,
-        description="time between two looks for settings, commands and firmware; at least 6 s is allowed",
+        description="seconds between two checks for settings, commands and firmware; the server allows 6 s and more",
     )
     misbehave: list[Literal["bad_json", "wrong_key", "flood", "repeat_results", "break_download"]] = Field(
-        default_factory=list, description="what devices do beside what they should; noted in the truth file"
+        default_factory=list, description="what devices do wrong; noted in the truth file"
     )
     buffer_readings: int = Field(
         default=10_000, ge=100, description="unsent readings a device keeps; older ones are dropped"
@@ -122,7 +127,7 @@ class SimulatorSettings(BaseModel):
     adds those of other vendors.
     """
 
-    seed: int = Field(default=1, description="the same seed shows the same fleet, keys and faults")
+    seed: int = Field(default=1, description="the same seed gives the same fleet, keys and faults")
     host: str = Field(default="127.0.0.1", description="address the simulated clouds listen on")
     truth_file: Path | None = Field(default=None, description="where planted faults are written, as JSON Lines")
     cycle_seconds: float = Field(default=120.0, gt=1, description="mean time from one job of a robot to the next")

@@ -1,4 +1,4 @@
-"""The truth file: what was planted, one JSON object a line, written when it happens."""
+"""The truth file: what was planted, as one JSON object per line, written when it happens."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any, Self
 
 
 class TruthLog:
-    """Appends records to a file, or to nowhere if there is none; remembers how many of each kind it has seen.
+    """Appends records to a file, if there is one, and counts them by kind.
 
     Each line is one unbuffered write in append mode, so several processes may share a file.
     """
@@ -24,7 +24,7 @@ class TruthLog:
             self._file.write(json.dumps(line).encode() + b"\n")
 
     def close(self) -> None:
-        """No records are taken after this."""
+        """Close the file; no records may follow."""
         if self._file is not None:
             self._file.close()
 

@@ -1,4 +1,4 @@
-"""How simulated devices write things down: times, JSON, digests."""
+"""The encodings of simulated devices: times, JSON, digests."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What the simulator of a vendor is given, and what it says of itself."""
+"""What the simulator of a vendor receives, and what it returns."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -11,7 +11,7 @@ from simulators.settings import SimulatorSettings
 
 @dataclass(frozen=True)
 class World:
-    """The settings of all simulators, the clock they go by, and where planted faults are noted."""
+    """The settings of all simulators, their clock, and the recorder of planted faults."""
 
     settings: SimulatorSettings
     clock: Clock
@@ -20,12 +20,12 @@ class World:
 
 @dataclass(frozen=True)
 class Running:
-    """A vendor's cloud that serves."""
+    """A vendor's running cloud."""
 
     endpoints: Mapping[str, str] = field(default_factory=dict)
-    """What connectors need to know, by name: ``karcher.rest_url``…"""
+    """What connectors need, by name: ``karcher.rest_url``…"""
     clients: Sequence[AbstractAsyncContextManager[None]] = ()
-    """The devices that are clients; each is entered when somebody listens."""
+    """The devices that are clients; each is entered when the product listens."""
 
 
 Start = Callable[[AsyncExitStack, World], Awaitable[Running]]

@@ -1,6 +1,6 @@
 """What the Python peers do to one message: the same readings with the same names and units as fleetlake's.
 
-They neither validate nor drop repeats, write no dead letters and no origin: less work than fleetlake does.
+They neither validate nor drop duplicates, write no dead letters and no origin: less work than fleetlake does.
 """
 
 

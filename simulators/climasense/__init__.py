@@ -1,4 +1,4 @@
-"""ClimaSense devices (``climasense.txt``): HTTP clients of the product's server."""
+"""ClimaSense devices, simulated: HTTP clients of the product's server."""
 
 from simulators.climasense.devices import ApiKey, ClimaSenseFleet, api_keys, write_keys
 

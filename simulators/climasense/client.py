@@ -9,14 +9,14 @@ from typing import Any
 import aiohttp
 
 KEEP_STATUSES = frozenset({401, 403, 408, 429})
-"""Refusals of the 4xx range that say nothing about the body: it is kept and sent again."""
+"""4xx statuses that do not concern the body: it is kept, and sent once more later."""
 
 LONGEST_WAIT = 30.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Status (0: the server could not be reached), ``Retry-After`` in seconds, and the body."""
+    """Status (0: the server is unreachable), ``Retry-After`` in seconds, and the body."""
 
     status: int
     retry_after: float | None = None
@@ -29,7 +29,7 @@ class Answer:
 
     @property
     def final(self) -> bool:
-        """Whether it makes no sense to send the same body again."""
+        """Whether sending the same body once more makes no sense."""
         return self.ok or (400 <= self.status < 500 and self.status not in KEEP_STATUSES)
 
     def json(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class Client:
             return Answer(0)
 
     async def deliver(self, path: str, key: str, body: bytes) -> Answer:
-        """Posts the same body until the server accepts it or says it never will; the final answer."""
+        """Post the same body until the server accepts or finally refuses it; the final answer."""
         wait = self.retry_seconds
         while True:
             answer = await self.ask("POST", path, key, body)

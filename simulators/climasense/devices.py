@@ -1,4 +1,4 @@
-"""ClimaSense devices (``climasense.txt``): HTTP clients that post readings to the product's server.
+"""ClimaSense devices, as in its API document: HTTP clients that post readings to the product's server.
 
 A device keeps what it could not deliver and sends it later, the body of a failed request unchanged. A hub submits for
 its Zigbee sensors, each with the sensor's own key.
@@ -19,7 +19,7 @@ import aiohttp
 
 from simulators import faults
 from simulators.climasense.client import LONGEST_WAIT, Client
-from simulators.climasense.upkeep import Misbehaviour, Upkeep
+from simulators.climasense.management import DeviceManagement, Misbehaviour
 from simulators.faults import DeviceFaults, Fault, Record, Target
 from simulators.fleet import Room, RoomState, random_for
 from simulators.net import Clock, ticks
@@ -32,12 +32,12 @@ Role = Literal["hub", "device", "sensor"]
 
 MAX_READINGS = 100
 POST_INTERVAL = 1.0
-"""The documented limit of ``POST /v1/telemetry`` is 60 requests a minute."""
+"""The documented limit of ``POST /v1/telemetry`` is 60 requests per minute."""
 
 OFFLINE_SECONDS = 5.0
 BATCH = "demo"
 PAIRING_ANSWERS = frozenset({400, 403, 404, 409})
-"""Refusals after which a hub lets a sensor be: 404 means that pairing is not offered."""
+"""Answers after which a hub gives up pairing a sensor: 404 means that pairing is not offered."""
 
 METRICS = {"temperature": "environment.temperature", "battery_level": "battery.level"}
 
@@ -157,7 +157,7 @@ class ClimaSenseFleet:
             for key in self.keys
         ]
         self._paired = {key.device_id: asyncio.Event() for key in self.keys if key.role == "sensor"}
-        self.upkeep: list[Upkeep] = []
+        self.managements: list[DeviceManagement] = []
 
     @asynccontextmanager
     async def posting(self) -> AsyncIterator[None]:
@@ -170,13 +170,15 @@ class ClimaSenseFleet:
         ):
             simulator = self._settings.climasense
             client = Client(session, f"{simulator.url}", simulator.retry_seconds)
-            self.upkeep = [self._upkeep(device, client) for device in self._devices if device.key.role != "sensor"]
+            self.managements = [
+                self._management_of(device, client) for device in self._devices if device.key.role != "sensor"
+            ]
             tasks = [group.create_task(self._pair(client))]
             for device in self._devices:
                 tasks += [group.create_task(self._measure(device)), group.create_task(self._deliver(device, client))]
-            for number, upkeep in enumerate(self.upkeep):
-                offset = simulator.poll_seconds * (number + 1) / (len(self.upkeep) + 1)  # not all at once
-                tasks.append(group.create_task(upkeep.run(simulator.poll_seconds, offset)))
+            for number, management in enumerate(self.managements):
+                offset = simulator.poll_seconds * (number + 1) / (len(self.managements) + 1)  # not all at once
+                tasks.append(group.create_task(management.run(simulator.poll_seconds, offset)))
             try:
                 yield
             finally:
@@ -259,7 +261,7 @@ class ClimaSenseFleet:
                 device.last_accepted = parcel.body
             else:
                 size = len(parcel.body)
-                log.debug("%s gives up a body of %d bytes: HTTP %d", device.key.device_id, size, answer.status)
+                log.debug("%s drops a body of %d bytes: HTTP %d", device.key.device_id, size, answer.status)
             await asyncio.sleep(POST_INTERVAL)
 
     async def _pair(self, client: Client) -> None:
@@ -275,8 +277,8 @@ class ClimaSenseFleet:
                 wait = min(wait * 2, LONGEST_WAIT)
             self._paired[sensor.device_id].set()
 
-    def _upkeep(self, device: _Device, client: Client) -> Upkeep:
+    def _management_of(self, device: _Device, client: Client) -> DeviceManagement:
         def note(what: Misbehaviour, status: int) -> None:
             device.planted.note("misbehaviour", self._clock(), what=what, status=status)
 
-        return Upkeep(device.key.key, client, frozenset(self._settings.climasense.misbehave), note)
+        return DeviceManagement(device.key.key, client, frozenset(self._settings.climasense.misbehave), note)

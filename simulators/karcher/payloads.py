@@ -1,4 +1,4 @@
-"""Kärcher's machines and what they say, as documented (``karcher.txt``); pure."""
+"""Kärcher's machines and their messages, as in its API document (pure)."""
 
 import json
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def base58_id(seed: int, *names: object) -> str:
 
 @dataclass(frozen=True)
 class Machine:
-    """One machine of the fleet. ``retired`` ones are specified but have no status any more."""
+    """One machine of the fleet. A ``retired`` one has a specification, but no status."""
 
     seed: int
     family: Family
@@ -64,7 +64,7 @@ class Machine:
 
 
 def build_fleet(seed: int, devices: int, cycle_seconds: float) -> list[Machine]:
-    """KIRA and CV50 in turns, then one non-robotic machine (if there are several), then a retired KIRA."""
+    """KIRA and CV50 machines in turns, then one non-robotic machine (of several), then a retired KIRA."""
     robots = devices - 1 if devices > 1 else 1
     machines = [_machine(seed, number, _model(number), cycle_seconds) for number in range(robots)]
     if devices > 1:
@@ -93,7 +93,7 @@ def _machine(seed: int, number: int, model: Model, cycle_seconds: float) -> Mach
 
 
 def specification(machine: Machine) -> dict[str, Any]:
-    """karcher.txt, «Retrieves the machine specifications»."""
+    """Kärcher's API document, «Retrieves the machine specifications»."""
     return {
         "machineId": machine.machine_id,
         "generic": {
@@ -123,14 +123,14 @@ def specification(machine: Machine) -> dict[str, Any]:
 
 
 def status(machine: Machine, now: float, battery: float) -> dict[str, Any]:
-    """karcher.txt, «Retrieves the current statuses»; every value is a string, and each state has its own time."""
+    """Kärcher's API document, «Retrieves the current statuses»: values are strings, each with its own time."""
     state = machine.robot.at(now)
     changing, lasting = {
         "kira": _kira_states,
         "cv50": _cv50_states,
         "other": _other_states,
     }[machine.family](machine, state, now, battery)
-    contact = now - now % 1  # machines report once a second
+    contact = now - now % 1  # machines report once per second
     return {
         "machineId": machine.machine_id,
         "lastConnected": rfc3339(machine.registered_at if machine.family == "other" else now - now % 3600),
@@ -363,7 +363,7 @@ def mcu_main_info(state: RobotState) -> dict[str, Any]:
 
 
 def cleaning_report(machine: Machine, job: Job) -> dict[str, Any]:
-    """karcher.txt, «Retrieves cleaning reports»; the socket sends the same object (assumed)."""
+    """Kärcher's API document, «Retrieves cleaning reports». The socket sends the same object (assumed)."""
     rng = random_for(machine.seed, "report", machine.native_id, job.number)
     return {
         "reportId": f"{machine.material}-{machine.serial}-rep{job.number}",
@@ -387,7 +387,7 @@ def cleaning_report(machine: Machine, job: Job) -> dict[str, Any]:
 
 
 def notification(machine: Machine, job: Job) -> dict[str, Any]:
-    """karcher.txt, «Retrieves customer notifications»: a reminder after some jobs, recorded when the job ended."""
+    """Kärcher's API document, «Retrieves customer notifications»: a reminder after some jobs, recorded at their end."""
     about = {"reminder": "Reminder is due", "topic": "Hygienic cleaning", "description": "Clean the dirty water tank"}
     return {
         "machineId": machine.machine_id,
@@ -420,12 +420,12 @@ def datapoints(machine: Machine, turn: int, now: float) -> dict[str, Any]:
 
 
 def message(data: dict[str, Any], now: float) -> dict[str, Any]:
-    """karcher.txt, «Datapoints response»."""
+    """Kärcher's API document, «Datapoints response»."""
     return {"type": "datapoints", "data": data, "timestamp": int(now * 1000)}
 
 
 def wrong_type(machine: Machine, now: float) -> dict[str, Any]:
-    """A datapoint with text where a number is due."""
+    """A datapoint with text instead of a number."""
     state = machine.robot.at(now)
     if machine.family == "kira":
         return message({"repeatProgress": repeat_progress(machine, state) | {"progress": "half"}}, now)

@@ -38,7 +38,7 @@ class MachineSockets:
         self._fleet.faults[native_id].contact(self._clock())
         async with self.channels.of(native_id).joined(socket, request):
             async for _ in socket:
-                pass  # the document gives clients nothing to say
+                pass  # clients have no messages to send, by the document
         return socket
 
     def listeners(self, machine: Machine) -> int:

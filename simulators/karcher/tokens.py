@@ -34,7 +34,7 @@ class TokenServer:
         return list(self._expires)
 
     def accepts(self, token: str) -> bool:
-        """Whether the token lets its bearer in now."""
+        """Whether the token is valid now."""
         return self._expires.get(token, 0.0) > self._clock() and not self._misbehaviour.refuse_tokens
 
     def expire_all(self) -> None:

@@ -1,4 +1,4 @@
-"""ORo robots and what they say (``ogmen.txt``); pure. ROS messages are taken as JSON, field for field (assumed)."""
+"""ORo robots and their messages, as in Ogmen's API document (pure). ROS messages are JSON, field by field (assumed)."""
 
 import math
 from dataclasses import dataclass
@@ -152,7 +152,7 @@ def occupancy_map(oro: OroRobot, now: float, cells: int) -> dict[str, Any]:
 
 
 def chatter(oro: OroRobot, turn: int) -> dict[str, Any]:
-    """What another client of the device says: sometimes a command, sometimes something without a topic."""
+    """A message of another client of the device: sometimes a command, sometimes one without a topic."""
     if turn % 2:
         return {"message": "app in foreground", "client": "MAPP"}
     rng = random_for(oro.seed, "goal", oro.device_id, turn)
@@ -187,7 +187,7 @@ def alert_time(oro: OroRobot, number: int, every: float) -> float:
 
 
 def alert(oro: OroRobot, number: int, every: float) -> dict[str, Any]:
-    """ogmen.txt, «This webhook is triggered when a robot generates an alert»; the device id is in the path."""
+    """Ogmen's API document, «This webhook is triggered when a robot generates an alert». The path has the device id."""
     severity, source, title, body, action = random_for(oro.seed, "alert", oro.device_id, number).choice(_ALERTS)
     return {
         "timestamp": rfc3339(alert_time(oro, number, every)),
@@ -469,7 +469,7 @@ def insight(oro: OroRobot, entry: int, now: float) -> dict[str, Any]:
 
 
 def account(oro: OroRobot) -> dict[str, Any]:
-    """ogmen.txt, «Returns User Account Details Associated With the Given Device ID»."""
+    """Ogmen's API document, «Returns User Account Details Associated With the Given Device ID»."""
     return {
         "account_id": oro.account_id,
         "device_id": oro.device_id,
@@ -498,7 +498,7 @@ def subscription(oro: OroRobot) -> dict[str, Any]:
 
 
 def pet_profile(oro: OroRobot) -> dict[str, Any]:
-    """What the owner told of the pet."""
+    """The pet's profile, by its owner."""
     return {
         "pet_name": "Buddy",
         "species": "Dog",

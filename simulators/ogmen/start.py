@@ -1,4 +1,4 @@
-"""Starts the simulated Ogmen cloud; its robots post alerts once somebody listens."""
+"""Starts the simulated Ogmen cloud; its robots post alerts once the product listens."""
 
 from contextlib import AsyncExitStack
 

@@ -3,7 +3,7 @@
 Stock amqtt 0.12 forgets a message that a subscriber has not acknowledged within five seconds, or before its
 connection breaks; it keeps nothing for absent clients without a user name, and marks what it kept as «retained». The
 classes here make QoS 1 what MQTT 3.1.1 says it is (sections 3.1.2.4, 3.3.1.3 and 4.4): a message stays in the session
-until it is acknowledged, and is sent again, with DUP set, when the client comes back.
+until it is acknowledged, and is sent once more, with DUP set, when the client reconnects.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class Manners:
     """How the broker misbehaves; may be changed while it runs."""
 
     def __init__(self, redeliver_every: int = 0) -> None:
-        """Every so many messages one is sent twice, the second time with DUP set; 0: none."""
+        """One of ``redeliver_every`` messages is sent twice, the second time with DUP set; 0: none."""
         self.redeliver_every = redeliver_every
         self.sent = 0
         self._handlers: set[Any] = set()
@@ -101,7 +101,7 @@ class _KeepingHandler(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt is 
         session.inflight_out.pop(packet_id, None)
 
     async def _retry_deliveries(self) -> None:
-        """Sends again what was not acknowledged; does not wait, or a SUBSCRIBE would have to."""
+        """Resend what was not acknowledged. Does not wait, since a SUBSCRIBE would have to wait, too."""
         for message in list(self.session.inflight_out.values()):
             _in_background(self._handle_message_flow(message))
 
@@ -127,7 +127,7 @@ class _KeepingBroker(Broker):  # type: ignore[misc]  # amqtt is untyped to mypy
         await super()._handle_client_session(reader, writer, client_session, handler, *rest)
 
     async def _publish_session_retained_messages(self, session: Any) -> None:
-        """What came while the client was away: messages like any other, not «retained» ones [MQTT-3.3.1-9]."""
+        """Messages of a client's absence: ordinary messages, not «retained» ones [MQTT-3.3.1-9]."""
         handler = self._get_handler(session)
         while handler is not None and not session.retained_messages.empty():
             kept = session.retained_messages.get_nowait()
@@ -144,7 +144,7 @@ def _in_background(delivery: Any) -> None:
         try:
             await delivery
         except (asyncio.CancelledError, OSError):
-            logging.getLogger(__name__).debug("a delivery waits for the client's return")
+            logging.getLogger(__name__).debug("a delivery waits until the client reconnects")
 
     task = asyncio.create_task(run())
     _background.add(task)  # the loop itself holds tasks weakly
@@ -153,7 +153,7 @@ def _in_background(delivery: Any) -> None:
 
 @dataclass(frozen=True)
 class BrokerOptions:
-    """Where the broker serves, and whom it lets in. Without ``username`` anybody may connect: keep it on loopback."""
+    """Address and credentials of the broker. Without ``username`` anybody may connect: keep it on loopback."""
 
     host: str = "127.0.0.1"
     port: int = 0

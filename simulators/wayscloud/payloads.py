@@ -1,4 +1,4 @@
-"""WAYSCloud's sensors, what they publish, and the objects of its REST API (``wayscloud.txt``); pure."""
+"""WAYSCloud's sensors, their messages, and the objects of its REST API, as in its API document (pure)."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -237,12 +237,12 @@ def rules(seed: int) -> list[dict[str, Any]]:
 
 def alarms(seed: int, fleet: list[Sensor], started: float) -> list[dict[str, Any]]:
     """Alarms from before the simulation: one of every fourth device, in each of the three states by turns."""
-    found = []
+    deliveries = []
     for number, sensor in enumerate(fleet[::4]):
         rng = random_for(seed, "alarm", sensor.device_id)
         triggered = started - rng.uniform(600, 3600)
         status = ("active", "acknowledged", "resolved")[number % 3]
-        found.append(
+        deliveries.append(
             {
                 "id": uuid_for(seed, "alarm", sensor.device_id),
                 "device_id": sensor.device_id,
@@ -259,7 +259,7 @@ def alarms(seed: int, fleet: list[Sensor], started: float) -> list[dict[str, Any
                 "created_at": rfc3339(triggered),
             }
         )
-    return found
+    return deliveries
 
 
 def alarm_brief(alarm: dict[str, Any]) -> dict[str, Any]:

@@ -25,13 +25,13 @@ MAX_UNACKNOWLEDGED = 1000
 
 
 class SensorFleet:
-    """All sensors, through one MQTT connection or one each. What the broker has not acknowledged is sent again."""
+    """All sensors, through one MQTT connection or one each. What the broker does not acknowledge is sent once more."""
 
     def __init__(
-        self, settings: SimulatorSettings, clock: Clock, record: Record, heard: asyncio.Event | None = None
+        self, settings: SimulatorSettings, clock: Clock, record: Record, subscribed: asyncio.Event | None = None
     ) -> None:
-        """``heard``: publish nothing before it is set."""
-        self._heard = heard
+        """Nothing is published before ``subscribed`` is set."""
+        self._subscribed = subscribed
         self.store = Store()
         self._settings, self._clock = settings, clock
         self.sensors = payloads.build_fleet(settings.seed, settings.wayscloud.devices)
@@ -46,7 +46,7 @@ class SensorFleet:
 
     @asynccontextmanager
     async def publishing(self) -> AsyncIterator[None]:
-        """Sensors publish while the block lasts; a broker that is away is tried again and again."""
+        """Sensors publish while the block lasts; an unavailable broker is retried."""
         each = self._settings.wayscloud.client_per_device
         names = [sensor.device_id for sensor in self.sensors] if each else ["fleet"]
         clients = {name: self._connect(f"simulator-{name}") for name in names}
@@ -89,8 +89,8 @@ class SensorFleet:
         planted, turn = self._faults[sensor.device_id], 0
         rate = self._settings.wayscloud.rate
         offset = random_for(self._settings.seed, "offset", sensor.device_id).random() / rate
-        if self._heard is not None:
-            await self._heard.wait()
+        if self._subscribed is not None:
+            await self._subscribed.wait()
         async for _ in ticks(rate, offset):
             if not client.is_connected():
                 continue  # a sensor without a connection does not measure: the gap is real
@@ -133,10 +133,10 @@ class SensorFleet:
                 planted.note("disconnect", now, by="device")
                 connection = client.socket()
                 if isinstance(connection, socket.socket):
-                    connection.shutdown(socket.SHUT_RDWR)  # paho's own thread notices, and connects again
+                    connection.shutdown(socket.SHUT_RDWR)  # paho's own thread notices, and reconnects
 
 
 def _publish(client: mqtt.Client, topic: str, payload: bytes, retain: bool = False) -> None:
     info = client.publish(topic, payload, qos=1, retain=retain)
     if info.rc == mqtt.MQTT_ERR_QUEUE_SIZE:
-        log.warning("the MQTT broker does not keep up: a message on %s was dropped", topic)
+        log.warning("the MQTT broker does not keep up: a message on %s is dropped", topic)

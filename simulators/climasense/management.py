@@ -1,6 +1,6 @@
-"""What a ClimaSense device does beside measuring: it reads settings, carries out commands, updates its firmware.
+"""The management of a ClimaSense device: it reads settings, carries out commands, updates its firmware.
 
-Sensors do none of it: their hub speaks for them.
+Sensors do none of it: their hub acts for them.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ Misbehaviour = Literal["bad_json", "wrong_key", "flood", "repeat_results", "brea
 
 FIRST_VERSION = "1.0.0"
 FLOOD = 40
-"""Requests at once: more than any endpoint that is asked allows in a minute."""
+"""Requests at once: more than the endpoint allows per minute."""
 
 REPORT_EVERY = 25
 """Percent between two reports of a download's progress."""
 
 
 @dataclass
-class Upkeep:
-    """One device's chores. ``note`` is told what misbehaviour was answered with."""
+class DeviceManagement:
+    """The management of one device. ``note`` takes each misbehaviour, with the status of its answer."""
 
     key: str
     client: Client
@@ -38,14 +38,14 @@ class Upkeep:
     _gave_up: set[str] = field(default_factory=set)
 
     async def run(self, every: float, offset: float) -> None:
-        """Do all of it every so many seconds."""
+        """Do all of it every ``every`` seconds, for the first time after ``offset`` seconds."""
         await asyncio.sleep(offset)
         while True:
             await self.once()
             await asyncio.sleep(every)
 
     async def once(self) -> None:
-        """Settings, commands, firmware; then whatever a device should not do."""
+        """Handle settings, commands and firmware; then do what a device should not do."""
         answer = await self.client.ask("GET", "/v1/settings", self.key)
         if answer.ok:
             self.settings = answer.json()
@@ -58,15 +58,15 @@ class Upkeep:
     # --- commands --------------------------------------------------------------------------------------------
 
     async def _carry_out(self, command: dict[str, Any]) -> None:
-        """Do it once, and report until the server has it: what was done already is only reported again."""
+        """Carry out a command once, and report it until the server has the report; a repeated one is only reported."""
         identity = command["command_id"]
         if identity not in self.done:
             self.done[identity] = {"command_id": identity, **await self._outcome(command)}
         body = encode(self.done[identity])
         await self.client.deliver("/v1/commands/result", self.key, body)
         if "repeat_results" in self.misbehave:
-            again = await self.client.ask("POST", "/v1/commands/result", self.key, body)
-            self.note("repeat_results", again.status)
+            repeated = await self.client.ask("POST", "/v1/commands/result", self.key, body)
+            self.note("repeat_results", repeated.status)
 
     async def _outcome(self, command: dict[str, Any]) -> dict[str, Any]:
         payload = command.get("payload") or {}
@@ -93,7 +93,7 @@ class Upkeep:
             return
         image = await self._download(version, int(offer["size_bytes"]))
         if image is None:
-            return  # the next check finds it again
+            return  # the next check offers it once more
         await self._report(version, "verifying")
         if f"sha256:{sha256(image).hexdigest()}" != offer["checksum"]:
             self._gave_up.add(version)
@@ -104,7 +104,7 @@ class Upkeep:
         await self._report(version, "completed")
 
     async def _download(self, version: str, size: int) -> bytes | None:
-        """The image; resumed once where the connection broke, as a device that was killed would do."""
+        """The image. A broken download is resumed once, as a device does that was killed."""
         image = bytearray()
         for _ in range(2):
             try:
@@ -119,13 +119,13 @@ class Upkeep:
         return None
 
     async def _read(self, version: str, size: int, image: bytearray) -> None:
-        told = -REPORT_EVERY
+        reported = -REPORT_EVERY
         stream = self.client.stream(f"/v1/ota/download/{version}", self.key, len(image))
         async for piece in stream:
             image += piece
             percent = len(image) * 100 // size
-            if percent >= told + REPORT_EVERY:
-                told = percent - percent % REPORT_EVERY
+            if percent >= reported + REPORT_EVERY:
+                reported = percent - percent % REPORT_EVERY
                 await self._report(version, "downloading", progress_percent=percent)
             if "break_download" in self.misbehave and not self._broken and len(image) >= size // 2:
                 self._broken = True

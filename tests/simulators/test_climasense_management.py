@@ -21,7 +21,7 @@ from connectors.common.publisher import Publisher
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas.topics import topic_specs
 from simulators.climasense import ClimaSenseFleet, devices, write_keys
-from simulators.climasense.upkeep import Misbehaviour
+from simulators.climasense.management import Misbehaviour
 from simulators.faults import FaultSettings
 from simulators.settings import ClimaSenseSimulator, SimulatorSettings
 from tests.simulators.clock import Clock, Truth
@@ -84,7 +84,7 @@ async def test_devices_do_what_they_are_told(kafka: str, tmp_path: Path, clock: 
         store.firmware.add("1.1.0", BytesIO(image), "", now())
         store.firmware.release("1.1.0", ["demo"], now())
         await eventually(lambda: all(c.status for c in store.commands.all()), 20)
-        await eventually(lambda: [u.version for u in fleet.upkeep] == ["1.1.0"] * 4, 20)
+        await eventually(lambda: [u.version for u in fleet.managements] == ["1.1.0"] * 4, 20)
         await eventually(lambda: sum(d.firmware_version == "1.1.0" for d in store.devices.all()) == 4)
         outcomes = Counter((c.type, c.status) for c in store.commands.all())
         assert outcomes == {
@@ -94,7 +94,7 @@ async def test_devices_do_what_they_are_told(kafka: str, tmp_path: Path, clock: 
             ("factory_reset", "acked"): 1,
         }
         assert store.devices.get(device).settings == {"reporting_interval_seconds": 120}
-        await eventually(lambda: fleet.upkeep[1].settings["reporting_interval_seconds"] == 120)
+        await eventually(lambda: fleet.managements[1].settings["reporting_interval_seconds"] == 120)
     assert truth == []
 
 
@@ -104,7 +104,7 @@ async def test_a_device_that_is_cut_off_resumes_its_download(
     async with simulated(kafka, tmp_path, clock, truth, "break_download") as (fleet, store):
         store.firmware.add("1.1.0", BytesIO(os.urandom(3_000_000)), "", now())
         store.firmware.release("1.1.0", ["*"], now())
-        await eventually(lambda: [u.version for u in fleet.upkeep] == ["1.1.0"] * 4, 30)
+        await eventually(lambda: [u.version for u in fleet.managements] == ["1.1.0"] * 4, 30)
     assert answers(truth, "break_download") == {0: 4}
 
 
@@ -116,8 +116,8 @@ async def test_an_image_that_does_not_match_its_checksum_is_not_applied(
         with store._write.begin() as tx:
             tx.exec_driver_sql("UPDATE firmware_chunks SET data = zeroblob(4000)")
         store.firmware.release("1.1.0", ["*"], now())
-        await eventually(lambda: all(u._gave_up == {"1.1.0"} for u in fleet.upkeep), 20)
-        assert {u.version for u in fleet.upkeep} == {"1.0.0"}
+        await eventually(lambda: all(u._gave_up == {"1.1.0"} for u in fleet.managements), 20)
+        assert {u.version for u in fleet.managements} == {"1.0.0"}
 
 
 async def test_misbehaving_devices_are_refused_and_go_on(
@@ -132,7 +132,7 @@ async def test_misbehaving_devices_are_refused_and_go_on(
     async with simulated(kafka, tmp_path, clock, truth, *kinds, commands_per_minute=30) as (fleet, store):
         store.commands.queue(fleet.keys[0].device_id, "reboot", {}, now())
         await eventually(lambda: all(answers(truth, kind) for kind in kinds), 30)
-        assert len(fleet.upkeep[0].done) == 1
+        assert len(fleet.managements[0].done) == 1
     assert set(answers(truth, "bad_json")) <= {400, 429} and answers(truth, "bad_json")[400] > 0
     assert set(answers(truth, "wrong_key")) == {401} and answers(truth, "repeat_results") == {200: 1}
     assert set(answers(truth, "flood")) == {200, 429}
