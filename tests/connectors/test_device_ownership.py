@@ -7,14 +7,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest import mock
 
+from aiokafka.cluster import ClusterMetadata
 from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.common.device_ownership import DeviceTasks
-from connectors.common.ownership_leases import OwnershipLeases
+from connectors.common.ownership_leases import OwnershipLeases, _assignor
 from connectors.common.partition_assignment import assign_partitions
 from runtime.kafka import KafkaSettings
+from schemas.topics import DEVICES as DEVICES_TOPIC
 from tests.connectors.ownership import of_its_own
 from tests.support.aiokafka_faults import die_without_leaving_the_group
 from tests.support.waiting import eventually
@@ -26,7 +29,7 @@ DEVICES = [f"karcher:1.533-002.0/{number:06d}" for number in range(60)]
     st.dictionaries(st.text("abcdef", min_size=1, max_size=2), st.sets(st.integers(0, 15)), min_size=1, max_size=6),
     st.integers(0, 12),
 )
-def test_every_part_is_one_members_evenly_and_stays_where_it_can(held: dict[str, set[int]], count: int) -> None:
+def test_every_partition_has_one_member_evenly_and_stays_where_it_can(held: dict[str, set[int]], count: int) -> None:
     assigned = assign_partitions(held, range(count))
     assert set(assigned) == set(held)
     assert sorted(part for parts in assigned.values() for part in parts) == list(range(count))
@@ -35,9 +38,28 @@ def test_every_part_is_one_members_evenly_and_stays_where_it_can(held: dict[str,
     assert assign_partitions(assigned, range(count)) == assigned
 
 
-def test_a_newcomer_takes_no_more_than_its_part() -> None:
+def test_a_new_member_takes_no_more_than_its_quota() -> None:
     assigned = assign_partitions({"old": {0, 1, 2, 3}, "new": set()}, range(4))
     assert assigned["old"] == {0, 1} and assigned["new"] == {2, 3}
+
+
+def test_members_learn_which_of_their_partitions_another_one_holds(tmp_path: Path) -> None:
+    old, new = (OwnershipLeases("karcher", KafkaSettings(), tmp_path) for _ in range(2))
+    old._held = frozenset(range(4))
+    assignors = {"old": _assignor(old), "new": _assignor(new)}
+    assert {assignor.name for assignor in assignors.values()} == {"fleetlake-divide"}, "part of the group protocol"
+    metadata = {name: assignor.metadata({DEVICES_TOPIC}) for name, assignor in assignors.items()}
+    assert [m.user_data for m in metadata.values()] == [b"[0, 1, 2, 3]", b"[]"]
+    cluster = ClusterMetadata()
+    with mock.patch.object(cluster, "partitions_for_topic", return_value=set(range(4))):
+        assignment = assignors["old"].assign(cluster, metadata)
+    assert {name: [tuple(topic) for topic in a.assignment] for name, a in assignment.items()} == {
+        "old": [(DEVICES_TOPIC, [0, 1])],
+        "new": [(DEVICES_TOPIC, [2, 3])],
+    }
+    for name, assignor in assignors.items():
+        assignor.on_assignment(assignment[name])
+    assert old._held_by_others == frozenset() and new._held_by_others == {2, 3}
 
 
 @asynccontextmanager
@@ -55,7 +77,7 @@ def owned(ownership: OwnershipLeases) -> set[str]:
     return {device for device in DEVICES if ownership.owns(device)}
 
 
-async def test_one_process_has_all_devices_soon(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
+async def test_a_single_process_owns_all_devices_soon(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
     kafka = of_its_own(kafka_settings)
     async with member(kafka, tmp_path) as ownership:
         assert not ownership.is_known and owned(ownership) == set()
