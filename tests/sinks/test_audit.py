@@ -61,6 +61,7 @@ def test_each_kind_of_record_has_its_identity_and_rows() -> None:
     assert expected_rows(DEVICES, record_of(None, 4, "devices")) == ExpectedRows(0, 4, "devices/0/4", 1)
     letters = [expected_rows(DEAD_LETTERS, record_of(wire.encode(dead_letter(1, origin)))) for origin in (True, False)]
     assert [one.identity for one in letters] == [f"d1|normalise|{raw}/1", "d1|normalise"]
+    assert [one.rows for one in letters] == [1, 1]
 
 
 @pytest.mark.parametrize("value", [b"not json", b"\xff\xfe", b'{"origin": 5}', b""])
@@ -70,5 +71,10 @@ def test_a_record_that_cannot_be_read_has_no_identity(value: bytes) -> None:
 
 def test_alarm_events_are_identified_without_their_origin() -> None:
     assert identity_of(ALARM_EVENTS).columns == ("event_id",)
-    assert "origin_offset" in identity_of(READINGS).columns
-    assert {"message_id", "stage"} < set(identity_of(DEAD_LETTERS).columns)
+    origin = ("origin_topic", "origin_partition", "origin_offset")
+    assert identity_of(READINGS).columns == identity_of(DEVICES).columns == origin
+    assert identity_of(DEAD_LETTERS).columns == ("message_id", "stage", *origin)
+
+
+def test_a_problem_is_one_unless_it_says_otherwise() -> None:
+    assert Problem("file", "readings", "it is missing").count == 1

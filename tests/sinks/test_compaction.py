@@ -40,6 +40,16 @@ def test_files_of_some_megabytes_wait_until_they_are_many() -> None:
     assert plan([*middling, last]) == [(*middling, last)]
 
 
+def test_the_tiers_are_those_that_the_docs_name() -> None:
+    assert (SMALL_BYTES, LARGE_BYTES) == (8 * 2**20, 128 * 2**20)
+
+
+def test_a_file_of_half_a_small_one_belongs_to_the_upper_tier_only() -> None:
+    halves = files(SMALL_BYTES // 2, 16)
+    assert plan(halves) == [tuple(halves)]
+    assert plan([*files(10 * KIB, 15, 100), halves[0]]) == []
+
+
 def test_a_merged_file_is_no_larger_than_its_tier() -> None:
     merges = plan(files(3 * 1024 * KIB, 16))
     assert all(sum(one.bytes for one in merge) <= SMALL_BYTES for merge in merges)

@@ -94,6 +94,8 @@ def test_every_table_view_and_column_explains_itself(data: Path, sink: Published
         "SELECT function_name, NULL FROM duckdb_functions() WHERE comment IS NULL AND database_name = 'fleet'",
     )
     assert silent == []
+    unknown = f"SELECT table_name, column_name FROM duckdb_columns() WHERE comment = '{UNKNOWN_COLUMN}'"
+    assert ask(data, unknown) == []
     assert {
         name for (name,) in ask(data, "SELECT function_name FROM duckdb_functions() WHERE database_name = 'fleet'")
     } == set(MACROS)

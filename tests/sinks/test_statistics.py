@@ -47,6 +47,13 @@ def test_a_text_lies_within_its_bounds(text: str) -> None:
     assert len(lower_bound(text)) <= TEXT_PREFIX and len(upper_bound(text)) <= TEXT_PREFIX + 1
 
 
+def test_a_long_text_is_cut_and_its_upper_bound_lies_above_it() -> None:
+    text = "ab" * 40
+    assert lower_bound(text) == text[:64]
+    assert upper_bound(text) == text[:64] + "\U0010ffff"
+    assert lower_bound(text[:64]) == upper_bound(text[:64]) == text[:64]
+
+
 @given(st.datetimes(datetime(1980, 1, 1), datetime(2200, 1, 1)))
 def test_a_time_lies_within_its_bounds_which_are_whole_milliseconds(at: datetime) -> None:
     low, high = datetime.fromisoformat(lower_bound(at)), datetime.fromisoformat(upper_bound(at))
