@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from runtime.topic_reader import HIGH_WATERMARK, ReadLimits, Span, committed_consumer, read_spans
 from streams.engine.step_inputs import StepInputs
 
-_POLL_MS = 100
-_CHUNK_RECORDS = 5000
+_LIMITS = ReadLimits(batch_records=5000, stall_seconds=None)  # `Pipelines.unhealthy` notices a restoration that stalls
 
 _ByPartition = dict[TopicPartition, list[StepInputs]]
 
@@ -22,8 +21,7 @@ async def restore_state(client: Mapping[str, Any], inputs: Sequence[StepInputs],
     Call it after the transactional ids of the steps' input partitions were initialised: then nobody else can add to the
     state of these steps, and what they committed is at most decided, not open. The end is the *high watermark*, not the
     last stable offset: where steps share a partition, another one's open transaction may hide our committed records
-    behind it, so this waits until that is decided. The consumer's position says when the end is reached, since the last
-    offsets may be transaction markers or aborted records. The state partitions must exist (`Pipeline.open` checks).
+    behind it, so this waits until that is decided. The state partitions must exist (`Pipeline.open` checks).
     """
     waiting: _ByPartition = {}
     for item in inputs:
@@ -33,48 +31,29 @@ async def restore_state(client: Mapping[str, Any], inputs: Sequence[StepInputs],
             waiting.setdefault(TopicPartition(item.step.state_topic, item.tp.partition), []).append(item)
     if not waiting:
         return
-    consumer = AIOKafkaConsumer(
-        **client,
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=_POLL_MS,
-        max_partition_fetch_bytes=4 << 20,
-    )
-    await consumer.start()
-    try:
+    async with committed_consumer(client) as consumer:
         consumer.assign(list(waiting))
-        await _seek(consumer, waiting, now_ms)
-        await _read_to_end(consumer, waiting)
-    finally:
-        await consumer.stop()
+        starts = await _starts(consumer, waiting, now_ms)
+        spans = {tp: Span(start, HIGH_WATERMARK) for tp, start in starts.items()}
+        async for batch in read_spans(consumer, spans, _LIMITS):
+            for item in waiting[batch.partition]:
+                for record in batch.records:
+                    item.step.restore(record.key, record.value)
+                if batch.complete:
+                    item.state_restored()
 
 
-async def _seek(consumer: AIOKafkaConsumer, waiting: Mapping[TopicPartition, list[StepInputs]], now_ms: int) -> None:
+async def _starts(
+    consumer: AIOKafkaConsumer, waiting: Mapping[TopicPartition, list[StepInputs]], now_ms: int
+) -> dict[TopicPartition, int]:
+    """Where to begin: at the first record, or at the first one that is as young as the steps' window."""
     windows = {tp: [item.step.state_window_seconds for item in items] for tp, items in waiting.items()}
     since = {tp: now_ms - 1000 * max(w for w in ws if w is not None) for tp, ws in windows.items() if None not in ws}
-    offsets = await consumer.offsets_for_times(since) if since else {}
-    for tp in waiting:
-        if tp not in since:
-            await consumer.seek_to_beginning(tp)
-        elif (at := offsets.get(tp)) is not None:
-            consumer.seek(tp, at.offset)
-        else:  # nothing is as young as the window
-            await consumer.seek_to_end(tp)
-
-
-async def _read_to_end(consumer: AIOKafkaConsumer, waiting: _ByPartition) -> None:
-    ends: dict[TopicPartition, int] = {}
-    while waiting:
-        fetched = await consumer.getmany(*waiting, timeout_ms=_POLL_MS, max_records=_CHUNK_RECORDS)
-        for tp, records in fetched.items():
-            for item in waiting[tp]:
-                for record in records:
-                    item.step.restore(record.key, record.value)
-        for tp in list(waiting):
-            if tp not in ends and (high_watermark := consumer.highwater(tp)) is not None:
-                ends[tp] = high_watermark
-            if tp in ends and await consumer.position(tp) >= ends[tp]:
-                for item in waiting.pop(tp):
-                    item.state_restored()
-        await asyncio.sleep(0)
+    starts: dict[TopicPartition, int] = dict(
+        await consumer.beginning_offsets([tp for tp in waiting if tp not in since])
+    )
+    if since:
+        ends = await consumer.end_offsets(list(since))
+        for tp, at in (await consumer.offsets_for_times(since)).items():
+            starts[tp] = ends[tp] if at is None else at.offset
+    return starts

@@ -145,7 +145,7 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
         self._budget.begin_epoch(self._epoch)
 
     async def perform_seek(self) -> None:
-        """Faust calls this once a rebalance, when the flow may resume. It runs after `open_partitions`."""
+        """Faust calls this once per rebalance, when the flow may resume. It runs after `open_partitions`."""
         epoch = self._epoch
         async with self._seek_lock:
             try:

@@ -70,21 +70,21 @@ async def _write_watermarks(pipelines: Pipelines, client: Mapping[str, Any], opt
         claims: dict[TopicPartition, Claim] = {}
         while True:
             await asyncio.sleep(options.interval)
-            sources = _sources(pipelines.running)
+            sources = sources_of(pipelines.running)
             claims = {tp: claim for tp, claim in claims.items() if tp in sources}
             at = time.time_ns() // 1000 - round(options.allowance * 1_000_000)
             unclaimed = [tp for tp in sources if tp not in claims]
             ends = await consumer.end_offsets(unclaimed) if unclaimed else {}
             claims |= {tp: Claim(at, end) for tp, end in ends.items()}
             deliveries = []
-            for tp, watermark in _due(sources, claims).items():
+            for tp, watermark in due_watermarks(sources, claims).items():
                 deliveries.append(await producer.send(WATERMARKS, watermark, partition=tp.partition))
                 del claims[tp]
             for delivery in deliveries:
                 await delivery
 
 
-def _sources(running: Iterable[Pipeline]) -> dict[TopicPartition, Pipeline]:
+def sources_of(running: Iterable[Pipeline]) -> dict[TopicPartition, Pipeline]:
     """The pipelines that read a source.
 
     Only restored ones: before that a step does not know what it emitted, and would claim that it emitted nothing.
@@ -96,7 +96,7 @@ def _sources(running: Iterable[Pipeline]) -> dict[TopicPartition, Pipeline]:
     }
 
 
-def _due(
+def due_watermarks(
     sources: Mapping[TopicPartition, Pipeline], claims: Mapping[TopicPartition, Claim]
 ) -> dict[TopicPartition, bytes]:
     """The watermarks that hold now, by partition."""
