@@ -12,27 +12,25 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import chain
 
 from aiokafka import TopicPartition
 from aiokafka.errors import UnknownTopicOrPartitionError
 from faust.types import TP
 
 from runtime.aiokafka_internals.transactions import TransactionalProducer
+from streams.engine.batch_processor import BatchProcessor, PreparedBatch
 from streams.engine.batch_queue import BatchQueue
 from streams.engine.buffer_budget import BufferBudget
-from streams.engine.options import BatchStats, Observer, PipelineOptions, StreamsFailed
+from streams.engine.options import Observer, PipelineOptions, StreamsFailed
 from streams.engine.record_batch import RecordBatch
 from streams.engine.step import SkipMark, Step
 from streams.engine.step_inputs import StepInputs
-from streams.engine.transaction import Transaction, TransactionScope
+from streams.engine.transaction import TransactionScope
 
 log = logging.getLogger(__name__)
 
-_SLICE_RECORDS = 1000  # the step lets the event loop go between slices: requests of other transactions go out meanwhile
 _METADATA_TIMEOUT = 5.0
 _STOP_TIMEOUT = 3.0
 
@@ -57,23 +55,6 @@ class State(Enum):
     PROCESSING = "processing"
     COMMITTING = "committing"
     CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedBatch:
-    """A transaction whose step has run: what it will write and commit."""
-
-    transaction: Transaction
-    batches: Sequence[RecordBatch]
-    """Empty where the step had something to do without input records."""
-    records_in: int
-    started: float
-    step_seconds: float
-
-    @property
-    def next_offset(self) -> int | None:
-        """The input offset to commit; None leaves it where it is."""
-        return self.batches[-1].next_offset if self.batches else None
 
 
 class Pipeline:
@@ -111,18 +92,16 @@ class Pipeline:
         self._producer = producer
         self._context = context
         self._options = context.options
-        self._scope = TransactionScope(
+        scope = TransactionScope(
             TopicPartition(tp.topic, tp.partition), context.application_id, context.options.max_record_bytes
         )
+        self._processor = BatchProcessor(step, producer, scope)
         self._min_interval = context.options.interval_of(tp.topic)
         self._queue = BatchQueue(context.options)
         self._changed = self.inputs.changed
         self._closing = False
-        self._collected = Transaction(producer, self._scope)  # opens while its records are collected
         self._prepared: PreparedBatch | None = None
-        self._not_before = 0.0
-        self._written: frozenset[str] = frozenset()
-        """Topics of the last transaction, which those of the next will probably be."""
+        self._not_before = 0.0  # monotonic time before which no transaction begins unless a batch is full
 
     # -- what the supervisor calls
 
@@ -133,23 +112,9 @@ class Pipeline:
         """
         await self._producer.start()
         if (topic := self.step.state_topic) is not None:
-            await self._partitions_of(topic)
+            await _partitions_of(self._producer, topic, self.tp, "state topic")
         topics = [side_input.topic for side_input in self.step.side_inputs]
-        self.inputs.assign({topic: await self._partitions_of(topic) for topic in topics})
-
-    async def _partitions_of(self, topic: str) -> set[int]:
-        try:
-            async with asyncio.timeout(_METADATA_TIMEOUT):
-                partitions: set[int] = await self._producer.partitions_for(topic)
-        except (TimeoutError, UnknownTopicOrPartitionError):
-            partitions = set()
-        if self.tp.partition not in partitions:
-            what = "state topic" if topic == self.step.state_topic else "topic"
-            raise StreamsFailed(
-                f"{what} {topic} has no partition {self.tp.partition}: "
-                f"it must exist, and have as many as {self.tp.topic}"
-            )
-        return partitions
+        self.inputs.assign({topic: await _partitions_of(self._producer, topic, self.tp, "topic") for topic in topics})
 
     def positioned(self, start: int, epoch: int) -> None:
         """Batches of `epoch` will follow, the first of them starting at offset `start`."""
@@ -196,9 +161,7 @@ class Pipeline:
     async def stop_producer(self) -> None:
         """Abort what is open and close the producer, as far as the broker answers."""
         self.state = State.CLOSED
-        if self._prepared is not None:
-            await self._prepared.transaction.abort()
-        await self._collected.abort()
+        await self._processor.abort(self._prepared)
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self._producer.stop(), _STOP_TIMEOUT)
 
@@ -231,28 +194,28 @@ class Pipeline:
     async def _collect(self) -> State:
         """Wait until the next transaction may begin, and open it meanwhile; what arrives until then is in it."""
         if self._queue:
-            await self._collected.begin(self._written)
+            await self._processor.begin()
         now = time.monotonic()
         if now < self._not_before and not self._queue.is_full:
             await asyncio.sleep(self._not_before - now)
-        if self._collected.is_open and not self._queue.is_full:
-            await self._collected.opened()
+        if not self._queue.is_full:
+            await self._processor.opened()
         self._not_before = time.monotonic() + self._min_interval
         return State.PROCESSING
 
     async def _process(self) -> State:
         prepared = await self._prepare()
-        if prepared.batches or prepared.transaction.records or prepared.transaction.is_open:
-            self._prepared = prepared
-            return State.COMMITTING
-        self.busy_since = None
-        return State.IDLE
+        if prepared.is_empty:
+            self.busy_since = None
+            return State.IDLE
+        self._prepared = prepared
+        return State.COMMITTING
 
     async def _commit(self) -> State:
         """Commit the prepared batch; where a full one waits, its step runs meanwhile."""
         prepared = self._prepared
         assert prepared is not None  # what leads here sets it
-        committing = asyncio.ensure_future(self._write(prepared))
+        committing = asyncio.ensure_future(self._processor.write(prepared))
         try:
             following = await self._prepare_meanwhile(committing) if prepared.batches else None
             await committing
@@ -267,26 +230,8 @@ class Pipeline:
     # -- parts of these
 
     async def _prepare(self) -> PreparedBatch:
-        """Run the step on what waits. Only in memory: whether it happened is decided by the commit."""
-        started = time.monotonic()
-        self.busy_since = self.busy_since or started
-        transaction, batches = self._collected, self._queue.take()
-        records = batches[0].records if len(batches) == 1 else list(chain.from_iterable(b.records for b in batches))
-        for batch in batches:
-            if batch.skipped is not None:
-                self.step.skipped(batch.skipped)
-        now_us = time.time_ns() // 1000
-        step_seconds = 0.0
-        if batches or self.step.pending:
-            for first in range(0, max(1, len(records)), _SLICE_RECORDS):
-                if first:
-                    await asyncio.sleep(0)
-                before = time.monotonic()
-                outputs = self.step.process(records[first : first + _SLICE_RECORDS], now_us)
-                step_seconds += time.monotonic() - before
-                transaction.add(outputs, now_us // 1000)
-        self._collected = Transaction(self._producer, self._scope)
-        return PreparedBatch(transaction, batches, len(records), started, step_seconds)
+        self.busy_since = self.busy_since or time.monotonic()
+        return await self._processor.prepare(self._queue.take())
 
     async def _prepare_meanwhile(self, committing: asyncio.Task[None]) -> PreparedBatch | None:
         """The next batch, as soon as more waiting would not make it larger; None if that is not so in time."""
@@ -301,12 +246,6 @@ class Pipeline:
             changed.cancel()
         return None
 
-    async def _write(self, prepared: PreparedBatch) -> None:
-        transaction = prepared.transaction
-        await transaction.begin(self._written)
-        await transaction.commit(prepared.next_offset)
-        self._written = transaction.topics
-
     def _settle(self, committed: PreparedBatch) -> None:
         """Take note of a commit."""
         if committed.next_offset is None:
@@ -315,17 +254,18 @@ class Pipeline:
         for batch in committed.batches:
             self._context.budget.release(batch)
         if self._context.observer is not None:
-            self._context.observer.batch_committed(self._stats(committed, committed.next_offset))
+            self._context.observer.batch_committed(committed.stats(self._queue.end_offset))
 
-    def _stats(self, committed: PreparedBatch, next_offset: int) -> BatchStats:
-        return BatchStats(
-            self.tp.topic,
-            self.tp.partition,
-            committed.records_in,
-            committed.transaction.records,
-            sum(batch.size for batch in committed.batches),
-            committed.step_seconds,
-            time.monotonic() - committed.started,
-            next_offset,
-            max(0, (self._queue.end_offset or 0) - next_offset),
+
+async def _partitions_of(producer: TransactionalProducer, topic: str, tp: TP, what: str) -> set[int]:
+    """The partitions of a topic that must have one with the number of the input partition `tp`."""
+    try:
+        async with asyncio.timeout(_METADATA_TIMEOUT):
+            partitions: set[int] = await producer.partitions_for(topic)
+    except (TimeoutError, UnknownTopicOrPartitionError):
+        partitions = set()
+    if tp.partition not in partitions:
+        raise StreamsFailed(
+            f"{what} {topic} has no partition {tp.partition}: it must exist, and have as many as {tp.topic}"
         )
+    return partitions

@@ -110,5 +110,3 @@ def test_a_step_that_declares_nothing_has_nothing() -> None:
     assert step.source_progress is None
     with pytest.raises(NotImplementedError, match="Plain declares no side inputs"):
         step.process_side_input(record(0))
-    with pytest.raises(NotImplementedError, match="Plain skips no input"):
-        step.skipped({})

@@ -1,0 +1,109 @@
+"""Runs the step on batches and writes what comes of it, one transaction per batch."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from runtime.aiokafka_internals.transactions import TransactionalProducer
+from streams.engine.options import BatchStats
+from streams.engine.record_batch import RecordBatch
+from streams.engine.step import Step
+from streams.engine.transaction import Transaction, TransactionScope
+
+_SLICE_RECORDS = 1000  # the step lets the event loop go between slices: requests of other transactions go out meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedBatch:
+    """A transaction whose step has run: what it will write and commit."""
+
+    transaction: Transaction
+    batches: Sequence[RecordBatch]
+    """Empty where the step had something to do without input records."""
+    records_in: int
+    started: float
+    """Monotonic time at which the step began."""
+    step_seconds: float
+
+    @property
+    def next_offset(self) -> int | None:
+        """The input offset to commit; None leaves it where it is."""
+        return self.batches[-1].next_offset if self.batches else None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to commit."""
+        return not (self.batches or self.transaction.records or self.transaction.is_open)
+
+    def stats(self, end_offset: int | None) -> BatchStats:
+        """What it did, once it is committed; `end_offset` is the partition's last stable offset."""
+        last = self.batches[-1]
+        return BatchStats(
+            last.tp.topic,
+            last.tp.partition,
+            self.records_in,
+            self.transaction.records,
+            sum(batch.size for batch in self.batches),
+            self.step_seconds,
+            time.monotonic() - self.started,
+            last.next_offset,
+            max(0, (end_offset or 0) - last.next_offset),
+        )
+
+
+class BatchProcessor:
+    """The step of one input partition and its transactions."""
+
+    def __init__(self, step: Step, producer: TransactionalProducer, scope: TransactionScope) -> None:
+        self._step = step
+        self._producer = producer
+        self._scope = scope
+        self._next = Transaction(producer, scope)
+        self._written: frozenset[str] = frozenset()
+        """Topics of the last transaction, which those of the next will probably be."""
+
+    async def begin(self) -> None:
+        """Begin the next transaction already, while its records are still being collected."""
+        await self._next.begin(self._written)
+
+    async def opened(self) -> None:
+        """Where the next transaction has begun, wait until the broker has opened it."""
+        if self._next.is_open:
+            await self._next.opened()
+
+    async def prepare(self, batches: Sequence[RecordBatch]) -> PreparedBatch:
+        """Run the step on the batches. Only in memory: whether it happened is decided by the commit."""
+        started = time.monotonic()
+        records = batches[0].records if len(batches) == 1 else list(chain.from_iterable(b.records for b in batches))
+        for batch in batches:
+            if batch.skipped is not None:
+                self._step.skipped(batch.skipped)
+        now_us = time.time_ns() // 1000
+        transaction, step_seconds = self._next, 0.0
+        if batches or self._step.pending:
+            for first in range(0, max(1, len(records)), _SLICE_RECORDS):
+                if first:
+                    await asyncio.sleep(0)
+                before = time.monotonic()
+                outputs = self._step.process(records[first : first + _SLICE_RECORDS], now_us)
+                step_seconds += time.monotonic() - before
+                transaction.add(outputs, now_us // 1000)
+        self._next = Transaction(self._producer, self._scope)
+        return PreparedBatch(transaction, batches, len(records), started, step_seconds)
+
+    async def write(self, prepared: PreparedBatch) -> None:
+        """Commit a prepared batch. Raises what made the transaction fail."""
+        transaction = prepared.transaction
+        await transaction.begin(self._written)
+        await transaction.commit(prepared.next_offset)
+        self._written = transaction.topics
+
+    async def abort(self, prepared: PreparedBatch | None) -> None:
+        """Abort what is open: the transaction of `prepared`, or the next one."""
+        if prepared is not None:
+            await prepared.transaction.abort()
+        await self._next.abort()
