@@ -3,6 +3,6 @@
 from simulators.wayscloud.broker import BrokerOptions, Manners, run_mqtt_broker
 from simulators.wayscloud.cloud import WaysCloud
 from simulators.wayscloud.publisher import SensorFleet
-from simulators.wayscloud.store import Store
+from simulators.wayscloud.store import TelemetryStore
 
-__all__ = ["BrokerOptions", "Manners", "SensorFleet", "Store", "WaysCloud", "run_mqtt_broker"]
+__all__ = ["BrokerOptions", "Manners", "SensorFleet", "TelemetryStore", "WaysCloud", "run_mqtt_broker"]

@@ -12,14 +12,14 @@ from simulators.wayscloud.alarm_api import AlarmApi
 from simulators.wayscloud.answers import Handler, problem
 from simulators.wayscloud.device_api import DeviceApi
 from simulators.wayscloud.payloads import Sensor
-from simulators.wayscloud.store import Store
+from simulators.wayscloud.store import TelemetryStore
 
 
 class WaysCloud:
     """The REST API as an aiohttp application over the given sensors; ``account`` may be changed while it runs."""
 
     def __init__(
-        self, settings: SimulatorSettings, clock: Clock, sensors: list[Sensor], store: Store | None = None
+        self, settings: SimulatorSettings, clock: Clock, sensors: list[Sensor], store: TelemetryStore | None = None
     ) -> None:
         """``store`` holds what the sensors published; without it, telemetry is made up, one value per minute."""
         self._settings = settings.wayscloud

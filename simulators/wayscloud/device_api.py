@@ -11,7 +11,7 @@ from simulators.wayscloud import payloads
 from simulators.wayscloud.account import Account
 from simulators.wayscloud.answers import Handler, Paging, moment, not_found, problem
 from simulators.wayscloud.payloads import Sensor
-from simulators.wayscloud.store import Store
+from simulators.wayscloud.store import TelemetryStore
 
 TELEMETRY_STEP = 60.0
 """Seconds between two stored values of a device's telemetry (assumed)."""
@@ -20,7 +20,9 @@ TELEMETRY_STEP = 60.0
 class DeviceApi:
     """Answers requests about devices. Without a store, telemetry is made up, one value per minute."""
 
-    def __init__(self, account: Account, settings: SimulatorSettings, clock: Clock, store: Store | None) -> None:
+    def __init__(
+        self, account: Account, settings: SimulatorSettings, clock: Clock, store: TelemetryStore | None
+    ) -> None:
         self._account = account
         self._clock = clock
         self._store = store

@@ -16,7 +16,7 @@ from simulators.net import Clock, ticks
 from simulators.settings import SimulatorSettings
 from simulators.wayscloud import payloads
 from simulators.wayscloud.payloads import METRICS, Sensor
-from simulators.wayscloud.store import Store
+from simulators.wayscloud.store import TelemetryStore
 from simulators.wire import digest, rfc3339
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class SensorFleet:
     ) -> None:
         """Nothing is published before ``subscribed`` is set."""
         self._subscribed = subscribed
-        self.store = Store()
+        self.store = TelemetryStore()
         self._settings, self._clock = settings, clock
         self.sensors = payloads.build_fleet(settings.seed, settings.wayscloud.devices)
         targets = [Target(sensor.device_id, tuple(METRICS.values())) for sensor in self.sensors]

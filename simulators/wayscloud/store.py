@@ -10,7 +10,7 @@ KEPT = 50_000
 """Values kept of each device."""
 
 
-class Store:
+class TelemetryStore:
     """The telemetry of each device, oldest first."""
 
     def __init__(self) -> None:
