@@ -106,15 +106,15 @@ def test_windows_end_after_ten_minutes_and_a_day() -> None:
     assert len(of(step.process([raw(location(0, received=602), 2)], 0), READINGS)) == 1
     report = b'{"reportId":"r","finishedAt":"2026-03-16T00:00:00Z"}'
 
-    def told(seconds: float) -> Envelope:
+    def report_at(seconds: float) -> Envelope:
         return location(0, received=seconds, type="karcher.cleaning.report", data=report, id="r")
 
-    step.process([raw(told(0), 3)], 0)
-    assert of(step.process([raw(told(24 * 3600 - 1), 4)], 0), EVENTS) == []
-    assert len(of(step.process([raw(told(24 * 3600 + 2), 5)], 0), EVENTS)) == 1
+    step.process([raw(report_at(0), 3)], 0)
+    assert of(step.process([raw(report_at(24 * 3600 - 1), 4)], 0), EVENTS) == []
+    assert len(of(step.process([raw(report_at(24 * 3600 + 2), 5)], 0), EVENTS)) == 1
 
 
-def test_a_changed_entry_is_a_new_version_and_the_same_one_told_twice_is_not() -> None:
+def test_a_changed_entry_is_a_new_version_and_the_same_one_sent_twice_is_not() -> None:
     step = normalise_step(raw_topic("ogmen"))
 
     def entry(name: str, resolved: bool) -> ConsumedRecord:
@@ -122,9 +122,9 @@ def test_a_changed_entry_is_a_new_version_and_the_same_one_told_twice_is_not() -
         return raw(Envelope(name, "ogmen.activity.log", "t", "ogmen:1", T0, body), 0, raw_topic("ogmen"))
 
     outputs = step.process([entry("a", False), entry("b", False), entry("c", True)], 0)
-    told = [wire.decode_event_set(output.value or b"").events[0] for output in of(outputs, EVENTS)]
-    assert [json.loads(event.data)["resolved"] for event in told] == [False, True]
-    assert told[0].event_id == told[1].event_id
+    events = [wire.decode_event_set(output.value or b"").events[0] for output in of(outputs, EVENTS)]
+    assert [json.loads(event.data)["resolved"] for event in events] == [False, True]
+    assert events[0].event_id == events[1].event_id
 
 
 def test_equal_payloads_without_a_time_are_kept_but_not_a_packet_sent_again() -> None:
@@ -335,14 +335,14 @@ def test_what_is_no_observation_is_a_dead_letter(value: bytes | None) -> None:
 
 
 def test_vendors_alerts_come_from_the_events() -> None:
-    def told(name: str, offset: int) -> ConsumedRecord:
+    def alert(name: str, offset: int) -> ConsumedRecord:
         event = wire.Event(
             name, "alert", T0, '{"source":"nav","header":"Stuck","body":"b"}', severity="major", title="Stuck"
         )
         made = wire.EventSet("id", "ogmen:1", "ogmen", T0, wire.Origin(raw_topic("ogmen"), 0, offset), [event])
         return ConsumedRecord(EVENTS, offset, b"ogmen:1", wire.encode(made))
 
-    outputs = VendorAlarmOperator(0, DetectOptions()).process([told("a", 0), told("b", 1), told("a", 2)], 0)
+    outputs = VendorAlarmOperator(0, DetectOptions()).process([alert("a", 0), alert("b", 1), alert("a", 2)], 0)
     assert [wire.decode_alarm_event(o.value or b"").event_type for o in of(outputs, ALARMS)] == [
         "triggered",
         "repeated",

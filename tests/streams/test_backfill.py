@@ -1,4 +1,4 @@
-"""Live and read back: each reading once, whatever was lost, wherever requests and records are cut."""
+"""Live and back-filled: each reading is emitted once, whatever was lost, wherever requests and records are cut."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def at(second: float) -> datetime:
     return T0 + timedelta(seconds=second)
 
 
-def told(step: NormaliseOperator, envelopes: Sequence[Envelope]) -> list[float]:
-    """The seconds at which the readings told were observed."""
+def emitted(step: NormaliseOperator, envelopes: Sequence[Envelope]) -> list[float]:
+    """The seconds at which the emitted readings were observed."""
     outputs = step.process([raw(envelope, n, TOPIC) for n, envelope in enumerate(envelopes)], 0)
     made = [wire.decode_observation(output.value or b"") for output in of(outputs, READINGS)]
     return [(to_micros(r.observed_at) - to_micros(T0)) / 1e6 for each in made for r in each.readings]
@@ -45,7 +45,7 @@ def live(value: int, received: float) -> Envelope:
     )
 
 
-def read_back(values: Sequence[int], start: float, end: float, step: float, rows_a_record: int) -> list[Envelope]:
+def back_fill(values: Sequence[int], start: float, end: float, step: float, rows_a_record: int) -> list[Envelope]:
     rows = [
         {"name": "temperature", "value": v, "measured_at": format_iso(at(t))} for v, t in zip(values, ROWS, strict=True)
     ]
@@ -72,7 +72,7 @@ def read_back(values: Sequence[int], start: float, end: float, step: float, rows
     rows_a_record=st.sampled_from([1, 7, 500]),
 )
 @example(1, 20, 12, set(), -0.1, [0.06] * 7, 10.2, 46.2, 60, 500)
-def test_each_reading_is_told_once_wherever_anything_is_cut(
+def test_each_reading_is_emitted_once_wherever_anything_is_cut(
     kinds: int,
     outage: float,
     length: float,
@@ -89,11 +89,11 @@ def test_each_reading_is_told_once_wherever_anything_is_cut(
     missed = {n for n, t in enumerate(ROWS) if outage <= t < outage + length} | more
     came = [live(values[n], t + skew + jitter[n % 7]) for n, t in enumerate(ROWS) if n not in missed]
     normaliser = normalise_step(TOPIC)
-    assert len(told(normaliser, came)) == len(came)
-    back = read_back(values, start, end, step, rows_a_record)
-    assert told(normaliser, back) == [ROWS[n] for n in sorted(missed)]
-    again = read_back(values, start + 1, end + 1, step, rows_a_record)
-    assert told(normaliser, again) == [], "read back once more, cut otherwise"
+    assert len(emitted(normaliser, came)) == len(came)
+    back = back_fill(values, start, end, step, rows_a_record)
+    assert emitted(normaliser, back) == [ROWS[n] for n in sorted(missed)]
+    once_more = back_fill(values, start + 1, end + 1, step, rows_a_record)
+    assert emitted(normaliser, once_more) == [], "back-filled once more, cut otherwise"
 
 
 @settings(max_examples=8, deadline=None)
@@ -111,6 +111,6 @@ def test_their_number_is_right_even_if_the_clocks_differ_by_more_than_a_period(
     missed = {n for n, t in enumerate(ROWS) if outage <= t < outage + length}
     came = [live(1, t + skew) for n, t in enumerate(ROWS) if n not in missed]
     normaliser = normalise_step(TOPIC)
-    told(normaliser, came)
-    found = told(normaliser, read_back([1] * len(ROWS), 12, 48, step, rows_a_record))
+    emitted(normaliser, came)
+    found = emitted(normaliser, back_fill([1] * len(ROWS), 12, 48, step, rows_a_record))
     assert len(found) == len(missed)
