@@ -1,8 +1,8 @@
-"""Putting the rules file on the rules topic at the start of a worker.
+"""Synchronising the rules file with the rules topic at the start of a worker.
 
-The topic is what is in force. The file is put there as it changes: a private topic keeps the digest of each rule as the
-file last said it, so that what operators changed or deleted since stays so until the file says something new about
-that rule. A rule that left the file is deleted, unless it was changed by somebody else meanwhile.
+The rules in force are those of the topic. A rule of the file is written to the topic when it has changed in the file: a
+private topic keeps the digest of each rule as the file last had it. So what operators changed or deleted since stays so
+until that rule changes in the file. A rule that has left the file is deleted, unless somebody else has changed it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ SOURCE = "file"
 
 
 async def sync_rules_file(rules_file: Path | None, kafka: KafkaSettings) -> None:
-    """Bring the rules file to the topic. OSError where it cannot be read, ValueError where it holds no rules.
+    """Write changed rules of the file to the topic.
 
-    Several workers may do it at once: they write the same. Refused rules are logged and left out.
+    Raise OSError if the file cannot be read, ValueError if it lists no rules. Several workers may do this at once: they
+    write the same. Refused rules are logged and skipped.
     """
     if rules_file is None:
         log.info("no rules_file in [stream]: the rules are those of the rules topic")
@@ -36,28 +37,31 @@ async def sync_rules_file(rules_file: Path | None, kafka: KafkaSettings) -> None
     for rule in refused:  # one bad rule never stops the others
         log.error("%s: refused: %s", rules_file, rule)
     client = client_options(kafka)
-    seeded = {name: value.decode() for name, value in (await read_compacted(client, RULES_FILE_STATE)).items()}
+    synced = {name: value.decode() for name, value in (await read_compacted(client, RULES_FILE_STATE)).items()}
     known, _ = await read_rules(client)
-    changes, digests = plan(rules, {rule.rule_id for rule in refused}, seeded, known)
+    changes, digests = plan(rules, {rule.rule_id for rule in refused}, synced, known)
     await write_rules(client, changes)
     await write_compacted(client, RULES_FILE_STATE, {n: None if d is None else d.encode() for n, d in digests.items()})
     for name, changed in sorted(changes.items()):
-        log.info("rule %s: %s, as %s says", name, "deleted" if changed is None else "put", rules_file)
+        log.info("rule %s: %s as in %s", name, "deleted" if changed is None else "put in force", rules_file)
 
 
 def plan(
-    rules: Sequence[AlarmRule], refused: set[str], seeded: Mapping[str, str], known: Mapping[str, AlarmRule]
+    rules: Sequence[AlarmRule], refused: set[str], synced: Mapping[str, str], known: Mapping[str, AlarmRule]
 ) -> tuple[dict[str, AlarmRule | None], dict[str, str | None]]:
-    """What is to be written: rules by id, and digests by id; None deletes. A refused rule's old version stays."""
+    """Rules and digests to be written, by id; None deletes. A refused rule's old version stays in force.
+
+    `synced` are the digests of the rules as the file last had them, `known` the rules of the topic.
+    """
     changes: dict[str, AlarmRule | None] = {}
     digests: dict[str, str | None] = {}
     for rule in rules:
-        if seeded.get(rule.id) != (digest := _digest(rule)):
+        if synced.get(rule.id) != (digest := _digest(rule)):
             changes[rule.id] = rule.model_copy(update={"source": SOURCE})
             digests[rule.id] = digest
-    for name in seeded.keys() - {rule.id for rule in rules} - refused:
+    for name in synced.keys() - {rule.id for rule in rules} - refused:
         digests[name] = None
-        if name in known and known[name].source == SOURCE and _digest(known[name]) == seeded[name]:
+        if name in known and known[name].source == SOURCE and _digest(known[name]) == synced[name]:
             changes[name] = None
     return changes, digests
 

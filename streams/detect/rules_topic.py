@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 async def read_compacted(client: Mapping[str, Any], topic: str) -> dict[str, bytes]:
-    """The latest value by key of a compacted topic, all partitions, as of now; deleted keys are left out."""
+    """The latest value by key of a compacted topic, all partitions, as of now; without deleted keys."""
     values: dict[str, bytes] = {}
     async for batch in read_topic(client, topic):
         for record in batch.records:
@@ -31,7 +31,7 @@ async def read_compacted(client: Mapping[str, Any], topic: str) -> dict[str, byt
 
 
 async def read_rules(client: Mapping[str, Any]) -> tuple[dict[str, AlarmRule], list[RefusedRule]]:
-    """The rules of the topic by id, enabled or not, and what stands there that is no rule."""
+    """The rules of the topic by id, enabled or not, and records that are no rules."""
     rules: dict[str, AlarmRule] = {}
     refused: list[RefusedRule] = []
     for key, value in (await read_compacted(client, RULES)).items():
@@ -47,14 +47,14 @@ async def read_rules(client: Mapping[str, Any]) -> tuple[dict[str, AlarmRule], l
 
 
 async def write_rules(client: Mapping[str, Any], changes: Mapping[str, AlarmRule | None]) -> None:
-    """Write rules by id; None deletes. Acknowledged by Kafka when this returns; workers follow within seconds."""
+    """Write rules by id; None deletes. Acknowledged by Kafka when this returns; workers take them in within seconds."""
     await write_compacted(
         client, RULES, {name: None if rule is None else encode_rule(rule) for name, rule in changes.items()}
     )
 
 
 async def read_windows(client: Mapping[str, Any]) -> dict[str, MaintenanceWindow]:
-    """The maintenance windows by id, past and cancelled ones too; what is none is left out."""
+    """The maintenance windows by id, with past and cancelled ones. A record that is no window is skipped and logged."""
     windows: dict[str, MaintenanceWindow] = {}
     for key, value in (await read_compacted(client, MAINTENANCE)).items():
         try:
@@ -65,7 +65,7 @@ async def read_windows(client: Mapping[str, Any]) -> dict[str, MaintenanceWindow
 
 
 async def write_window(client: Mapping[str, Any], window: MaintenanceWindow) -> None:
-    """Write a maintenance window. Acknowledged by Kafka when this returns; workers follow within seconds."""
+    """Write a maintenance window. Acknowledged by Kafka when this returns; workers take them in within seconds."""
     await write_compacted(client, MAINTENANCE, {window.window_id: window.model_dump_json(exclude_none=True).encode()})
 
 

@@ -59,7 +59,7 @@ class Partitions:
         return step
 
     def restart(self, number: int) -> None:
-        """As after a kill: committed state, and the causes told so far from the beginning."""
+        """As after a kill: committed state, and the inhibitors reported so far from the beginning."""
         self.steps[number] = self._new(number)
         for each in self.log:
             self.steps[number].process_side_input(each)
@@ -84,7 +84,7 @@ class Partitions:
         self._run(number)
 
     def hear(self, number: int, count: int | None = None) -> None:
-        """Let a partition read what others told of causes."""
+        """Let a partition read what others reported of inhibitors."""
         end = len(self.log) if count is None else min(len(self.log), self.read[number] + count)
         for each in self.log[self.read[number] : end]:
             self.steps[number].process_side_input(each)
@@ -111,14 +111,14 @@ class Partitions:
         self.states[number] = {key: value for key, value in self.states[number].items() if value}
 
     @property
-    def told(self) -> list[tuple[str, str, str, float]]:
+    def emitted(self) -> list[tuple[str, str, str, float]]:
         return [
             (e.alarm.device_id, e.alarm.rule_id, e.event_type, (e.created_at - at(0)).total_seconds())
             for e in self.events
         ]
 
     def of_device(self, name: str) -> list[tuple[str, float]]:
-        return [(kind, seconds) for device, _, kind, seconds in self.told if device == name]
+        return [(kind, seconds) for device, _, kind, seconds in self.emitted if device == name]
 
 
 def fleet(*followed: ConsumedRecord) -> Partitions:

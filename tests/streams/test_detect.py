@@ -1,4 +1,4 @@
-"""The detect step: all types of rules, time by ticks and in hindsight, operators, rules that change, scopes."""
+"""The alarm operators: all types of rules, watermarks and hindsight, operators' actions, rules that change, scopes."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ HOT = {
 # -- silence
 
 
-def test_a_device_that_falls_silent_is_told_by_a_tick_with_the_time_it_was_due() -> None:
+def test_a_watermark_raises_a_silence_with_the_time_it_was_due() -> None:
     fleet = Detecting(rule(0, -10, "off", **OFFLINE))
     assert fleet.feed(record(0, 0, {"t": 1})) == []
     assert fleet.follow(tick(300, 0)) == [], "due at 300, which a record received at 300 would still prevent"
     assert fleet.follow(tick(301, 0)) == ["off:triggered"]
     assert fleet.alarm.triggered_at == at(300)
     assert fleet.alarm.message == "nothing received for 300 s"
-    assert fleet.follow(tick(900, 0)) == [], "told once"
+    assert fleet.follow(tick(900, 0)) == [], "emitted once"
     assert fleet.feed(record(1, 1000, {"t": 1})) == ["off:resolved"]
     assert fleet.alarm.resolved_at == at(1000)
     records.AlarmEvent.model_validate_json(wire.encode(fleet.last))
@@ -64,7 +64,7 @@ def test_a_gap_between_two_readings_shows_it_in_hindsight_with_the_same_times() 
     assert [event.created_at for event in fleet.events] == [at(300), at(1000)]
 
 
-def test_a_tick_waits_until_what_it_speaks_of_was_read() -> None:
+def test_a_watermark_holds_once_what_it_names_was_read() -> None:
     fleet = Detecting(rule(0, -10, "off", **OFFLINE))
     fleet.feed(record(0, 0, {"t": 1}))
     assert fleet.follow(tick(400, 1)) == [], "record 1, normalised already, may prevent the alarm"
@@ -73,7 +73,7 @@ def test_a_tick_waits_until_what_it_speaks_of_was_read() -> None:
     assert fleet.alarm.triggered_at == at(500)
 
 
-def test_without_rules_readings_need_not_be_read_and_ticks_do_not_wait_for_them() -> None:
+def test_without_rules_readings_need_not_be_read_and_watermarks_do_not_wait_for_them() -> None:
     fleet = Detecting()
     fleet.follow(tick(400, 5))
     mark = fleet.step.skip_mark()
@@ -88,13 +88,13 @@ def test_without_rules_readings_need_not_be_read_and_ticks_do_not_wait_for_them(
     assert events.step.skip_mark() is None, "vendors' own alarms need no rule"
 
 
-def test_ticks_of_another_vendor_say_nothing() -> None:
+def test_watermarks_of_another_vendor_say_nothing() -> None:
     fleet = Detecting(rule(0, -10, "off", **OFFLINE))
     fleet.feed(record(0, 0, {"t": 1}))
     assert fleet.follow(tick(400, -1, vendor="karcher")) == []
 
 
-def test_a_lag_does_not_put_ticks_off_for_ever() -> None:
+def test_a_lag_does_not_put_watermarks_off_for_ever() -> None:
     fleet = Detecting(rule(0, -10, "off", **OFFLINE))
     fleet.feed(record(0, 0, {"t": 1}), record(1, 0, {"t": 1}, "wayscloud:b"))
     for second in range(310, 320):
@@ -126,7 +126,7 @@ def test_missing_data_is_of_one_metric() -> None:
 # -- rates
 
 
-def test_a_message_rate_is_judged_when_its_window_ends() -> None:
+def test_a_message_rate_is_evaluated_when_its_window_ends() -> None:
     rate = {
         "rule_type": "message_rate",
         "config": {"operator": "gt", "value": 2, "window_seconds": 60},
@@ -142,7 +142,7 @@ def test_a_message_rate_is_judged_when_its_window_ends() -> None:
     assert fleet.last.created_at == at(180)
 
 
-def test_too_few_messages_are_noticed_once_and_the_first_window_is_not_judged_if_it_began_before() -> None:
+def test_too_few_messages_are_noticed_once_and_the_first_window_is_not_evaluated_if_it_began_before() -> None:
     rate = {
         "rule_type": "message_rate",
         "config": {"operator": "lt", "value": 2, "window_seconds": 60},
@@ -154,8 +154,8 @@ def test_too_few_messages_are_noticed_once_and_the_first_window_is_not_judged_if
     assert fleet.follow(tick(120, 2)) == []
     assert fleet.follow(tick(10_000, 2)) == ["starved:triggered"]
     assert fleet.last.created_at == at(180)
-    found = fleet.feed(record(3, 10_020, {"t": 1}), record(4, 10_030, {"t": 1}), record(5, 10_081, {"t": 1}))
-    assert found == ["starved:resolved"]
+    emitted = fleet.feed(record(3, 10_020, {"t": 1}), record(4, 10_030, {"t": 1}), record(5, 10_081, {"t": 1}))
+    assert emitted == ["starved:resolved"]
     assert fleet.last.created_at == at(10_080)
 
 
@@ -229,7 +229,7 @@ def test_a_latched_alarm_waits_for_somebody() -> None:
     assert fleet.feed(record(3, 30, {"t": 39})) == ["hot:acknowledged", "hot:resolved"]
 
 
-def test_snoozing_is_told() -> None:
+def test_snoozing_is_an_entry() -> None:
     fleet = Detecting(rule(0, -10, "hot", **HOT))
     fleet.feed(record(0, 0, {"t": 41}))
     fleet.follow(action(0, 10, "snooze", fleet.alarm.alarm_id, until=at(600)))
@@ -299,14 +299,14 @@ def test_a_bad_rule_is_refused_and_stops_nothing() -> None:
 def test_a_rule_names_a_datapoint_of_the_account_by_its_id() -> None:
     """Its definition comes with the rule; the value is in the unit of the datapoint, unless it says another."""
 
-    def told(offset: int, name: str, unit: str, config: dict[str, Any]) -> ConsumedRecord:
+    def in_unit(offset: int, name: str, unit: str, config: dict[str, Any]) -> ConsumedRecord:
         facts = {"dp-1": {"name": "temperature", "unit": unit, "type": "number"}}
         given = {**HOT, "config": {"datapoint_id": "dp-1", "operator": "gt", **config}}
         return replace(rule(offset, -10, name, **given), headers=[("ce_datapoints", json.dumps(facts).encode())])
 
-    fleet = Detecting(told(0, "celsius", "°C", {"value": 40}), told(1, "fahrenheit", "°F", {"value": 104}))
+    fleet = Detecting(in_unit(0, "celsius", "°C", {"value": 40}), in_unit(1, "fahrenheit", "°F", {"value": 104}))
     fleet.follow(
-        told(2, "kelvin", "°F", {"value": 313.15, "unit": "K"}), told(3, "wrong", "°F", {"value": 1, "unit": "m"})
+        in_unit(2, "kelvin", "°F", {"value": 313.15, "unit": "K"}), in_unit(3, "wrong", "°F", {"value": 1, "unit": "m"})
     )
     told_of = [f"{name}:triggered" for name in ("celsius", "fahrenheit", "kelvin")]
     assert fleet.feed(record(0, 0, {"environment.temperature": 40})) == []
@@ -340,8 +340,8 @@ def test_a_rule_that_no_longer_concerns_a_device_ends_its_alarm() -> None:
 )
 def test_scopes_from_the_registry_and_from_configuration(scope: dict[str, str]) -> None:
     options = DetectOptions(groups={"plant": ["wayscloud:a*"]}, profiles={"p2": [DEVICE]})
-    told = device(0, DEVICE, model="B", attributes={"tags": ["tagged"], "profile_id": "p1"})
-    fleet = Detecting(rule(0, -10, "hot", **HOT, **scope), told, options=options)
+    registered = device(0, DEVICE, model="B", attributes={"tags": ["tagged"], "profile_id": "p1"})
+    fleet = Detecting(rule(0, -10, "hot", **HOT, **scope), registered, options=options)
     assert fleet.feed(record(0, 0, {"t": 41}), record(1, 0, {"t": 41}, "wayscloud:b")) == ["hot:triggered"]
     assert fleet.alarm.device_id == DEVICE
 
@@ -374,8 +374,8 @@ def test_comparison_with_another_metric_and_with_an_attribute() -> None:
     fleet = Detecting(rule(0, -10, "warmer", **{**HOT, "config": than}))
     assert fleet.feed(record(0, 0, {"in": 20}), record(1, 1, {"out": 15})) == ["warmer:triggered"]
     limit = {"metric": "t", "operator": "gt", "than_attribute": "limit"}
-    told = device(0, DEVICE, attributes={"limit": 30})
-    fleet = Detecting(rule(0, -10, "limit", **{**HOT, "config": limit}), told)
+    registered = device(0, DEVICE, attributes={"limit": 30})
+    fleet = Detecting(rule(0, -10, "limit", **{**HOT, "config": limit}), registered)
     assert fleet.feed(record(0, 0, {"t": 31}), record(1, 0, {"t": 99}, "wayscloud:b")) == ["limit:triggered"]
 
 
@@ -407,23 +407,23 @@ def test_a_window_that_is_added_silences_from_then_on_and_is_seen_by_a_replay_al
     """It was made at 10 s, when one alarm had been raised, and cancelled at 60 s."""
     added = window(0, 10, 0, 500, scope_type="device", scope=DEVICE, rules=["hot"])
     cancelled = window(1, 10, 0, 500, scope_type="device", scope=DEVICE, rules=["hot"], cancelled_at=at(60))
-    told = {5: ["hot:triggered"], 6: ["hot:resolved"], 20: [], 21: [], 50: [], 70: ["hot:triggered"]}
+    expected = {5: ["hot:triggered"], 6: ["hot:resolved"], 20: [], 21: [], 50: [], 70: ["hot:triggered"]}
     values = {5: 41, 6: 39, 20: 41, 21: 39, 50: 41, 70: 41}
 
     def play(fleet: Detecting, seconds: int) -> list[str]:
         return fleet.feed(record(seconds, seconds, {"t": values[seconds]}))
 
     fleet = Detecting(rule(0, -10, "hot", **HOT))
-    found = {seconds: play(fleet, seconds) for seconds in (5, 6)}
+    emitted = {seconds: play(fleet, seconds) for seconds in (5, 6)}
     fleet.follow(added)
-    found |= {seconds: play(fleet, seconds) for seconds in (20, 21)}
+    emitted |= {seconds: play(fleet, seconds) for seconds in (20, 21)}
     fleet.restart()
-    found |= {50: play(fleet, 50)}
+    emitted |= {50: play(fleet, 50)}
     fleet.follow(cancelled)
-    found |= {70: play(fleet, 70)}
-    assert found == told
+    emitted |= {70: play(fleet, 70)}
+    assert emitted == expected
     replay = Detecting(rule(0, -10, "hot", **HOT), cancelled)
-    assert {seconds: play(replay, seconds) for seconds in values} == told
+    assert {seconds: play(replay, seconds) for seconds in values} == expected
     assert [event.event_id for event in replay.events] == [event.event_id for event in fleet.events]
 
 
@@ -448,11 +448,11 @@ def test_maintenance_silences_a_scope_for_a_time() -> None:
     assert fleet.feed(record(3, 200, {"t": 41})) == ["hot:triggered"]
 
 
-def test_a_cause_hides_its_consequence_until_it_is_over() -> None:
+def test_an_inhibitor_hides_what_follows_until_it_ends() -> None:
     missing = {**OFFLINE, "rule_type": "missing_data", "config": {"metric": "t", "duration_seconds": 300}}
     fleet = Detecting(rule(0, -10, "missing", **missing, inhibited_by=["off"]), rule(1, -10, "off", **OFFLINE))
     fleet.feed(record(0, 0, {"t": 1}))
-    assert fleet.follow(tick(1000, 0)) == ["off:triggered"], "both are due at once; the cause comes first"
+    assert fleet.follow(tick(1000, 0)) == ["off:triggered"], "both are due at once; the inhibitor comes first"
     assert fleet.feed(record(1, 1100, {"h": 1})) == ["off:resolved"]
     assert fleet.follow(tick(1101, 1)) == ["missing:triggered"]
     assert fleet.alarm.triggered_at == at(1100)
@@ -473,7 +473,7 @@ def test_late_readings_within_the_allowance_are_put_in_order() -> None:
     fleet = Detecting(rule(0, -10, "hot", **lasting), options=options)
     fleet.feed(record(0, 0, {"t": 41}), record(1, 25, {"t": 41}))
     fleet.feed(record(2, 29, {"t": 39}, observed=10))
-    assert fleet.follow(tick(100, 2)) == [], "the reading of second 10, told at 29, ends the crossing"
+    assert fleet.follow(tick(100, 2)) == [], "the reading of second 10, received at 29, ends the crossing"
     fleet.feed(record(3, 101, {"t": 45}, observed=5))
     assert fleet.events == []
 
@@ -559,13 +559,15 @@ def day(steps: list[Any]) -> list[ConsumedRecord]:
     return made
 
 
-def seconds_of(found: ConsumedRecord) -> float:
-    return (wire.decode_observation(found.value or b"").received_at - T0).total_seconds()
+def seconds_of(given: ConsumedRecord) -> float:
+    return (wire.decode_observation(given.value or b"").received_at - T0).total_seconds()
 
 
 @settings(max_examples=150, deadline=None)
 @given(STEPS, ALLOWANCE, st.data())
-def test_ticks_batches_restarts_and_replays_change_nothing(steps: list[Any], late: int, data: st.DataObject) -> None:
+def test_watermarks_batches_restarts_and_replays_change_nothing(
+    steps: list[Any], late: int, data: st.DataObject
+) -> None:
     made = day(steps)
     end = seconds_of(made[-1]) + 500
     options = DetectOptions(late_allowance=late)
@@ -622,4 +624,4 @@ def test_ticks_batches_restarts_and_replays_change_nothing(steps: list[Any], lat
     assert by_device(split.events) == by_device(whole.events)
     assert split.step.open_alarms == whole.step.open_alarms
     status = {event.alarm.alarm_id: event.alarm.status for event in whole.events}
-    assert whole.step.open_alarms == sum(found != "resolved" for found in status.values())
+    assert whole.step.open_alarms == sum(each != "resolved" for each in status.values())

@@ -23,12 +23,12 @@ def hot(**fields: Any) -> Any:
 
 class Device(Detecting):
     def values(self, *values: tuple[float, float]) -> list[str]:
-        """Values by second; what is told."""
-        told = []
+        """Values by second; what is emitted."""
+        emitted = []
         for seconds, value in values:
-            told += self.feed(record(int(seconds * 10), seconds, {"t": value}))
+            emitted += self.feed(record(int(seconds * 10), seconds, {"t": value}))
             self.seen = int(seconds * 10)
-        return [each.partition(":")[2] for each in told]
+        return [each.partition(":")[2] for each in emitted]
 
     def until(self, seconds: float) -> list[str]:
         return [each.partition(":")[2] for each in self.follow(tick(seconds, self.seen))]
@@ -38,82 +38,82 @@ class Device(Detecting):
 
 
 def test_it_is_said_once_and_ends_when_it_is_calm() -> None:
-    found = Device(hot())
-    assert found.flap(0, 2) == ["triggered", "resolved"] * 2
-    assert found.flap(4, 20) == ["triggered"], "the third in a minute: it stays open, and tells no more"
-    assert found.alarm.flapping and found.alarm.status == "active"
-    name = found.alarm.alarm_id
-    assert found.until(102.9) == []
-    assert found.until(103.1) == ["resolved"], "the last crossing ended at 43 s"
-    assert (found.alarm.alarm_id, found.alarm.occurrence_count, found.alarm.flapping) == (name, 20, False)
-    assert found.last.note == "no longer flapping, 20 occurrences in all"
-    assert found.values((200, 50.0), (201, 30.0)) == ["triggered", "resolved"], "as before"
-    assert not found.alarm.flapping
+    played = Device(hot())
+    assert played.flap(0, 2) == ["triggered", "resolved"] * 2
+    assert played.flap(4, 20) == ["triggered"], "the third in a minute: it stays open, and emits no more"
+    assert played.alarm.flapping and played.alarm.status == "active"
+    name = played.alarm.alarm_id
+    assert played.until(102.9) == []
+    assert played.until(103.1) == ["resolved"], "the last crossing ended at 43 s"
+    assert (played.alarm.alarm_id, played.alarm.occurrence_count, played.alarm.flapping) == (name, 20, False)
+    assert played.last.note == "no longer flapping, 20 occurrences in all"
+    assert played.values((200, 50.0), (201, 30.0)) == ["triggered", "resolved"], "as before"
+    assert not played.alarm.flapping
 
 
 def test_what_holds_when_it_is_calm_stays_open_and_resolves_as_ever() -> None:
-    found = Device(hot())
-    found.flap(0, 4)
-    assert found.values((10, 50.0), (40, 50.0), (71, 50.0)) == ["repeated"], "calm since 10 s, told in hindsight"
-    assert (found.alarm.flapping, found.alarm.status) == (False, "active")
-    assert found.values((80, 30.0)) == ["resolved"]
+    played = Device(hot())
+    played.flap(0, 4)
+    assert played.values((10, 50.0), (40, 50.0), (71, 50.0)) == ["repeated"], "calm since 10 s, seen in hindsight"
+    assert (played.alarm.flapping, played.alarm.status) == (False, "active")
+    assert played.values((80, 30.0)) == ["resolved"]
 
 
 def test_without_auto_resolve_its_repetitions_are_counted_in_silence() -> None:
-    found = Device(hot(auto_resolve=False))
-    assert found.flap(0, 10) == ["triggered", "repeated", "repeated"]
-    assert found.alarm.flapping
-    assert found.until(100) == ["repeated"]
-    assert (found.alarm.occurrence_count, found.alarm.flapping, found.alarm.status) == (10, False, "active")
+    played = Device(hot(auto_resolve=False))
+    assert played.flap(0, 10) == ["triggered", "repeated", "repeated"]
+    assert played.alarm.flapping
+    assert played.until(100) == ["repeated"]
+    assert (played.alarm.occurrence_count, played.alarm.flapping, played.alarm.status) == (10, False, "active")
 
 
 def test_within_the_cooldown_its_repetitions_are_counted_in_silence_too() -> None:
-    found = Device(hot(cooldown_seconds=30))
-    assert found.flap(0, 10) == ["triggered", "resolved", "repeated", "repeated"]
-    assert found.values((31, 50.0), (32, 30.0)) == ["triggered"], "one that flaps: it stays open"
-    assert found.alarm.flapping
-    assert found.until(93) == ["resolved"]
+    played = Device(hot(cooldown_seconds=30))
+    assert played.flap(0, 10) == ["triggered", "resolved", "repeated", "repeated"]
+    assert played.values((31, 50.0), (32, 30.0)) == ["triggered"], "one that flaps: it stays open"
+    assert played.alarm.flapping
+    assert played.until(93) == ["resolved"]
 
 
 def test_operators_act_on_it_and_a_latched_one_waits_for_them() -> None:
-    found = Device(hot(latch=True, flapping={**FLAPPING, "count": 2}, auto_resolve=True))
-    found.flap(0, 5)
-    assert found.alarm.flapping
-    assert found.until(100) == ["repeated"], "calm, but nobody has acknowledged it"
-    assert found.follow(action(0, 110, "acknowledge", found.alarm.alarm_id), tick(111, found.seen)) == [
+    played = Device(hot(latch=True, flapping={**FLAPPING, "count": 2}, auto_resolve=True))
+    played.flap(0, 5)
+    assert played.alarm.flapping
+    assert played.until(100) == ["repeated"], "calm, but nobody has acknowledged it"
+    assert played.follow(action(0, 110, "acknowledge", played.alarm.alarm_id), tick(111, played.seen)) == [
         "hot:acknowledged",
         "hot:resolved",
     ]
 
 
 def test_a_restart_and_a_change_of_the_rule_lose_nothing() -> None:
-    found = Device(hot())
-    found.flap(0, 4)
-    found.restart()
-    assert found.flap(8, 2) == []
-    found.restart()
-    assert found.until(72) == ["resolved"]
-    assert found.alarm.occurrence_count == 4
-    found.flap(100, 4)
-    found.follow(rule(5, 110, "hot"))
-    assert found.until(111) == ["resolved"], "the rule is gone"
-    assert found.until(300) == []
+    played = Device(hot())
+    played.flap(0, 4)
+    played.restart()
+    assert played.flap(8, 2) == []
+    played.restart()
+    assert played.until(72) == ["resolved"]
+    assert played.alarm.occurrence_count == 4
+    played.flap(100, 4)
+    played.follow(rule(5, 110, "hot"))
+    assert played.until(111) == ["resolved"], "the rule is gone"
+    assert played.until(300) == []
 
 
-def test_a_rule_with_causes_elsewhere_flaps_likewise() -> None:
+def test_a_rule_with_inhibitors_on_other_devices_flaps_likewise() -> None:
     sensor = offline(
         1, "offline", 5, scope_type="model", scope_model="sensor", flapping=FLAPPING,
         inhibited_by=[{"rule": "gateway-offline", "device": "gateway_id"}],
     )  # fmt: skip
-    found = fleet(GATEWAY_OFFLINE, sensor)
+    played = fleet(GATEWAY_OFFLINE, sensor)
     for number in range(10):
-        found.feed(heard(number, 10 * number, "wayscloud:s1"))
-        found.pass_to(10 * number)
+        played.feed(heard(number, 10 * number, "wayscloud:s1"))
+        played.pass_to(10 * number)
     for seconds in (190, 191, 192):
-        found.pass_to(seconds)
-    kinds = [kind for kind, _ in found.of_device("wayscloud:s1")]
+        played.pass_to(seconds)
+    kinds = [kind for kind, _ in played.of_device("wayscloud:s1")]
     assert kinds == ["triggered", "resolved"] * 2 + ["triggered", "repeated"]
-    assert found.of_device("wayscloud:s1")[-1][1] == 95 + 60
+    assert played.of_device("wayscloud:s1")[-1][1] == 95 + 60
 
 
 @settings(max_examples=100, deadline=None)
@@ -122,32 +122,32 @@ def test_a_rule_with_causes_elsewhere_flaps_likewise() -> None:
     st.booleans(),
     st.sampled_from([0, 20]),
 )
-def test_nothing_is_told_of_an_alarm_that_flaps_but_begin_and_end(
+def test_an_alarm_that_flaps_emits_its_begin_and_its_end_only(
     steps: list[tuple[int, bool]], auto_resolve: bool, cooldown: int
 ) -> None:
-    found = Device(hot(auto_resolve=auto_resolve, cooldown_seconds=cooldown))
+    played = Device(hot(auto_resolve=auto_resolve, cooldown_seconds=cooldown))
     now = 0.0
     for gap, above in steps:
         now += gap
-        found.values((now, 50.0 if above else 30.0))
+        played.values((now, 50.0 if above else 30.0))
     before = False
-    for event in found.events:
+    for event in played.events:
         if before and event.event_type in ("repeated", "resolved"):
-            assert not event.alarm.flapping, "of what flaps only the end is told"
+            assert not event.alarm.flapping, "of what flaps only the end is emitted"
         before = event.alarm.flapping and event.alarm.status != "resolved"
-    found.values((now + 1, 30.0))
-    found.until(now + 200)
-    state = found.state.get(f"telemetry.readings.v1/{DEVICE}".encode())
+    played.values((now + 1, 30.0))
+    played.until(now + 200)
+    state = played.state.get(f"telemetry.readings.v1/{DEVICE}".encode())
     assert state is None or not decode_state(state).calm_timers
-    if found.events and auto_resolve:
-        assert found.alarm.status == "resolved"
+    if played.events and auto_resolve:
+        assert played.alarm.status == "resolved"
 
 
 @pytest.mark.parametrize("suppress", [False, True])
 def test_it_is_marked_only_unless_asked(suppress: bool) -> None:
-    found = Device(hot(flapping={**FLAPPING, "suppress": suppress}))
-    told = found.flap(0, 10)
-    assert (len(told) == 20) is not suppress
+    played = Device(hot(flapping={**FLAPPING, "suppress": suppress}))
+    emitted = played.flap(0, 10)
+    assert (len(emitted) == 20) is not suppress
 
 
 def test_occurrences_count_together_while_less_than_its_seconds_lie_between_them() -> None:

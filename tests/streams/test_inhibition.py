@@ -36,90 +36,90 @@ from tests.support.records import ConsumedRecord
 
 
 def test_a_gateway_that_is_offline_hides_that_its_devices_are() -> None:
-    found = fleet()
-    found.feed(heard(0, 0, GATEWAY), heard(0, 0, SENSOR), heard(1, 0, OTHER))
-    found.pass_to(600)
-    assert found.of_device(GATEWAY) == [("triggered", 60)]
-    assert found.of_device(SENSOR) == []
-    assert found.of_device(OTHER) == [("triggered", 62)], "its gateway is another"
+    played = fleet()
+    played.feed(heard(0, 0, GATEWAY), heard(0, 0, SENSOR), heard(1, 0, OTHER))
+    played.pass_to(600)
+    assert played.of_device(GATEWAY) == [("triggered", 60)]
+    assert played.of_device(SENSOR) == []
+    assert played.of_device(OTHER) == [("triggered", 62)], "its gateway is another"
 
 
-def test_what_still_holds_when_the_cause_is_over_triggers_then() -> None:
-    found = fleet()
-    found.feed(heard(0, 0, GATEWAY), heard(0, 0, SENSOR))
-    found.pass_to(200)
-    found.feed(heard(1, 205, GATEWAY))
-    found.pass_to(250)
-    assert found.of_device(SENSOR) == [("triggered", 205)]
-    found.feed(heard(1, 260, SENSOR))
-    found.pass_to(270)
-    assert found.of_device(SENSOR)[1:] == [("resolved", 260)]
-    assert found.states[1] and b"retried" not in b"".join(found.states[1].values())
+def test_what_still_holds_when_the_inhibitor_ends_triggers_then() -> None:
+    played = fleet()
+    played.feed(heard(0, 0, GATEWAY), heard(0, 0, SENSOR))
+    played.pass_to(200)
+    played.feed(heard(1, 205, GATEWAY))
+    played.pass_to(250)
+    assert played.of_device(SENSOR) == [("triggered", 205)]
+    played.feed(heard(1, 260, SENSOR))
+    played.pass_to(270)
+    assert played.of_device(SENSOR)[1:] == [("resolved", 260)]
+    assert played.states[1] and b"retried" not in b"".join(played.states[1].values())
 
 
-def test_what_is_over_before_the_cause_is_triggers_nothing() -> None:
-    found = fleet()
-    found.feed(heard(0, 0, GATEWAY), heard(0, 0, SENSOR))
-    found.pass_to(200)
-    found.feed(heard(1, 210, SENSOR), heard(1, 220, GATEWAY))
-    found.pass_to(230)
-    assert found.of_device(SENSOR) == []
+def test_what_is_over_before_the_inhibitor_ends_triggers_nothing() -> None:
+    played = fleet()
+    played.feed(heard(0, 0, GATEWAY), heard(0, 0, SENSOR))
+    played.pass_to(200)
+    played.feed(heard(1, 210, SENSOR), heard(1, 220, GATEWAY))
+    played.pass_to(230)
+    assert played.of_device(SENSOR) == []
 
 
-def test_nothing_is_judged_before_the_other_partition_has_told() -> None:
-    found = fleet()
-    found.feed(heard(0, 0, GATEWAY), heard(0, 0, OTHER))
-    found.tick(1, 300)
-    found.hear(1)
-    assert found.told == [], "partition 0 may still tell a cause"
-    found.tick(0, 66.9)
-    found.hear(1)
-    assert found.of_device(OTHER) == []
-    found.tick(0, 67.1)
-    found.hear(1)
-    assert found.of_device(OTHER) == [("triggered", 62)]
+def test_nothing_is_evaluated_before_the_other_partition_has_reported() -> None:
+    played = fleet()
+    played.feed(heard(0, 0, GATEWAY), heard(0, 0, OTHER))
+    played.tick(1, 300)
+    played.hear(1)
+    assert played.emitted == [], "partition 0 may still report an inhibitor"
+    played.tick(0, 66.9)
+    played.hear(1)
+    assert played.of_device(OTHER) == []
+    played.tick(0, 67.1)
+    played.hear(1)
+    assert played.of_device(OTHER) == [("triggered", 62)]
 
 
 @pytest.mark.parametrize(("seconds", "kinds"), [(66.9, []), (67.1, ["triggered"])])
-def test_a_cause_that_comes_within_the_wait_inhibits(seconds: float, kinds: list[str]) -> None:
-    found = fleet(offline(0, "gateway-offline", seconds, scope_type="model", scope_model="gateway"), SENSOR_OFFLINE)
-    found.feed(heard(0, 0, GATEWAY), heard(0, 0, SENSOR))
-    found.pass_to(600)
-    assert [kind for kind, _ in found.of_device(SENSOR)] == kinds
+def test_an_inhibitor_that_opens_within_the_wait_inhibits(seconds: float, kinds: list[str]) -> None:
+    played = fleet(offline(0, "gateway-offline", seconds, scope_type="model", scope_model="gateway"), SENSOR_OFFLINE)
+    played.feed(heard(0, 0, GATEWAY), heard(0, 0, SENSOR))
+    played.pass_to(600)
+    assert [kind for kind, _ in played.of_device(SENSOR)] == kinds
 
 
-def test_without_news_of_causes_it_is_judged_after_all() -> None:
-    found = fleet()
-    found.feed(heard(0, 0, SENSOR))
+def test_without_reports_of_inhibitors_it_is_evaluated_after_all() -> None:
+    played = fleet()
+    played.feed(heard(0, 0, SENSOR))
     for second in range(100, 1100, 100):
-        found.now = second
-        found.tick(1, second)
-        assert found.of_device(SENSOR) == ([("triggered", 62)] if second > 900 else [])
+        played.now = second
+        played.tick(1, second)
+        assert played.of_device(SENSOR) == ([("triggered", 62)] if second > 900 else [])
 
 
-def test_a_restart_before_anything_was_told_of_causes_waits_as_long() -> None:
-    found = fleet()
-    found.now = 10**9
-    found.feed(heard(0, 0, SENSOR))
-    found.tick(1, 100)
-    found.restart(1)
-    found.tick(1, 200)
-    assert found.of_device(SENSOR) == []
+def test_a_restart_before_any_report_of_inhibitors_waits_as_long() -> None:
+    played = fleet()
+    played.now = 10**9
+    played.feed(heard(0, 0, SENSOR))
+    played.tick(1, 100)
+    played.restart(1)
+    played.tick(1, 200)
+    assert played.of_device(SENSOR) == []
 
 
-def test_of_too_much_that_waits_the_oldest_is_judged() -> None:
+def test_when_too_much_is_deferred_the_oldest_is_evaluated() -> None:
     hot = {"rule_type": "threshold", "config": {"metric": "t", "operator": "gt", "value": 40}, "auto_resolve": True}
-    found = fleet(GATEWAY_OFFLINE, rule(1, 0, "hot", inhibited_by=BY_DEVICE, cooldown_seconds=0, **hot))
+    played = fleet(GATEWAY_OFFLINE, rule(1, 0, "hot", inhibited_by=BY_DEVICE, cooldown_seconds=0, **hot))
     for number in range(MOST_DEFERRED + 3):
-        found.feed(heard(number, number, SENSOR, t=20.0 if number % 2 else 50.0))
-    assert found.of_device(SENSOR) == [("triggered", 0), ("resolved", 1), ("triggered", 2)]
+        played.feed(heard(number, number, SENSOR, t=20.0 if number % 2 else 50.0))
+    assert played.of_device(SENSOR) == [("triggered", 0), ("resolved", 1), ("triggered", 2)]
 
 
-def test_devices_of_a_site_and_levels_of_causes() -> None:
+def test_devices_of_a_site_and_levels_of_inhibitors() -> None:
     """A site hides its gateway, and both hide the sensor; the gateway's alarm hides only while it is open."""
     same = {"rule": "site-offline", "same": "site_id"}
     site = device(3, "wayscloud:site", model="site", attributes={"site_id": "7"})
-    found = Partitions(
+    played = Partitions(
         {"wayscloud:site": 0, GATEWAY: 1, SENSOR: 2, OTHER: 2},
         *REGISTRY,
         site,
@@ -127,19 +127,18 @@ def test_devices_of_a_site_and_levels_of_causes() -> None:
         offline(1, "gateway-offline", 50, scope_type="model", scope_model="gateway", inhibited_by=[same]),
         offline(2, "offline", 50, scope_type="model", scope_model="sensor", inhibited_by=[*BY_DEVICE, same]),
     )
-    for name in found.of:
-        found.feed(heard(0, 0, name))
-    found.pass_to(100)
-    found.pass_to(101)
-    assert [(name, kind) for name, _, kind, _ in found.told] == [("wayscloud:site", "triggered")] or found.of_device(
-        OTHER
-    ) == [("triggered", 50)]
-    found.feed(heard(1, 110, "wayscloud:site"))
+    for name in played.of:
+        played.feed(heard(0, 0, name))
+    played.pass_to(100)
+    played.pass_to(101)
+    emitted = [(name, kind) for name, _, kind, _ in played.emitted]
+    assert emitted == [("wayscloud:site", "triggered")] or played.of_device(OTHER) == [("triggered", 50)]
+    played.feed(heard(1, 110, "wayscloud:site"))
     for seconds in (130, 131, 132):
-        found.pass_to(seconds)
-    assert found.of_device(GATEWAY) == [("triggered", 110)]
-    assert found.of_device(SENSOR) == [], "its gateway is the cause now"
-    assert found.of_device(OTHER) == [("triggered", 50)]
+        played.pass_to(seconds)
+    assert played.of_device(GATEWAY) == [("triggered", 110)]
+    assert played.of_device(SENSOR) == [], "its gateway inhibits now"
+    assert played.of_device(OTHER) == [("triggered", 50)]
 
 
 def test_values_wait_likewise_and_an_operator_acts_in_order() -> None:
@@ -153,44 +152,44 @@ def test_values_wait_likewise_and_an_operator_acts_in_order() -> None:
         cooldown_seconds=0,
         inhibited_by=BY_DEVICE,
     )
-    found = fleet(GATEWAY_OFFLINE, hot)
-    found.feed(heard(0, 0, GATEWAY), heard(0, 10, SENSOR, t=50.0))
-    found.pass_to(16)
-    assert found.of_device(SENSOR) == [("triggered", 10)]
-    name = found.events[-1].alarm.alarm_id
-    found.feed(heard(1, 20, SENSOR, t=30.0), heard(2, 21, SENSOR, t=50.0))
-    found.feed(action(0, 22, "acknowledge", name, SENSOR))
-    assert found.of_device(SENSOR) == [("triggered", 10)], "what came before is not judged"
-    found.pass_to(30)
-    assert found.of_device(SENSOR)[1:] == [("resolved", 20), ("triggered", 21)], "it was of the resolved one"
-    name = found.events[-1].alarm.alarm_id
-    found.feed(action(1, 32, "acknowledge", name, SENSOR))
-    found.pass_to(40)
-    assert found.of_device(SENSOR)[3:] == [("acknowledged", 32)]
+    played = fleet(GATEWAY_OFFLINE, hot)
+    played.feed(heard(0, 0, GATEWAY), heard(0, 10, SENSOR, t=50.0))
+    played.pass_to(16)
+    assert played.of_device(SENSOR) == [("triggered", 10)]
+    name = played.events[-1].alarm.alarm_id
+    played.feed(heard(1, 20, SENSOR, t=30.0), heard(2, 21, SENSOR, t=50.0))
+    played.feed(action(0, 22, "acknowledge", name, SENSOR))
+    assert played.of_device(SENSOR) == [("triggered", 10)], "what came before is not evaluated"
+    played.pass_to(30)
+    assert played.of_device(SENSOR)[1:] == [("resolved", 20), ("triggered", 21)], "it was of the resolved one"
+    name = played.events[-1].alarm.alarm_id
+    played.feed(action(1, 32, "acknowledge", name, SENSOR))
+    played.pass_to(40)
+    assert played.of_device(SENSOR)[3:] == [("acknowledged", 32)]
 
 
 def test_a_rule_that_goes_takes_what_waits_with_it() -> None:
-    found = fleet()
-    found.feed(heard(0, 0, OTHER))
-    found.tick(1, 63)
-    gone = ConsumedRecord(found.followed[-1].topic, 9, b"offline", None, millis(80))
-    found.followed = (*found.followed, gone)
-    found.steps[1].process_side_input(gone)
-    found.pass_to(100)
-    assert found.of_device(OTHER) == [("triggered", 62), ("resolved", 80)]
+    played = fleet()
+    played.feed(heard(0, 0, OTHER))
+    played.tick(1, 63)
+    gone = ConsumedRecord(played.followed[-1].topic, 9, b"offline", None, millis(80))
+    played.followed = (*played.followed, gone)
+    played.steps[1].process_side_input(gone)
+    played.pass_to(100)
+    assert played.of_device(OTHER) == [("triggered", 62), ("resolved", 80)]
 
 
 def test_a_rule_that_goes_when_nothing_waits_any_more_ends_its_alarm() -> None:
-    found = fleet()
-    found.feed(heard(0, 0, OTHER))
-    found.pass_to(75)
-    assert found.of_device(OTHER) == [("triggered", 62)]
-    gone = ConsumedRecord(found.followed[-1].topic, 9, b"offline", None, millis(80))
-    found.followed = (*found.followed, gone)
-    found.steps[1].process_side_input(gone)
-    found.pass_to(100)
-    assert found.of_device(OTHER)[1:] == [("resolved", 80)]
-    assert decode_state(found.states[1][b"telemetry.readings.v1/" + OTHER.encode()]).rules == {}
+    played = fleet()
+    played.feed(heard(0, 0, OTHER))
+    played.pass_to(75)
+    assert played.of_device(OTHER) == [("triggered", 62)]
+    gone = ConsumedRecord(played.followed[-1].topic, 9, b"offline", None, millis(80))
+    played.followed = (*played.followed, gone)
+    played.steps[1].process_side_input(gone)
+    played.pass_to(100)
+    assert played.of_device(OTHER)[1:] == [("resolved", 80)]
+    assert decode_state(played.states[1][b"telemetry.readings.v1/" + OTHER.encode()]).rules == {}
 
 
 def test_an_action_on_an_alarm_that_is_gone_changes_nothing_while_another_flaps() -> None:
@@ -198,24 +197,24 @@ def test_an_action_on_an_alarm_that_is_gone_changes_nothing_while_another_flaps(
         1, "offline", 5, scope_type="model", scope_model="sensor", inhibited_by=BY_DEVICE,
         flapping={"count": 2, "seconds": 600, "suppress": True},
     )  # fmt: skip
-    found = fleet(GATEWAY_OFFLINE, sensor)
+    played = fleet(GATEWAY_OFFLINE, sensor)
     for number in range(6):
-        found.feed(heard(number, 10 * number, SENSOR))
-        found.pass_to(10 * number + 1)
+        played.feed(heard(number, 10 * number, SENSOR))
+        played.pass_to(10 * number + 1)
     for seconds in (90, 91):
-        found.pass_to(seconds)
-    before = len(found.events)
-    found.feed(action(0, 95, "acknowledge", "00000000-0000-0000-0000-000000000000", SENSOR))
-    found.pass_to(100)
-    assert len(found.events) == before
+        played.pass_to(seconds)
+    before = len(played.events)
+    played.feed(action(0, 95, "acknowledge", "00000000-0000-0000-0000-000000000000", SENSOR))
+    played.pass_to(100)
+    assert len(played.events) == before
 
 
 def test_what_waits_costs_nothing_where_no_rule_asks_for_it() -> None:
-    found = fleet(GATEWAY_OFFLINE, offline(1, "offline", 62, inhibited_by=["gateway-offline"]))
-    found.feed(heard(0, 0, GATEWAY), heard(0, 0, SENSOR))
-    found.pass_to(100)
-    assert found.log == []
-    assert found.of_device(SENSOR) == [("triggered", 62)], "the cause is on another device"
+    played = fleet(GATEWAY_OFFLINE, offline(1, "offline", 62, inhibited_by=["gateway-offline"]))
+    played.feed(heard(0, 0, GATEWAY), heard(0, 0, SENSOR))
+    played.pass_to(100)
+    assert played.log == []
+    assert played.of_device(SENSOR) == [("triggered", 62)], "the inhibitor is on another device"
 
 
 # -- rules
@@ -236,14 +235,14 @@ def parsed(name: str, *causes: object) -> dict[str, Any]:
         ({"rule": "r", "same": "site_id"}, "inhibited_by", "a rule of their own"),
     ],
 )
-def test_what_is_refused_as_a_cause(cause: dict[str, Any], field: str, reason: str) -> None:
+def test_what_is_refused_as_an_inhibitor(cause: dict[str, Any], field: str, reason: str) -> None:
     refused = parse_rule(parsed("r", cause))
     assert isinstance(refused, RefusedRule)
     assert refused.field == field
     assert reason in refused.reason
 
 
-def test_causes_that_go_round_are_refused_and_unknown_ones_named() -> None:
+def test_inhibitors_that_go_round_are_refused_and_unknown_ones_named() -> None:
     import json
 
     rules = [
@@ -255,20 +254,18 @@ def test_causes_that_go_round_are_refused_and_unknown_ones_named() -> None:
     assert [rule.id for rule in accepted] == ["c"]
     assert [(rule.rule_id, rule.field) for rule in refused] == [("a", "inhibited_by"), ("b", "inhibited_by")]
     warned = unknown_inhibitors(accepted, {"a", "c"})
-    assert [str(found) for found in warned] == [
-        "rule c: inhibited_by.1: there is no rule 'nobody'; it inhibits nothing"
-    ]
+    assert [str(each) for each in warned] == ["rule c: inhibited_by.1: there is no rule 'nobody'; it inhibits nothing"]
 
 
 def test_a_circle_on_the_topic_is_left_out_and_said() -> None:
-    found = fleet(
+    played = fleet(
         offline(0, "gateway-offline", 60, inhibited_by=[{"rule": "offline", "same": "site_id"}]),
         offline(1, "offline", 62, inhibited_by=BY_DEVICE),
     )
-    found.feed(heard(0, 0, GATEWAY))
-    found.pass_to(100)
-    assert {kind for kind, _ in found.of_device(GATEWAY)} == {"triggered"}
-    assert [rule.rule_id for rule in found.steps[0].refused] == ["gateway-offline", "offline"]
+    played.feed(heard(0, 0, GATEWAY))
+    played.pass_to(100)
+    assert {kind for kind, _ in played.of_device(GATEWAY)} == {"triggered"}
+    assert [rule.rule_id for rule in played.steps[0].refused] == ["gateway-offline", "offline"]
 
 
 def test_levels() -> None:
@@ -317,7 +314,7 @@ def _rules() -> Sequence[ConsumedRecord]:
 
 @settings(max_examples=60, deadline=None)
 @given(_STEPS, st.integers(0, 2**32))
-def test_it_makes_no_difference_when_partitions_come_to_know_of_causes(
+def test_it_makes_no_difference_when_partitions_learn_of_inhibitors(
     steps: list[tuple[int, str, float]], seed: int
 ) -> None:
     one = _play(steps, None)
@@ -328,7 +325,7 @@ def test_it_makes_no_difference_when_partitions_come_to_know_of_causes(
 
 def _play(steps: list[tuple[int, str, float]], seed: int | None) -> Partitions:
     """The same records per partition: in step with each other, or (with a seed) as partitions come to read them."""
-    found = fleet(*_rules())
+    played = fleet(*_rules())
     timed, now = [], 0.0
     for gap, name, value in steps:
         now += gap
@@ -337,26 +334,26 @@ def _play(steps: list[tuple[int, str, float]], seed: int | None) -> Partitions:
     end = now + 200
     if seed is None:
         for each in made:
-            for _ in found.numbers:  # news travels from level to level
-                found.pass_to(each.timestamp / 1000 - millis(0) / 1000)
-            found.feed(each)
+            for _ in played.numbers:  # reports travel from level to level
+                played.pass_to(each.timestamp / 1000 - millis(0) / 1000)
+            played.feed(each)
     else:
         chance = random.Random(seed)
-        queues = {n: [each for each in made if found.of[(each.key or b"").decode()] == n] for n in found.numbers}
+        queues = {n: [each for each in made if played.of[(each.key or b"").decode()] == n] for n in played.numbers}
         while any(queues.values()):
             number = chance.choice([n for n, queue in queues.items() if queue])
             each = queues[number].pop(0)
-            found.feed(each)
+            played.feed(each)
             if chance.random() < 0.4:
-                found.tick(number, each.timestamp / 1000 - millis(0) / 1000)
+                played.tick(number, each.timestamp / 1000 - millis(0) / 1000)
             if chance.random() < 0.4:
-                found.hear(chance.choice(found.numbers), chance.randint(1, 4))
+                played.hear(chance.choice(played.numbers), chance.randint(1, 4))
             if chance.random() < 0.2:
-                found.restart(chance.choice(found.numbers))
+                played.restart(chance.choice(played.numbers))
     for more in range(4):
-        found.pass_to(end + more)
-    assert NEVER > found.steps[0]._exchange.inhibitors.known_until(0) > 0
-    return found
+        played.pass_to(end + more)
+    assert NEVER > played.steps[0]._exchange.inhibitors.known_until(0) > 0
+    return played
 
 
 def test_rules_are_all_good() -> None:

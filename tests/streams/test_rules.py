@@ -1,4 +1,4 @@
-"""Rules are read, checked, and found by the readings they concern."""
+"""Rules are read, checked, and looked up by the readings they concern."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_rule_is_refused_with_field_and_reason(fields: dict[str, Any], field: str, reason: str) -> None:
-    found, why = refusal(**fields)
-    assert found == field
+    refused_field, why = refusal(**fields)
+    assert refused_field == field
     assert reason in why
 
 
@@ -190,13 +190,13 @@ def test_a_reading_finds_the_rules_of_its_metric_and_scope_only() -> None:
         )
     )
 
-    def found(device: str) -> list[str]:
+    def concerned(device: str) -> list[str]:
         scopes = [("vendor", device.partition(":")[0]), ("device", device), ("model", "KIRA"), ("group", "g")]
         return [rule.id for rule in rules.for_reading("environment.temperature", scopes)]
 
-    assert found("karcher:1") == ["fleet", "vendor", "ours", "model", "group"]
-    assert found("karcher:2") == ["fleet", "vendor", "model", "group"]
-    assert found("wayscloud:sensor-001") == ["fleet", "model", "group", "bare"]
+    assert concerned("karcher:1") == ["fleet", "vendor", "ours", "model", "group"]
+    assert concerned("karcher:2") == ["fleet", "vendor", "model", "group"]
+    assert concerned("wayscloud:sensor-001") == ["fleet", "model", "group", "bare"]
     assert rules.for_reading("position.x", [("vendor", "karcher")]) == ()
 
 

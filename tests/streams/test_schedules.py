@@ -25,7 +25,7 @@ def local(text: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("at", "found"),
+    ("at", "active"),
     [
         ("2026-03-16T07:59", "2026-03-16T08:00"),
         ("2026-03-16T08:00", "2026-03-16T08:00"),
@@ -35,9 +35,9 @@ def local(text: str) -> int:
         ("2026-03-27T17:00", "2026-03-30T08:00"),  # over the change to summer time
     ],
 )
-def test_working_hours(at: str, found: str) -> None:
+def test_working_hours(at: str, active: str) -> None:
     office = hours(**{"from": "08:00", "to": "16:00", "days": list(WEEKDAYS[:5])})
-    assert office.next_active(local(at)) == local(found)
+    assert office.next_active(local(at)) == local(active)
 
 
 def test_a_night_belongs_to_the_day_on_which_it_begins() -> None:
@@ -53,10 +53,10 @@ CLOCKS = st.builds("{:02d}:{:02d}".format, st.integers(0, 23), st.sampled_from([
 @settings(max_examples=200, deadline=None)
 @given(TIMES, CLOCKS, CLOCKS, st.lists(st.sampled_from(WEEKDAYS), min_size=1, unique=True))
 def test_the_next_active_moment_is_active_and_within_eight_days(at: int, start: str, end: str, days: list[str]) -> None:
-    found = hours(**{"from": start, "to": end, "days": days})
-    first = found.next_active(at)
+    schedule = hours(**{"from": start, "to": end, "days": days})
+    first = schedule.next_active(at)
     assert at <= first <= at + 8 * 86_400_000_000 + 3_600_000_000
-    assert found.next_active(first) == first
+    assert schedule.next_active(first) == first
     if first > at:
         assert f"{from_micros(first).astimezone(OSLO):%H:%M}" == start or not _exists(first, start)
 
