@@ -44,19 +44,19 @@ def theirs(envelope: Envelope) -> Output:
 
 
 def test_messages_are_those_the_vendor_documents() -> None:
-    found = [json.loads(job.payload(JOB, number)) for number in range(JOB.messages)]
-    assert found[101] == {
+    messages = [json.loads(job.payload(JOB, number)) for number in range(JOB.messages)]
+    assert messages[101] == {
         "type": "datapoints",
         "data": {
             "location": {
                 "coordinateX": 1000 + 101 * 37,
                 "coordinateY": 6355,
-                "mapId": found[1]["data"]["location"]["mapId"],
+                "mapId": messages[1]["data"]["location"]["mapId"],
             }
         },
         "timestamp": JOB.start_ms + 100,
     }
-    assert len({json.dumps(message) for message in found}) == JOB.messages
+    assert len({json.dumps(message) for message in messages}) == JOB.messages
     assert len({envelope.device_id for envelope in job.envelopes(JOB)}) == JOB.machines
     assert len({envelope.id for envelope in job.envelopes(JOB)}) == JOB.messages
 
@@ -93,8 +93,8 @@ def test_telegrafs_shape_is_read() -> None:
     fields = {"position.x": 1.037, "position.y": 6.355, "map.id": "m"}
     tags = {"device_id": "karcher:a", "unit": "m"}
     value = json.dumps({"fields": fields, "name": "observation", "tags": tags, "timestamp": 1773645666755}).encode()
-    found = decoders.telegraf(b"karcher:a", value)
-    assert found == Output(b"karcher:a", "karcher:a", 1773645666755, job.Position(1.037, 6.355, "m"), ("m", "m"))
+    output = decoders.telegraf(b"karcher:a", value)
+    assert output == Output(b"karcher:a", "karcher:a", 1773645666755, job.Position(1.037, 6.355, "m"), ("m", "m"))
 
 
 def test_results_have_their_shape_and_parts_are_replaced(tmp_path: Path) -> None:
@@ -111,11 +111,11 @@ def test_results_have_their_shape_and_parts_are_replaced(tmp_path: Path) -> None
         Figure("alarms", "rules-0", "cpu_us_per_reading", 1, 1, 1, 3),
     ]
     save(tmp_path / "results.json", merge(old, figures))
-    found = json.loads((tmp_path / "results.json").read_text())
-    assert {frozenset(item) for item in found} == {
+    figures = json.loads((tmp_path / "results.json").read_text())
+    assert {frozenset(item) for item in figures} == {
         frozenset({"bench", "system", "metric", "median", "min", "max", "runs"})
     }
-    assert [(item["bench"], item["system"]) for item in found] == [
+    assert [(item["bench"], item["system"]) for item in figures] == [
         ("alarms", "rules-0"),
         ("normalise", "bytewax"),
         ("normalise", "faust"),

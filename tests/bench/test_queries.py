@@ -24,12 +24,12 @@ def test_all_layouts_answer_alike(tmp_path: Path) -> None:
             assert connection.execute(f"SELECT count(*) FROM {system.readings}").fetchone() == (rows,)
     answers = {}
     for question in questions():
-        found = []
+        results = []
         for system in systems(tmp_path):
             with closing(system.connect()) as connection:
-                found.append(connection.execute(system.sql(question)).fetchall())
-        assert found[0] == found[1] == found[2], question.name
-        answers[question.name] = len(found[0])
+                results.append(connection.execute(system.sql(question)).fetchall())
+        assert results[0] == results[1] == results[2], question.name
+        answers[question.name] = len(results[0])
     assert answers.pop("vendor_day") == 0  # of a day before this lake begins
     assert all(answers.values())
     taken = bytes_a_reading(tmp_path, rows)

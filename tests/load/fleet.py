@@ -103,15 +103,15 @@ async def records(bootstrap: str) -> dict[str, int]:
     """How many records each raw topic, and that of the dead letters, has."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
     await consumer.start()
-    found = {}
+    ends_by_topic = {}
     try:
         for topic in (*map(raw_topic, VENDORS), DEAD_LETTER):
             await load_metadata(consumer, topic)
             ends = await consumer.end_offsets([TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic)])
-            found[topic] = sum(ends.values())
+            ends_by_topic[topic] = sum(ends.values())
     finally:
         await consumer.stop()
-    return found
+    return ends_by_topic
 
 
 async def sample(connector: Connector, port: int, seconds: int) -> dict[str, Any]:
@@ -155,7 +155,7 @@ async def hold(devices: int, seconds: int, ogmen_hz: float) -> dict[str, Any]:
         figures = await sample(connector, port, seconds)
         after = await records(broker.bootstrap)
         links = {name: value for name, value in metrics(port).items() if name.startswith("fleetlake_conn")}
-    told = (config.parent / "connect.log").read_text().splitlines()
+    log_lines = (config.parent / "connect.log").read_text().splitlines()
     return {
         "devices_a_vendor": devices,
         "seconds": seconds,
@@ -164,7 +164,7 @@ async def hold(devices: int, seconds: int, ogmen_hz: float) -> dict[str, Any]:
         **figures,
         "records_a_second": {topic: round((after[topic] - before[topic]) / seconds, 1) for topic in after},
         "links": links,
-        "log": told[-20:],
+        "log": log_lines[-20:],
     }
 
 
@@ -174,10 +174,10 @@ async def all_connected(port: int, devices: int, seconds: float = 180) -> bool:
     while time.monotonic() < deadline:
         await asyncio.sleep(0.5)
         try:
-            found = await asyncio.to_thread(metrics, port)
+            samples = await asyncio.to_thread(metrics, port)
         except OSError:
             continue
-        if all(found.get(f'fleetlake_connections{{vendor="{v}"}}', 0) >= devices for v in ("karcher", "ogmen")):
+        if all(samples.get(f'fleetlake_connections{{vendor="{v}"}}', 0) >= devices for v in ("karcher", "ogmen")):
             return True
     return False
 

@@ -130,17 +130,17 @@ async def raw(vendor: str, bootstrap: str) -> list[Envelope]:
     consumer.assign(partitions)
     await consumer.seek_to_beginning()
     ends = await consumer.end_offsets(partitions)
-    found = []
+    envelopes = []
     while any([await consumer.position(p) < end for p, end in ends.items()]):
         for records in (await consumer.getmany(timeout_ms=500)).values():
-            found += [read_envelope(r.value, r.headers) for r in records]
+            envelopes += [read_envelope(r.value, r.headers) for r in records]
     await consumer.stop()
-    return found
+    return envelopes
 
 
 def compare(fleet: Fleet, envelopes: list[Envelope]) -> dict[str, int]:
     """What was sent on sockets against what is in Kafka. Reports are left out: REST tells them as well."""
-    sent = {(d, p) for d, told in fleet.sent.items() for p in told if b'"cleaningReport"' not in p}
+    sent = {(d, p) for d, payloads in fleet.sent.items() for p in payloads if b'"cleaningReport"' not in p}
     came = Counter((e.device_id, e.data) for e in envelopes if e.type in SOCKET)
     ids = Counter(e.id for e in envelopes)
     return {

@@ -1,6 +1,6 @@
 """A reader beside writers: `python -m tests.load.reader KIND DATA SECONDS` looks every so many seconds, until SIGTERM.
 
-After each look it prints, as one JSON object in a line, what it has found so far.
+After each look it prints, as one JSON object in a line, its report so far.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def held(data: Path) -> Snapshot:
         first = _of_published(connection)
         stop.wait(HOLD_SECONDS)
         if first != _of_published(connection):
-            raise AssertionError("an open fleet.duckdb told something else later")
+            raise AssertionError("an open fleet.duckdb changed its answer")
         return first
 
 
@@ -96,27 +96,27 @@ def main() -> None:
     """Look, count, tell; whatever goes wrong is counted, and the reader goes on."""
     kind, data, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    told: dict[str, Any] = {"kind": kind, "looks": 0, "news": 0, "readings": 0, "slowest": 0.0}
-    told |= {"wrong": 0, "errors": 0, "said": []}
+    report: dict[str, Any] = {"kind": kind, "looks": 0, "news": 0, "readings": 0, "slowest": 0.0}
+    report |= {"wrong": 0, "errors": 0, "said": []}
     before: Snapshot = {}
     while not stop.is_set():
         started = time.monotonic()
         try:
             seen = KINDS[kind](data)
         except Exception as error:
-            told["errors"] += 1
-            told["said"].append(repr(error)[:500])
+            report["errors"] += 1
+            report["said"].append(repr(error)[:500])
         else:
             said = list(wrong(seen, before))
-            told["looks"] += 1
-            told["news"] += seen != before
-            told["readings"] = total(seen)
-            told["wrong"] += bool(said)
-            told["said"] += said
+            report["looks"] += 1
+            report["news"] += seen != before
+            report["readings"] = total(seen)
+            report["wrong"] += bool(said)
+            report["said"] += said
             before = seen
-        told["said"] = told["said"][:SHOWN]
-        told["slowest"] = max(told["slowest"], round(time.monotonic() - started, 3))
-        print(json.dumps(told), flush=True)
+        report["said"] = report["said"][:SHOWN]
+        report["slowest"] = max(report["slowest"], round(time.monotonic() - started, 3))
+        print(json.dumps(report), flush=True)
         stop.wait(max(0.1, seconds - (time.monotonic() - started)))
 
 

@@ -70,13 +70,13 @@ class Numbers:
 
     def following(self, count: int) -> list[tuple[str, int, bytes]]:
         """Device, partition and record of the next observations."""
-        found = []
+        records = []
         for _ in range(count):
             index = self._turn % len(DEVICES)
             self._turn += 1
             self.last[DEVICES[index]] += 1
-            found.append((DEVICES[index], index % PARTITIONS, _record(index, self.last[DEVICES[index]])))
-        return found
+            records.append((DEVICES[index], index % PARTITIONS, _record(index, self.last[DEVICES[index]])))
+        return records
 
     @property
     def readings(self) -> int:
@@ -124,11 +124,11 @@ class Reader:
             command = [sys.executable, "-m", "tests.load.reader", kind, str(data), str(LOOK_SECONDS)]
             self.process = subprocess.Popen(command, stdout=out, stderr=log)
 
-    def told(self) -> dict[str, Any]:
-        """What it has found so far."""
+    def report(self) -> dict[str, Any]:
+        """Its report so far."""
         lines = self._out.read_text().rpartition("\n")[0].splitlines()
-        found: dict[str, Any] = json.loads(lines[-1]) if lines else {}
-        return found
+        report: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+        return report
 
     def stop(self) -> int:
         """Its exit status."""
@@ -191,14 +191,14 @@ class Watch:
         cpu, now = self._cpu_seconds(), time.monotonic()
         self._cpu.append(round((cpu - self._before[0]) / (now - self._before[1]), 2))
         self._before = cpu, now
-        told = [reader.told() for reader in self._readers]
+        reports = [reader.report() for reader in self._readers]
         line = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "produced": numbers.readings,
-            "read": [one.get("readings", 0) for one in told],
-            "looks": sum(one.get("looks", 0) for one in told),
-            "wrong": sum(one.get("wrong", 0) for one in told),
-            "errors": sum(one.get("errors", 0) for one in told),
+            "read": [one.get("readings", 0) for one in reports],
+            "looks": sum(one.get("looks", 0) for one in reports),
+            "wrong": sum(one.get("wrong", 0) for one in reports),
+            "errors": sum(one.get("errors", 0) for one in reports),
             "commits": self._upkeep.commits,
             "merges": self._upkeep.merges,
             "vacuumed": self._upkeep.vacuumed,
@@ -210,14 +210,14 @@ class Watch:
 
     def figures(self) -> dict[str, Any]:
         """What was seen in the end."""
-        told = [reader.told() for reader in self._readers]
+        reports = [reader.report() for reader in self._readers]
         return {
             "commits": self._upkeep.commits,
             "merges": self._upkeep.merges,
             "files_vacuumed": self._upkeep.vacuumed,
-            **{name: sum(one[name] for one in told) for name in ("looks", "wrong", "errors")},
-            "said": [said for one in told for said in one["said"]],
-            "readers": [{name: one[name] for name in ("kind", "looks", "news", "slowest")} for one in told],
+            **{name: sum(one[name] for one in reports) for name in ("looks", "wrong", "errors")},
+            "said": [said for one in reports for said in one["said"]],
+            "readers": [{name: one[name] for name in ("kind", "looks", "news", "slowest")} for one in reports],
             "memory_mib_first_last_most": {name: [m[0], m[-1], max(m)] for name, m in self._memory.items()},
             "cpu_of_one_core": statistics.median(self._cpu),
         }
@@ -248,7 +248,7 @@ async def read_beside_writing(minutes: float, rate: int, folder: Path) -> dict[s
         async with asyncio.TaskGroup() as group:  # so that what fails beside ends it all
             beside = [group.create_task(_each(60, watch.look, numbers)), group.create_task(_each(20, upkeep.run))]
             await produce(broker.bootstrap, numbers, rate, minutes * 60)
-            seen = await _until(lambda: all(r.told().get("readings") == numbers.readings for r in readers.values()))
+            seen = await _until(lambda: all(r.report().get("readings") == numbers.readings for r in readers.values()))
             for task in beside:
                 task.cancel()
         watch.look(numbers)
@@ -271,8 +271,8 @@ def _published_readings(data: Path) -> int:
     if not (data / "fleet.duckdb").exists():
         return 0
     with fleetlake.connect(data) as connection:
-        found = connection.execute("SELECT count(*) FROM readings").fetchone()
-    return int(found[0]) if found else 0
+        row = connection.execute("SELECT count(*) FROM readings").fetchone()
+    return int(row[0]) if row else 0
 
 
 async def _each(seconds: float, work: Callable[..., None], *given: Any) -> None:
@@ -295,14 +295,14 @@ def main() -> int:
     """Status 1 if anything was wrong; what there is to look at then stays."""
     numbers = [float(text) for text in sys.argv[1:]] + [5, 40][len(sys.argv) - 1 :]
     folder = Path(tempfile.mkdtemp(prefix="lake-readers-"))
-    found = asyncio.run(read_beside_writing(numbers[0], int(numbers[1]), folder))
-    print(json.dumps(found, indent=1))
+    result = asyncio.run(read_beside_writing(numbers[0], int(numbers[1]), folder))
+    print(json.dumps(result, indent=1))
     if (
-        found["wrong"]
-        or found["errors"]
-        or found["ended_with"]
-        or found["verify"][0]
-        or not found["all_saw_all_in_the_end"]
+        result["wrong"]
+        or result["errors"]
+        or result["ended_with"]
+        or result["verify"][0]
+        or not result["all_saw_all_in_the_end"]
     ):
         print(f"something was wrong; logs and data: {folder}", file=sys.stderr)
         return 1

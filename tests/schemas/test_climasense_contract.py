@@ -61,16 +61,16 @@ def test_documented_bodies_are_valid_and_kept_whole(model: type[BaseModel], body
 
 
 def test_every_reference_leads_somewhere_and_every_operation_is_guarded() -> None:
-    found = document()
-    assert found["openapi"] == "3.1.0" and found["security"] == [{"apiKey": []}]
-    assert found["info"]["version"] == VERSION
-    operations = [o for path in found["paths"].values() for o in path.values()]
+    served = document()
+    assert served["openapi"] == "3.1.0" and served["security"] == [{"apiKey": []}]
+    assert served["info"]["version"] == VERSION
+    operations = [o for path in served["paths"].values() for o in path.values()]
     assert [o["operationId"] for o in operations] == [e.name for e in ENDPOINTS]
     for operation in operations:
         assert {"200", "401", "429", "503"} <= set(operation["responses"])
         assert "Retry-After" in operation["responses"]["429"]["headers"]
-    for reference in _references(found):
-        target: Any = found
+    for reference in _references(served):
+        target: Any = served
         for part in reference.removeprefix("#/").split("/"):
             target = target[part]
 

@@ -57,10 +57,10 @@ def outcome(headers: list[tuple[str, bytes | None]]) -> Envelope | str:
 
 
 def headers(**changes: bytes | None) -> list[tuple[str, bytes | None]]:
-    found: dict[str, bytes | None] = dict(
+    values: dict[str, bytes | None] = dict(
         Envelope("1", "t", "s", "karcher:1", datetime(2026, 3, 16, tzinfo=UTC), b"").headers()
     )
-    return list((found | changes).items())
+    return list((values | changes).items())
 
 
 @pytest.mark.parametrize(

@@ -116,9 +116,9 @@ def test_conditions_nest() -> None:
     ],
 )  # fmt: skip
 def test_refused_with_field_and_reason(fields: dict[str, Any], field: str, reason: str) -> None:
-    found = refused(**fields)
-    assert found.field == field
-    assert reason in found.reason
+    refusal = refused(**fields)
+    assert refusal.field == field
+    assert reason in refusal.reason
 
 
 def test_a_rule_that_is_no_object() -> None:

@@ -97,21 +97,23 @@ async def test_rest_wants_a_token_that_has_not_expired(clock: Clock, truth: Trut
 
 async def test_specifications_come_in_pages(clock: Clock, truth: Truth) -> None:
     async with cloud(clock, truth, devices=12) as client:
-        found: list[Any] = []
+        specifications: list[Any] = []
         query: dict[str, object] = {"limit": 5}
         while True:
             status, answer = await client.get("/machines/specifications", **query)
             assert status == 200 and answer["pageInfo"]["totalCount"] == 13
-            found += answer["data"]
+            specifications += answer["data"]
             if not answer["pageInfo"]["hasNextPage"]:
                 break
             query["cursor"] = answer["pageInfo"]["endCursor"]
-        assert [each["machineId"] for each in found] == [machine.machine_id for machine in client.cloud.fleet.machines]
-        dates = [each["generic"]["registrationDate"] for each in found]
+        assert [each["machineId"] for each in specifications] == [
+            machine.machine_id for machine in client.cloud.fleet.machines
+        ]
+        dates = [each["generic"]["registrationDate"] for each in specifications]
         assert dates == sorted(dates)
-        assert found[0]["generic"]["serial"] == "1.533-002.0;000001"
+        assert specifications[0]["generic"]["serial"] == "1.533-002.0;000001"
         descending = (await client.get("/machines/specifications", sort="desc", limit=100))[1]["data"]
-        assert descending == found[::-1]
+        assert descending == specifications[::-1]
         newer = (await client.get("/machines/specifications", registeredSince="2022-06-01"))[1]["pageInfo"]
         assert newer["totalCount"] == 8
 
