@@ -392,3 +392,18 @@ def test_at_one_moment_rules_go_then_readings_come_then_time_runs_out() -> None:
 
 def test_nothing_is_due_of_a_device_of_which_nothing_is_known() -> None:
     assert Parts(offline(), rule()).agenda.next(RuleSet([])) is None
+
+
+# -- inhibitors
+
+
+@pytest.mark.parametrize(("moment", "free"), [(4, 4), (5, 20), (19, 20), (20, 20), (94, 94), (95, 1 << 62)])
+def test_a_rule_is_free_from_its_inhibitors_at_their_end_and_until_the_wait_before_them(moment: int, free: int) -> None:
+    inhibitors = Inhibitors(wait=5)
+    inhibitors.add(wire.InhibitorHistory("gateway", "wayscloud:g", [(10, 20), (100, None)], {"site": "7"}))
+    hot = rule(inhibited_by=BY_SITE)
+    assert inhibitors.free_from(hot, DEVICE, {"site": 7}, moment) == free
+    assert inhibitors.free_from(hot, DEVICE, {"site": 8}, moment) == moment
+    assert inhibitors.free_from(hot, "wayscloud:g", {"site": 7}, moment) == moment, (
+        "a device does not inhibit itself so"
+    )
