@@ -63,13 +63,13 @@ class NormaliseOperator(Step):
     def process(self, records: Sequence[Record], now_us: int) -> list[Output]:
         """Normalise the records, in order."""
         collector = OutputCollector(self._options, *self._emitted)
-        duplicates = 0
+        add, normalised, duplicates = collector.add, self._normalised, 0
         for record in records:
-            normalised = self._normalised(record)
-            if normalised is None:
+            made = normalised(record)
+            if made is None:
                 duplicates += 1
             else:
-                collector.add(*normalised, record)
+                add(made[0], made[1], record)
         self._count(len(records), duplicates, collector)
         return collector.outputs + self._changes(collector)
 
@@ -102,7 +102,8 @@ class NormaliseOperator(Step):
             result, timeless = Normalised(dead_letter=self._bug(envelope, origin, error)), False
         if packet and self._is_duplicate_packet(envelope, timeless):
             return None
-        self._leave_out_known(result, envelope)
+        if result.events is not None or envelope.type in BACKFILL_TYPES:
+            self._leave_out_known(result, envelope)
         return result, record.key or envelope.key
 
     def _is_duplicate_packet(self, envelope: Envelope, timeless: bool) -> bool:

@@ -23,6 +23,8 @@ _CONTENT_TYPE = ("content-type", JSON.encode())
 class OutputCollector:
     """Collects the outputs of one batch, counts them, and knows which raw records gave some."""
 
+    __slots__ = ("_options", "dead_letters", "events_to", "outputs", "readings", "readings_to")
+
     def __init__(self, options: Options, readings_to: int, events_to: int) -> None:
         self.outputs: list[Output] = []
         self.readings = 0
