@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FrameType
@@ -22,6 +23,8 @@ from tests.mutants.modules import pure_modules
 
 SECONDS = 3.0
 """A test that takes longer, while its calls are noted, is not quick."""
+MOST_SLOW_OFFENCES = 2
+"""After so many tests of a file that were refused something and took a second over it, the others are skipped."""
 NEEDS_MORE = {"kafka", "postgresql", "database_url"}
 IMPURE = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.exec", "socket.bind", "socket.connect")
 
@@ -41,6 +44,7 @@ class Purity:
         self.tests: dict[str, dict[str, Any]] = {}
         self.offence: str | None = None
         self.testing = False
+        self.slow_offences: Counter[str] = Counter()
         sys.addaudithook(self._audit)
 
     def _audit(self, event: str, arguments: tuple[object, ...]) -> None:
@@ -76,12 +80,18 @@ class Purity:
             threading.setprofile(None)  # type: ignore[arg-type]
             self.testing = False
 
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        if self.slow_offences[item.nodeid.partition("::")[0]] >= MOST_SLOW_OFFENCES:
+            pytest.skip("the tests of this file wait for what they are refused")
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         entry = self.tests.setdefault(report.nodeid, {"seconds": 0.0, "passed": True})
         entry["seconds"] += report.duration
         entry["passed"] &= report.outcome == "passed"
         if report.when == "teardown":
             entry["passed"] &= self.offence is None
+            if entry["seconds"] > 1 and not entry["passed"]:
+                self.slow_offences[report.nodeid.partition("::")[0]] += 1
             entry["calls"] = sorted(self.called)
 
     def pytest_sessionfinish(self) -> None:
