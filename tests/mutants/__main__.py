@@ -109,6 +109,8 @@ def main() -> int:
             found = map_of_tests(folder)
             if arguments.map is not None:
                 arguments.map.write_text(json.dumps(found))
+        if not found:
+            sys.exit("no test is pure: nothing can be said of any mutation")
         tests = Tests.of(found, pure_modules())
         chosen = sample(modules, arguments.sample, arguments.seed)
         print(f"{len(chosen)} mutations of {len(modules)} modules, {len(found)} pure tests", flush=True)
