@@ -111,11 +111,11 @@ def test_results_have_their_shape_and_parts_are_replaced(tmp_path: Path) -> None
         Figure("alarms", "rules-0", "cpu_us_per_reading", 1, 1, 1, 3),
     ]
     save(tmp_path / "results.json", merge(old, figures))
-    figures = json.loads((tmp_path / "results.json").read_text())
-    assert {frozenset(item) for item in figures} == {
+    saved = json.loads((tmp_path / "results.json").read_text())
+    assert {frozenset(item) for item in saved} == {
         frozenset({"bench", "system", "metric", "median", "min", "max", "runs"})
     }
-    assert [(item["bench"], item["system"]) for item in figures] == [
+    assert [(item["bench"], item["system"]) for item in saved] == [
         ("alarms", "rules-0"),
         ("normalise", "bytewax"),
         ("normalise", "faust"),
