@@ -76,6 +76,12 @@ class PipelineSettings(BaseModel):
         le=65535,
         description="Port of a stage's /livez, /readyz and /metrics. 0 picks a free port, -1 serves none.",
     )
+    watchdog_seconds: float = Field(
+        default=60,
+        ge=0,
+        description="Seconds after which a stage that makes no progress (its event loop stands still, or /livez fails) "
+        "ends its process, so that it is restarted. 0: never.",
+    )
 
 
 class BrokerSettings(BaseModel):

@@ -54,6 +54,11 @@ BATCH_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 PUBLISHED_AT = Gauge("fleetlake_published_timestamp_seconds", "When a sink last made its rows visible.", ["stage"])
+EVENT_LOOP_LAG = Gauge(
+    "fleetlake_event_loop_lag_seconds",
+    "Longest delay of a stage's event loop in the last ten seconds; above a second, the stage answers late.",
+    ["stage"],
+)
 
 Sample = tuple[str, dict[str, str], float]
 """Name, labels, value."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from runtime.health import Health, HealthServer
+from runtime.systemd import READY, notify
+from runtime.watchdog import LoopWatchdog
 
 log = logging.getLogger(__name__)
 
@@ -21,11 +25,25 @@ Stage = Callable[[asyncio.Event, Health], Awaitable[None]]
 """A stage's main coroutine. It runs until the event is set; an exception ends the process."""
 
 
-def run_stage(name: str, stage: Stage, host: str = "127.0.0.1", port: int = -1) -> int:
+@dataclass(frozen=True, slots=True)
+class HealthOptions:
+    """Where a stage serves its health, and after how many seconds without progress its process ends (0: never)."""
+
+    host: str = "127.0.0.1"
+    port: int = -1
+    watchdog_seconds: float = 60.0
+
+
+DEFAULT_HEALTH = HealthOptions()
+
+
+def run_stage(name: str, stage: Stage, options: HealthOptions = DEFAULT_HEALTH) -> int:
     """Run a stage until SIGINT, SIGTERM or the end of the supervisor; the exit status: 0 after a clean stop, else 1.
 
-    A second signal ends the process at once, with status 130.
+    A second signal ends the process at once, with status 130. A stage whose event loop stands still, or which says
+    itself that it is not live, is ended by the watchdog with status 1.
     """
+    faulthandler.enable()
     runner: Any = asyncio.run
     try:
         import uvloop
@@ -33,20 +51,22 @@ def run_stage(name: str, stage: Stage, host: str = "127.0.0.1", port: int = -1) 
         runner = uvloop.run
     except ImportError:  # not on Windows
         pass
-    return int(runner(_run(name, stage, host, port)))
+    return int(runner(_run(name, stage, options)))
 
 
-async def _run(name: str, stage: Stage, host: str, port: int) -> int:
+async def _run(name: str, stage: Stage, options: HealthOptions) -> int:
     stop = asyncio.Event()
     _stop_on_signals(stop)
     stop_with_supervisor()
     health = Health(name)
-    server = HealthServer(health, host, port)
+    server = HealthServer(health, options.host, options.port)
     try:
         await server.start()
         if server.url:
             log.info("%s: health and metrics at %s", name, server.url)
-        await stage(stop, health)
+        with LoopWatchdog(health, options.watchdog_seconds).watching():
+            notify(READY)
+            await stage(stop, health)
     except asyncio.CancelledError:
         raise
     except Exception as error:

@@ -26,6 +26,7 @@ from fleetlake.local.supervisor import ChildSpec, Supervisor
 from runtime.kafka import declare_topics
 from runtime.locks import FileLock, LockHeldError
 from runtime.ports import free_port
+from runtime.systemd import ALIVE, READY, notify
 from schemas.topics import topic_specs
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class Orchestrator:
     async def watch(self, until: Callable[[float], bool], title: str) -> None:
         """Show the live status until `until(elapsed seconds)`."""
         started = time.monotonic()
+        notify(READY)
         with ExitStack() as stack:
             live = None
             if self._console.is_terminal:
@@ -116,7 +118,8 @@ class Orchestrator:
             while not until(elapsed := time.monotonic() - started):
                 await self.supervisor.poll()
                 self.model.update(time.monotonic(), self.supervisor.samples())
-                down = [name for name, child in self.supervisor.children.items() if not child.up]
+                notify(ALIVE)
+                down = [name for name, child in self.supervisor.children.items() if not child.up] + self.model.late()
                 if live:
                     live.update(render(self.model, elapsed, down, title))
                 elif elapsed - printed >= _PLAIN_SECONDS:

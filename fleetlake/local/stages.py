@@ -17,7 +17,7 @@ from fleetlake.errors import UserError
 from fleetlake.local.broker import find_bootstrap
 from runtime.health import Health
 from runtime.kafka import KafkaSettings, client_options, declare_topics, wait_for_kafka
-from runtime.process import Stage, run_stage
+from runtime.process import HealthOptions, Stage, run_stage
 from schemas.topics import topic_specs
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,9 @@ def simulate_stage(settings: Settings, vendor: str) -> Stage:
 
 def run_and_exit(settings: Settings, name: str, stage: Stage) -> NoReturn:
     """Run a stage as this process, then exit with its status."""
-    code = run_stage(name, stage, settings.pipeline.health_host, settings.pipeline.health_port)
+    pipeline = settings.pipeline
+    options = HealthOptions(pipeline.health_host, pipeline.health_port, pipeline.watchdog_seconds)
+    code = run_stage(name, stage, options)
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)  # client libraries leave threads that would keep a failed process alive

@@ -16,6 +16,7 @@ STAGES = (("connect", "received"), ("normalise", "normalised"), ("delta", "in th
 """The stages whose records are counted by vendor, with the heading of the column."""
 
 _RATE_WINDOW = 5.0
+_LATE_SECONDS = 1.0
 
 Totals = dict[tuple[str, str, str], float]
 
@@ -77,6 +78,11 @@ class StatusModel:
         for (stage, _), value in _total(self.samples, "fleetlake_lag_records").items():
             waiting[stage] = waiting.get(stage, 0) + int(value)
         return waiting
+
+    def late(self) -> list[str]:
+        """The stages whose event loop runs late, each with its delay."""
+        lags = _total(self.samples, "fleetlake_event_loop_lag_seconds")
+        return [f"{s} ({lag:.1f} s late)" for (s, _), lag in sorted(lags.items()) if lag > _LATE_SECONDS]
 
     def open_alarms(self) -> int:
         """Number of alarms that are active or acknowledged, as published."""

@@ -1,6 +1,8 @@
 """Runs stages as child processes: starts them in order, restarts what fails, stops them in order.
 
 A stage that fails ends its process (docs/adr/0002-batch-is-a-transaction.md), and the supervisor starts it once more.
+A stage that runs but is not live (a frozen process, a blocked event loop, a dead fetcher) is killed and started too. A
+process that cannot even be started is tried for ever, at growing intervals.
 Children hold a pipe from the supervisor as standard input, so that they stop when it is gone, however it ended.
 """
 
@@ -13,14 +15,17 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 from tenacity import RetryCallState, wait_random_exponential
 
+from fleetlake.local.liveness import DEFAULT_LIMITS, LivenessLimits, LivenessRecord, probe_liveness
 from runtime.metrics import Sample, parse_samples
 from runtime.process import SUPERVISED
+from runtime.systemd import NOTIFY_SOCKET
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +35,8 @@ _Key = tuple[str, tuple[tuple[str, str], ...]]
 _RESTART_WAIT = wait_random_exponential(multiplier=0.5, max=10)
 _SETTLED_SECONDS = 60.0
 """A child that lived for this long starts its restart back-off from the beginning."""
+_ABORT_SECONDS = 2.0
+"""How long a child that is not live may take to write its stacks to its log."""
 
 
 @dataclass
@@ -45,7 +52,7 @@ class ChildSpec:
 class Child:
     """One supervised process."""
 
-    def __init__(self, spec: ChildSpec, log_file: Path | None) -> None:
+    def __init__(self, spec: ChildSpec, log_file: Path | None, limits: LivenessLimits) -> None:
         self.spec = spec
         self.restarts = 0
         self._samples: dict[_Key, float] = {}
@@ -53,6 +60,7 @@ class Child:
         """The counters' values when earlier processes of this stage ended."""
         self.up = False
         self._log_file = log_file
+        self._limits = limits
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -103,20 +111,36 @@ class Child:
         failures = 0
         while not self._stopping:
             started = time.monotonic()
-            code = await self._run_once()
+            outcome = await self._run_once()
             self._ended()
             if self._stopping:
                 return
             failures = 1 if time.monotonic() - started > _SETTLED_SECONDS else failures + 1
             self.restarts += 1
             pause = _restart_pause(failures)
-            log.warning("%s ended with status %s; restarting it in %.1f s%s", self.spec.name, code, pause, self._hint())
+            log.warning("%s %s; restarting it in %.1f s%s", self.spec.name, outcome, pause, self._hint())
             await asyncio.sleep(pause)
 
-    async def _run_once(self) -> int:
-        output = self._log_file.open("ab") if self._log_file else None
+    async def _run_once(self) -> str:
+        """Start the process and wait for its end; returns what became of it."""
         try:
-            self._process = await asyncio.create_subprocess_exec(
+            self._process = await self._spawn()
+        except (OSError, RuntimeError) as error:  # no descriptors, memory, threads or log folder: all of it may pass
+            return f"could not be started: {error}"
+        watch = asyncio.create_task(self._watch(self._process))
+        try:
+            return f"ended with status {await self._process.wait()}"
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        with ExitStack() as stack:
+            output = None
+            if self._log_file:
+                self._log_file.parent.mkdir(parents=True, exist_ok=True)
+                output = stack.enter_context(self._log_file.open("ab"))
+            return await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "fleetlake",
@@ -124,18 +148,33 @@ class Child:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=output,
                 stderr=output,
-                env={
-                    **os.environ,
-                    SUPERVISED: "1",
-                    "FLEETLAKE_PIPELINE__HEALTH_PORT": str(self.spec.health_port),
-                    **self.spec.environment,
-                },
+                env=self._environment(),
                 start_new_session=True,  # Ctrl-C reaches us alone; we stop the children in order
             )
-            return await self._process.wait()
-        finally:
-            if output:
-                output.close()
+
+    def _environment(self) -> dict[str, str]:
+        own = {SUPERVISED: "1", "FLEETLAKE_PIPELINE__HEALTH_PORT": str(self.spec.health_port)}
+        inherited = {name: value for name, value in os.environ.items() if name != NOTIFY_SOCKET}
+        return {**inherited, **own, **self.spec.environment}
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        """Kill the process if it is not live; its end is then handled like any other."""
+        if self.spec.health_port <= 0:
+            return
+        record = LivenessRecord(self._limits)
+        while True:
+            await asyncio.sleep(self._limits.interval_seconds)
+            problem = await probe_liveness(self.spec.health_port, self._limits.timeout_seconds)
+            if record.observe(problem):
+                break
+        if self._stopping:
+            return
+        log.error("%s is not live (%s): killing it", self.spec.name, problem)
+        process.send_signal(signal.SIGABRT)  # writes the stacks of its threads, unless it is frozen
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), _ABORT_SECONDS)
+        if process.returncode is None:
+            process.kill()
 
     def _hint(self) -> str:
         return f" (see {self._log_file})" if self._log_file else ""
@@ -150,17 +189,15 @@ def _restart_pause(failures: int) -> float:
 class Supervisor:
     """A set of children, and what their health servers report."""
 
-    def __init__(self, log_folder: Path | None) -> None:
+    def __init__(self, log_folder: Path | None, limits: LivenessLimits = DEFAULT_LIMITS) -> None:
         self.children: dict[str, Child] = {}
         self._log_folder = log_folder
+        self._limits = limits
 
     def start(self, spec: ChildSpec) -> Child:
         """Start one more child."""
-        log_file = None
-        if self._log_folder:
-            self._log_folder.mkdir(parents=True, exist_ok=True)
-            log_file = self._log_folder / f"{spec.name}.log"
-        child = Child(spec, log_file)
+        log_file = self._log_folder / f"{spec.name}.log" if self._log_folder else None
+        child = Child(spec, log_file, self._limits)
         self.children[spec.name] = child
         child.start()
         return child

@@ -66,3 +66,9 @@ def test_samples_are_read_from_a_metrics_page() -> None:
     samples = parse_samples(generate_latest(registry).decode())
     assert ("fleetlake_things_total", {"stage": "x"}, 3.0) in samples
     assert not [name for name, _, _ in samples if name.startswith("other")]
+
+
+def test_a_stage_is_late_when_its_event_loop_lags_by_more_than_a_second() -> None:
+    model = StatusModel(())
+    model.update(0.0, [("fleetlake_event_loop_lag_seconds", {"stage": s}, v) for s, v in (("delta", 3.21), ("x", 0.9))])
+    assert model.late() == ["delta (3.2 s late)"]
