@@ -18,11 +18,13 @@ FLEET: Scope = ("fleet", "")
 NEVER = 1 << 62
 """Later than any time."""
 
-_DAYS_AHEAD = 9  # a week, one for the hours that begin the day before, one for the time zone
+_SECOND = 1_000_000
+_DAY_MINUTES = 24 * 60
+_DAYS_AHEAD = 16  # two weeks, since hours of one day a week may be skipped, one for the day before, one for the zone
 
 
 class Schedule:
-    """The active hours of one rule.
+    """The active hours of one rule, by the local clock of their zone.
 
     An hour that daylight saving skips does not exist; one that it repeats counts twice.
     """
@@ -32,22 +34,55 @@ class Schedule:
         self._days = {WEEKDAYS.index(day) for day in hours.days}
         self._starts = _minutes(hours.starts)
         ends = _minutes(hours.ends)
-        self._ends = ends if ends > self._starts else ends + 24 * 60
+        self._ends = ends if ends > self._starts else ends + _DAY_MINUTES
 
     def next_active(self, at: int) -> int:
         """The first moment in the active hours that is not before `at`."""
-        today = datetime.fromtimestamp(at // 1_000_000, self._zone).date()
+        if self._is_active(at):
+            return at
+        today = self._local(at).date()
         for ahead in range(-1, _DAYS_AHEAD):
-            day = today + timedelta(days=ahead)
-            if day.weekday() in self._days and at < (ends := self._moment(day, self._ends)):
-                active = max(at, self._moment(day, self._starts))
-                if active < ends:
-                    return active
-        raise AssertionError("some day of every week is active")
+            for moment in self._possible_starts(today + timedelta(days=ahead)):
+                if moment > at and self._is_active(moment):
+                    return moment
+        raise AssertionError("some day of every two weeks is active")
 
-    def _moment(self, day: date, minutes: int) -> int:
-        local = datetime.combine(day + timedelta(days=minutes // 1440), time(minutes % 1440 // 60, minutes % 60))
-        return to_micros(local.replace(tzinfo=self._zone).astimezone(UTC))
+    def _is_active(self, at: int) -> bool:
+        """Whether the local clock shows a time in the active hours of that day, or in those of the day before."""
+        local = self._local(at)
+        minutes = local.hour * 60 + local.minute
+        day = local.weekday()
+        return (day in self._days and self._starts <= minutes < self._ends) or (
+            (day - 1) % 7 in self._days and minutes + _DAY_MINUTES < self._ends
+        )
+
+    def _possible_starts(self, day: date) -> list[int]:
+        """The moments of a day at which active hours may begin: both passes of the time, and a change of the clock."""
+        clock = time(self._starts // 60, self._starts % 60)
+        starts = [self._moment(day, clock.replace(fold=fold)) for fold in (0, 1)]
+        midnight, next_midnight = self._moment(day, time()), self._moment(day + timedelta(days=1), time())
+        if self._offset(midnight) != self._offset(next_midnight):
+            starts.append(self._clock_change(midnight, next_midnight))
+        return sorted(starts)
+
+    def _clock_change(self, before: int, after: int) -> int:
+        """The first moment with the offset of `after`, to the second."""
+        while after - before > _SECOND:
+            middle = (before + after) // 2 // _SECOND * _SECOND
+            if self._offset(middle) == self._offset(before):
+                before = middle
+            else:
+                after = middle
+        return after
+
+    def _offset(self, at: int) -> timedelta | None:
+        return self._local(at).utcoffset()
+
+    def _local(self, at: int) -> datetime:
+        return datetime.fromtimestamp(at // _SECOND, self._zone)
+
+    def _moment(self, day: date, clock: time) -> int:
+        return to_micros(datetime.combine(day, clock, self._zone).astimezone(UTC))
 
 
 def _minutes(text: str) -> int:
