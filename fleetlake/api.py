@@ -82,7 +82,9 @@ def scan(
     folder = Path(data_dir).resolve()
     path = folder / "lake" / table
     if (path / "_delta_log").is_dir():
-        return polars.scan_delta(str(path), version=version)
+        from fleetlake.local_table import LocalTable
+
+        return polars.scan_delta(LocalTable(path, version))
     if (folder / FILE).exists():
         with connect(folder, storage_options) as connection:
             row = connection.execute("SELECT location FROM published WHERE table_name = ?", [table]).fetchone()

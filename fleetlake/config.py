@@ -18,7 +18,16 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    create_model,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -33,6 +42,7 @@ from sinks.settings import DeltaSettings, DuckdbSettings
 from streams.settings import StreamSettings
 
 DEFAULT_FILE = Path("fleetlake.toml")
+_PERCENT_CODE = re.compile("%[0-9A-Fa-f]{2}")
 ENV_PREFIX = "FLEETLAKE_"
 NESTED = "__"
 
@@ -57,6 +67,17 @@ class PipelineSettings(BaseModel):
         description="Data folder: holds the embedded Kafka, the lake, fleet.duckdb, logs and state.",
     )
     vendors: list[VendorName] = Field(default_factory=list, description="Vendors to connect to.")
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _names_a_folder(cls, data: Any) -> Any:
+        """Refuse an empty path, which would be the current folder, and one that the lake's format misreads."""
+        if isinstance(data, str | Path) and not str(data).strip():
+            raise ValueError("is empty; name a folder")
+        if isinstance(data, str | Path) and (code := _PERCENT_CODE.search(str(Path(data).absolute()))):
+            raise ValueError(f"the path holds {code[0]}, which the lake would read as a character's code; rename it")
+        return data
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe messages to log: debug, info, warning or error."
     )
@@ -144,6 +165,15 @@ def settings_class() -> type[Settings]:
 class _Environment(EnvSettingsSource):
     """The environment, with secrets from files where `…_FILE` names one."""
 
+    def decode_complex_value(self, field_name: str, field: FieldInfo | None, value: Any) -> Any:
+        """A list or table: JSON, or for a list also words separated by commas. Other text is left to validation."""
+        try:
+            return super().decode_complex_value(field_name, cast(FieldInfo, field), value)
+        except ValueError:
+            if field is not None and get_origin(field.annotation) is list:
+                return [word.strip() for word in str(value).split(",")]
+            return value
+
     def __call__(self) -> dict[str, Any]:
         return _with_secret_files(super().__call__(), settings_class())
 
@@ -171,7 +201,7 @@ def _read(path: Path | None) -> tuple[str, str]:
         return "", str(DEFAULT_FILE)
     chosen = chosen or DEFAULT_FILE
     try:
-        return chosen.read_text(encoding="utf-8"), str(chosen)
+        return chosen.read_text(encoding="utf-8-sig"), str(chosen)
     except FileNotFoundError as error:
         raise UserError(
             f"configuration file {chosen} not found; `fleetlake config --example` prints one to start from"
@@ -236,7 +266,7 @@ def _fields_of(models: Iterable[type[BaseModel]], key: str) -> list[FieldInfo]:
 
 def _read_secret(key: str, path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8-sig").strip()
     except OSError as error:
         raise UserError(f"{key}: cannot read the secret's file {path}: {error.strerror}") from error
 
@@ -254,9 +284,15 @@ def _explain(error: ValidationError, name: str, text: str) -> Iterator[str]:
             f"environment variable {variable}" if variable in os.environ else f"{name}, line {line}" if line else name
         )
         key = f"[{'.'.join(path[:-1])}] {path[-1]}" if len(path) > 1 else path[0]
-        reason = "no such key" if problem["type"] == "extra_forbidden" else problem["msg"]
+        reason = _REASONS.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
         yield f"{where}: {key}: {reason}"
 
+
+_REASONS = {
+    "extra_forbidden": "no such key",
+    "model_type": "is a table: name its keys",
+    "dict_type": "is a table: name its keys",
+}
 
 _HEADER = re.compile(r"\s*\[+\s*([^\]]+?)\s*\]+")
 _KEY = re.compile(r"\s*([A-Za-z0-9_.\"'-]+)\s*=")

@@ -27,7 +27,7 @@ async def check(settings: ClimasenseSettings, state_dir: Path) -> list[CheckResu
 def _check_keys_file(path: Path) -> CheckResult:
     name = "climasense: keys file"
     try:
-        entries = read_keys(path.read_text(encoding="utf-8"), path.suffix == ".toml")
+        entries = read_keys(path.read_text(encoding="utf-8-sig"), path.suffix == ".toml")
     except OSError as error:
         return CheckResult(name, False, f"{path}: {error.strerror}")
     except ValueError as error:

@@ -68,7 +68,7 @@ class KeyRing:
             state = self.keys_file.stat()
             version = (state.st_mtime_ns, state.st_size)
             if version != self._file_version:
-                text = self.keys_file.read_text(encoding="utf-8")
+                text = self.keys_file.read_text(encoding="utf-8-sig")
                 self.store.keys.import_entries(read_keys(text, self.keys_file.suffix == ".toml"), now)
                 self._file_version = version
         except OSError as error:

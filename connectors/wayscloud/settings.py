@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 
 class DeviceCredentials(BaseModel):
@@ -166,6 +166,21 @@ class WayscloudSettings(BaseModel):
         default_factory=dict,
         description="Devices of each profile, by its id or name. The API does not show which devices have a profile.",
     )
+
+    @field_validator("topics")
+    @classmethod
+    def _filters_name_devices(cls, filters: list[str]) -> list[str]:
+        for one in filters:
+            levels = one.split("/")
+            if levels[0] == "$share":
+                levels = levels[2:]
+            if "+" not in levels:
+                raise ValueError(
+                    f"{one!r} has no level +, which stands for the device id; for example devices/+/sensors/#"
+                )
+            if "#" in levels[:-1] or any(len(level) > 1 and set("+#") & set(level) for level in levels):
+                raise ValueError(f"{one!r} is no MQTT topic filter: + and # are whole levels, and # is the last")
+        return filters
 
     @property
     def port(self) -> int:

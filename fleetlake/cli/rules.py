@@ -205,7 +205,7 @@ def _read(file: Path | None, settings: Settings) -> tuple[list[AlarmRule], list[
     if path is None:
         raise UserError("no rules file: name one, or set rules_file in [stream]")
     try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
         valid, refused = parse_rules(text)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {error}") from error

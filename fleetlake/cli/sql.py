@@ -170,7 +170,7 @@ def _text(statement: str | None, file: Path | None) -> str | None:
         return statement
     if file:
         try:
-            return file.read_text(encoding="utf-8")
+            return file.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"cannot read the query from {file}: {error}") from error
     return None if statement is None and sys.stdin.isatty() else sys.stdin.read()

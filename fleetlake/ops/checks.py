@@ -108,7 +108,7 @@ def _rules_of_file(settings: Settings) -> list[str]:
 
     path = settings.stream.rules_file
     try:
-        return [] if path is None else [rule.id for rule in parse_rules(path.read_text(encoding="utf-8"))[0]]
+        return [] if path is None else [rule.id for rule in parse_rules(path.read_text(encoding="utf-8-sig"))[0]]
     except (OSError, ValueError):
         return []  # which the check of the rules reports
 

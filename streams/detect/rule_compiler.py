@@ -49,7 +49,7 @@ rules:
 
 def load_rules_file(path: Path, datapoints: Mapping[str, Datapoint] | None = None) -> tuple[RuleSet, list[RefusedRule]]:
     """Load the rules of a file. Raise OSError if it cannot be read, ValueError if it is not YAML or lists no rules."""
-    return load_rules(path.read_text(encoding="utf-8"), datapoints)
+    return load_rules(path.read_text(encoding="utf-8-sig"), datapoints)
 
 
 def load_rules(text: str, datapoints: Mapping[str, Datapoint] | None = None) -> tuple[RuleSet, list[RefusedRule]]:

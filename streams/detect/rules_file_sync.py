@@ -33,7 +33,7 @@ async def sync_rules_file(rules_file: Path | None, kafka: KafkaSettings) -> None
     if rules_file is None:
         log.info("no rules_file in [stream]: the rules are those of the rules topic")
         return
-    rules, refused = parse_rules(rules_file.read_text(encoding="utf-8"))
+    rules, refused = parse_rules(rules_file.read_text(encoding="utf-8-sig"))
     for rule in refused:  # one bad rule never stops the others
         log.error("%s: refused: %s", rules_file, rule)
     client = client_options(kafka)

@@ -113,6 +113,18 @@ async def test_data_survives_a_stop_and_a_crash(tmp_path: Path) -> None:
         assert await _consume(broker.bootstrap, 4) == [b"1", b"2", b"3", b"4"]
 
 
+def test_a_data_folder_may_have_any_name_in_any_locale(tmp_path: Path) -> None:
+    name = "Kühl Lager, a\\b ${x} 100% #1"
+    data = tmp_path / name
+    with _foreground(data, LANG="C", LC_ALL="C") as process:
+        assert "serves" in _first_line(process)
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert [path.name for path in tmp_path.iterdir()] == [name], "nothing is written elsewhere"
+    assert (data / "kafka" / "data" / "meta.properties").exists()
+    assert (data / "kafka" / "logs" / "broker.log").stat().st_size > 0
+
+
 @pytest.mark.parametrize("order", [signal.SIGINT, signal.SIGTERM])
 def test_foreground_broker_is_found_and_stops_in_order_on_a_signal(tmp_path: Path, order: signal.Signals) -> None:
     no_java = tmp_path / "bin"  # a PATH on which there is no Java, and a JAVA_HOME that leads nowhere

@@ -92,6 +92,50 @@ def test_a_bad_variable_is_refused_with_its_name(monkeypatch: pytest.MonkeyPatch
         load_settings(None)
 
 
+def test_lists_in_the_environment_are_words_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("karcher, ogmen", '["karcher", "ogmen"]'):
+        monkeypatch.setenv("FLEETLAKE_PIPELINE__VENDORS", text)
+        assert load_settings(None).pipeline.vendors == ["karcher", "ogmen"]
+    monkeypatch.setenv("FLEETLAKE_PIPELINE__VENDORS", "kaercher")
+    with pytest.raises(UserError, match=r"\[pipeline.vendors\] 0: Input should be"):
+        load_settings(None)
+    monkeypatch.delenv("FLEETLAKE_PIPELINE__VENDORS")
+    for name in ("FLEETLAKE_STREAM__GROUPS", "FLEETLAKE_PIPELINE", "FLEETLAKE_SINK__DELTA"):
+        monkeypatch.setenv(name, "{broken")
+        with pytest.raises(UserError, match=f"environment variable {name}: .*is a table"):
+            load_settings(None)
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("path", ["", "  ", "a%20b"])
+def test_a_data_folder_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setenv("FLEETLAKE_PIPELINE__DATA", path)
+    with pytest.raises(UserError, match=r"FLEETLAKE_PIPELINE__DATA: \[pipeline\] data: (is empty|the path holds %20)"):
+        load_settings(None)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file() -> None:
+    Path("secret").write_text("\ufeffs3cret\n", encoding="utf-8")
+    settings = load_settings(_write('\ufeff[kafka]\npartitions = 7\nsasl_password_file = "secret"\n'))
+    assert settings.kafka.partitions == 7
+    assert settings.kafka.sasl_password.get_secret_value() == "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("topic", "reason"),
+    [
+        ("devices/s1/sensors/#", "has no level \\+"),
+        ("$share/+/devices/s1", "has no level \\+"),
+        ("devices/a+/x", "has no level \\+"),
+        ("devices/+/#/x", "is no MQTT topic filter"),
+        ("devices/+/x+", "is no MQTT topic filter"),
+    ],
+)
+def test_topic_filters_without_a_place_for_the_device_are_refused(topic: str, reason: str) -> None:
+    with pytest.raises(UserError, match=rf"line 2: \[wayscloud\] topics: '.*' {reason}"):
+        load_settings(_write(f"[wayscloud]\ntopics = ['devices/+/x', '{topic}']\n"))
+
+
 def test_all_wrong_keys_are_named_at_once() -> None:
     with pytest.raises(UserError) as caught:
         load_settings(_write("[kafka]\npartitions = 0\n[broker]\nport = 70000\n"))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import polars
 import pytest
 
 import fleetlake
@@ -61,6 +62,19 @@ def test_a_plain_client_reads_the_folder_where_it_is_moved_copied_or_mounted(dat
         connection.execute(f"ATTACH '{moved}/fleet.duckdb' AS fleet (READ_ONLY)")
         connection.execute(f"SET VARIABLE fleetlake_data = '{moved}'")
         assert connection.execute("SELECT count(*) FROM fleet.readings").fetchall() == [(2,)]
+
+
+def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "Kühl Lager, #1 100%"
+    folder.mkdir()
+    with closing(PublishedDatabase(folder, DuckdbSettings())) as sink:
+        Writing(folder).write(READINGS, observation(1))
+        sink.publish()
+    assert ask(folder, COUNT) == [(2, 2)]
+    readings = fleetlake.scan("readings", folder)
+    assert readings.collect().height == 2
+    assert readings.filter(polars.col("vendor") == "nobody").collect().height == 0
+    assert fleetlake.scan("readings", folder, version=0).collect().height == 0
 
 
 def test_nobody_can_lock_others_out_and_a_dead_readers_wal_does_no_harm(data: Path, sink: PublishedDatabase) -> None:

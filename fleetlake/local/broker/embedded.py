@@ -108,7 +108,8 @@ class EmbeddedKafka:
         if not folder.is_formatted:
             format_storage(folder, java)
         folder.note_log_size()
-        self._jvm = Jvm.launch([*java, "kafka.Kafka", str(folder.properties_file)], folder.jvm_output, lock.fileno())
+        command = [*java, "kafka.Kafka", str(folder.properties_file)]
+        self._jvm = Jvm.launch(command, folder.jvm_output, lock.fileno(), folder.path)
         if self._jvm is None:
             raise BrokerError(f"Java could not be started.{folder.last_words()}")
         self._wait_until_serving(port, controller_port, time.monotonic() + timeout)

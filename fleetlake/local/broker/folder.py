@@ -100,8 +100,8 @@ class BrokerFolder:
     def write_configuration(self, port: int, controller_port: int) -> None:
         """Write both configuration files for a broker on these ports."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        self.properties_file.write_text(server_properties(self.path / "data", port, controller_port))
-        self.log4j_file.write_text(log4j2_properties(self.log_file))
+        self.properties_file.write_text(server_properties(port, controller_port))
+        self.log4j_file.write_text(log4j2_properties())
 
     def note_log_size(self) -> None:
         """From now on `last_words` reads only what is logged later."""

