@@ -88,6 +88,10 @@ class Location(_Body):
     name: str | None = Field(default=None, max_length=200, examples=["Marina Berth 12"])
 
 
+DEFAULT_INTERVAL_SECONDS = 60
+"""Reporting interval of a device without settings."""
+
+
 class SettingsUpdate(_Body):
     """The settings to change. Absent and null settings keep their values; unknown ones are stored for the device."""
 
@@ -104,7 +108,7 @@ class DeviceSettings(_Body):
 
     model_config = ConfigDict(extra="allow")
 
-    reporting_interval_seconds: int = Field(default=60, ge=60, le=3600)
+    reporting_interval_seconds: int = Field(default=DEFAULT_INTERVAL_SECONDS, ge=60, le=3600)
     enabled_sensors: list[str] = Field(default_factory=lambda: list(SENSOR_TYPES))
     location: Location | None = None
     timezone: str = "UTC"

@@ -77,6 +77,14 @@ class Observation(Record):
     received_at: AwareDatetime
     origin: Origin
     readings: list[Reading] = Field(min_length=1)
+    polled: bool = Field(
+        default=False,
+        description="True: we asked the vendor for it, so its receipt is no sign of the device. The device was heard "
+        "at `heard_at`, or not at all where that is absent. False: the device sent it, and was heard at `received_at`.",
+    )
+    heard_at: AwareDatetime | None = Field(
+        default=None, description="When the device last spoke, as the vendor says of what we asked for."
+    )
 
 
 class Event(Record):

@@ -43,6 +43,13 @@ class Observation(msgspec.Struct, omit_defaults=True, gc=False):
     received_at: datetime
     origin: Origin
     readings: list[Reading]
+    polled: bool = False
+    heard_at: datetime | None = None
+
+    @property
+    def device_heard_at(self) -> datetime | None:
+        """When the device last spoke, as far as this record shows it; None where it does not."""
+        return self.heard_at if self.polled else self.received_at
 
 
 class Event(msgspec.Struct, omit_defaults=True, gc=False):

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from connectors.climasense.store.records import DeviceState
 from runtime.api_keys import hash_key
-from schemas.climasense import MAX_READINGS, SENSOR_TYPES, Role, SensorPaired
+from schemas.climasense import DEFAULT_INTERVAL_SECONDS, MAX_READINGS, SENSOR_TYPES, Role, SensorPaired
 from schemas.device import device_id
 from schemas.envelope import Envelope, message_id
 from schemas.redact import NotJson, redact, redact_value
@@ -231,11 +231,15 @@ def sensor_id_of(native_id: str) -> str:
 
 
 def device_record(device: DeviceState, updated_at: datetime) -> Device:
-    """The registry's record of a device; it has the documented settings, redacted."""
+    """The registry's record of a device; it has the documented settings, redacted.
+
+    A device without a reporting interval of its own reports at the documented default.
+    """
     named = ("reporting_interval_seconds", "enabled_sensors", "location", "timezone")
     settings = {
         name: redact_value(device.settings[name], name) for name in named if device.settings.get(name) is not None
     }
+    settings.setdefault("reporting_interval_seconds", DEFAULT_INTERVAL_SECONDS)
     hub = device_id(VENDOR, device.hub) if device.hub else None
     attributes = {"role": device.role, "batch": device.batch, "hub": hub, **settings}
     return Device(

@@ -42,6 +42,8 @@ def carry_out(device: TrackedDevice, held: HeldAction) -> Iterator[wire.AlarmEve
     state.recent_actions = [*state.recent_actions[1 - RECENT_ACTIONS :], action.action_id]
     rule_id, rule, alarm = named
     at = to_micros(action.requested_at)
+    if action.action == "resolve":  # the author's clock may be behind
+        at = max(at, alarm.triggered_at)
     event_type = _apply(rule, alarm, action, at)
     if event_type is None:
         device.skipped.void += 1

@@ -64,43 +64,58 @@ class DeviceAlarms:
         events = self.advance(moment) if device.due < moment or state.deferred_silences else []
         state.offset, state.processed_until, device.changed = origin.offset, moment, True
         if of_record:
-            state.heard_at = max(received, state.heard_at or 0)
-            events += self._apply_record(of_record, state.heard_at)
+            events += self._apply_record(of_record, observation, received)
         if len(concerned) > 1:
             concerned.sort(key=_by_observed_at)
         for reading, of_reading in concerned:
-            events += self._apply_reading(reading, of_reading, received)
+            events += self._apply_reading(reading, of_reading, _reading_heard_at(reading, observation), received)
         self._finish(events, moment)
         return events
 
-    def _apply_record(self, rules: Sequence[CompiledRule], heard_at: int) -> list[wire.AlarmEvent]:
-        events: list[wire.AlarmEvent] = []
+    def _apply_record(
+        self, rules: Sequence[CompiledRule], observation: wire.Observation, received: int
+    ) -> list[wire.AlarmEvent]:
+        """Apply what a record shows of when the device spoke, which for one that we asked for may be nothing new."""
+        state, events = self.device.state, list[wire.AlarmEvent]()
+        spoke_at, before = observation.device_heard_at, state.heard_at
+        heard_at = None if spoke_at is None else to_micros(spoke_at)
+        state.heard_at = _last_heard(before, heard_at, received)
+        is_news = heard_at is not None and (not observation.polled or before is None or heard_at > before)
         for rule in rules:
             if rule.kind == "message_rate":
-                self._rates.count_message(rule)
+                if is_news:
+                    self._rates.count_message(rule, state.heard_at)
+            elif not is_news or (observation.polled and self._silences.is_too_long_ago(rule, state.heard_at)):
+                self._silences.wake(rule, state.heard_at)
             else:
-                events += self._silences.received(rule, heard_at, self.device.state.offset)
+                events += self._silences.received(rule, state.heard_at, state.offset)
         return events
 
     def _apply_reading(
-        self, reading: wire.Reading, rules: Sequence[CompiledRule], received: int
+        self, reading: wire.Reading, rules: Sequence[CompiledRule], heard_at: int | None, received: int
     ) -> list[wire.AlarmEvent]:
         events: list[wire.AlarmEvent] = []
         thresholds = [rule for rule in rules if rule.kind == "threshold"]
         if len(thresholds) < len(rules):
-            events += self._received(reading, rules, received)
+            events += self._received(reading, rules, heard_at, received)
         if thresholds:
             events += self._thresholds.receive(reading, received, thresholds, self.device.state.offset)
         return events
 
-    def _received(self, reading: wire.Reading, rules: Sequence[CompiledRule], received: int) -> list[wire.AlarmEvent]:
+    def _received(
+        self, reading: wire.Reading, rules: Sequence[CompiledRule], heard_at: int | None, received: int
+    ) -> list[wire.AlarmEvent]:
         """Apply the receipt of a reading to the rules that are not about its value."""
         metric, events, heard = reading.metric, list[wire.AlarmEvent](), self.device.state.metric_heard_at
         has_reconnected = self._rates.has_reconnected(metric, value_of(reading))
         for rule in rules:
             if rule.kind == "missing_data":
-                heard[metric] = max(received, heard.get(metric, received))
-                events += self._silences.received(rule, heard[metric], self.device.state.offset)
+                heard[metric] = _last_heard(heard.get(metric), heard_at, received)
+                is_answer = heard_at is None or heard_at < received
+                if heard_at is not None and not (is_answer and self._silences.is_too_long_ago(rule, heard_at)):
+                    events += self._silences.received(rule, heard[metric], self.device.state.offset)
+                else:
+                    self._silences.wake(rule, heard[metric])
             elif rule.kind == "reconnect_rate" and has_reconnected:
                 self._rates.count_reconnection(rule)
         return events
@@ -181,6 +196,23 @@ class DeviceAlarms:
         if due.what is Happening.WINDOW_ENDED:
             return self._rates.close_window(due.rule)
         return self._silences.fell_silent(due.rule, due.at)
+
+
+def _last_heard(before: int | None, heard_at: int | None, received: int) -> int:
+    """When a device was last heard; where it never was, silence counts from the first record."""
+    if heard_at is None:
+        return received if before is None else before
+    return heard_at if before is None else max(before, heard_at)
+
+
+def _reading_heard_at(reading: wire.Reading, observation: wire.Observation) -> int | None:
+    """When the device sent a reading; of what we asked for, only the vendor's sound time of it says so."""
+    received = to_micros(observation.received_at)
+    if not observation.polled:
+        return received
+    if reading.time_source != "vendor" or reading.time_quality != "ok":
+        return None
+    return min(to_micros(reading.observed_at), received)
 
 
 def _by_observed_at(item: tuple[wire.Reading, Sequence[CompiledRule]]) -> datetime:

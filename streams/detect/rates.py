@@ -12,22 +12,36 @@ from streams.detect.conditions import Value, compare
 from streams.detect.deferred import DeferredEvaluations
 from streams.detect.device import TrackedDevice
 from streams.detect.lifecycle import Evaluation
-from streams.detect.rules import CONNECTED, LAST_CONNECTED, RECONNECT_METRICS, CompiledRule
+from streams.detect.rules import (
+    CONNECTED,
+    CONNECTION_STATUS,
+    CONNECTION_WORDS,
+    LAST_CONNECTED,
+    RECONNECT_METRICS,
+    CompiledRule,
+)
 from streams.detect.state import RuleState
 
 
 class RateRules:
     """Counts for the rate rules of one device, and evaluates them when their windows end."""
 
-    __slots__ = ("_deferred", "_device")
+    __slots__ = ("_deferred", "_device", "_last_reconnection")
 
     def __init__(self, device: TrackedDevice, deferred: DeferredEvaluations) -> None:
         self._device = device
         self._deferred = deferred
+        self._last_reconnection: tuple[int, str] | None = None
+        """Offset of the record that last showed a reconnection, and by which metric."""
 
-    def count_message(self, rule: CompiledRule) -> None:
-        """Count a message. The window within which a device is first received is not evaluated."""
+    def count_message(self, rule: CompiledRule, heard_at: int) -> None:
+        """Count a message that the device sent at `heard_at`, unless that was before the window.
+
+        The window within which a device is first received is not evaluated.
+        """
         moment = self._device.state.processed_until
+        if heard_at <= moment - rule.window:
+            return
         begin = moment - moment % rule.window
         self._count(rule, begin if begin == moment else begin + rule.window)
 
@@ -40,14 +54,33 @@ class RateRules:
         """Whether a reading shows that the device has reconnected. Keep what it says of the connection."""
         if metric not in RECONNECT_METRICS:
             return False
+        if not self._shows_reconnection(metric, value):
+            return False
+        if metric == LAST_CONNECTED:
+            return True
+        offset = self._device.state.offset
+        if self._last_reconnection is not None and self._last_reconnection[0] == offset:
+            return self._last_reconnection[1] == metric  # two states may show the same reconnection
+        self._last_reconnection = offset, metric
+        return True
+
+    def _shows_reconnection(self, metric: str, value: Value | None) -> bool:
         state = self._device.state
-        if metric == CONNECTED and isinstance(value, bool):
-            before, state.connected = state.connected, value
-            return value and before is False
-        if metric == LAST_CONNECTED and isinstance(value, str):
+        if metric == LAST_CONNECTED:
+            if not isinstance(value, str):
+                return False
             earlier, state.last_connected = state.last_connected, value
             return earlier not in (None, value)
-        return False
+        if metric == CONNECTION_STATUS and isinstance(value, str):
+            value = CONNECTION_WORDS.get(value.strip().lower())
+        if not isinstance(value, bool):
+            return False
+        known = state.connected if isinstance(state.connected, dict) else {CONNECTED: state.connected}
+        now = {**known, metric: value}
+        state.connected = (
+            now[CONNECTED] if now.keys() == {CONNECTED} else {k: v for k, v in now.items() if v is not None}
+        )
+        return value and known.get(metric) is False
 
     def ends_at(self, rule: CompiledRule, state: RuleState) -> int | None:
         """When the window under way has to be closed; None where that has no effect until the next record."""

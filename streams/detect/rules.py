@@ -12,8 +12,12 @@ from streams.detect.schedules import FLEET, Schedule, Scope
 
 CONNECTED = "network.connected"
 LAST_CONNECTED = "connection.last_connected"
-RECONNECT_METRICS = (CONNECTED, LAST_CONNECTED)
-"""A device has reconnected when the first turns true, or when the second takes another value."""
+ONLINE = "connection.online"
+CONNECTION_STATUS = "network.connection_status"
+RECONNECT_METRICS = (CONNECTED, ONLINE, CONNECTION_STATUS, LAST_CONNECTED)
+"""A device has reconnected when one of the first three turns true, or when the last takes another value."""
+CONNECTION_WORDS = {"connected": True, "online": True, "disconnected": False, "offline": False}
+"""What vendors' words of a connection status mean."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ class SilenceRules:
         self._deferred = deferred
 
     def received(self, rule: CompiledRule, heard_at: int, offset: int) -> Iterable[wire.AlarmEvent]:
-        """End a silence: the record at `offset` was received at `heard_at`."""
+        """End a silence: by the record at `offset` the device spoke at `heard_at`."""
         device = self._device
         if (silence := self._max_silence(rule)) is not None:
             device.wake_at(heard_at + silence)
@@ -35,6 +35,16 @@ class SilenceRules:
         facts = {"received_at": format_iso(from_micros(heard_at))}
         evaluation = Evaluation(rule, False, device.state.processed_until, facts, device.subject(offset))
         return self._deferred.evaluate(evaluation)
+
+    def is_too_long_ago(self, rule: CompiledRule, heard_at: int) -> bool:
+        """Whether a device last heard at `heard_at` is silent for too long by now."""
+        silence = self._max_silence(rule)
+        return silence is not None and heard_at + silence <= self._device.state.processed_until
+
+    def wake(self, rule: CompiledRule, heard_at: int) -> None:
+        """Have the device looked at when its silence since `heard_at` is too long."""
+        if (silence := self._max_silence(rule)) is not None:
+            self._device.wake_at(max(heard_at + silence, self._device.state.processed_until))
 
     def silent_at(self, rule: CompiledRule, heard_at: int) -> int | None:
         """When a device last heard at `heard_at` has been silent for too long; None where that has no effect."""

@@ -149,12 +149,13 @@ class DeviceState(msgspec.Struct, array_like=True):
     recent_events: list[str] = []
     """Ids of the latest vendors' alerts, to recognise duplicates."""
     heard_at: int | None = None
-    """When a record with readings was last received."""
+    """When the device last spoke; when a record of it first came, where it never did."""
     metric_heard_at: dict[str, int] = {}
-    """When a reading was last received, by metric, for metrics that a `missing_data` rule names."""
+    """Likewise by metric, for metrics that a `missing_data` rule names."""
     latest: dict[str, Latest] = {}
     """Readings that conditions on several readings refer to, by metric."""
-    connected: bool | None = None
+    connected: bool | dict[str, bool] | None = None
+    """Whether the device is connected, by the metric that says so; a boolean where only `network.connected` has."""
     last_connected: str | None = None
     held_readings: list[HeldReading] = []
     """In order of release."""

@@ -185,7 +185,8 @@ def _apply_transition(device: DeviceState, transition: Transition, report: _Repo
     if (kind := _change(alarm, transition, report.at)) is not None:
         changed = transition.alarm
         alarm.severity, alarm.title, alarm.message = changed.severity, changed.title, changed.message
-        entry = Entry(kind, report.at, report.subject, facts, transition.note, transition.actor)
+        at = report.at if kind != "resolved" or alarm.resolved_at is None else alarm.resolved_at
+        entry = Entry(kind, at, report.subject, facts, transition.note, transition.actor)
         yield add_entry(identity, alarm, entry)
 
 
@@ -195,7 +196,7 @@ def _change(alarm: AlarmFacts, transition: Transition, at: int) -> str | None:
     if kind == "acknowledged" and alarm.status == "active":
         alarm.acknowledged_at = at
     elif kind == "resolved" and alarm.is_open:
-        alarm.resolved_at = at
+        alarm.resolved_at, alarm.snoozed_until = max(at, alarm.triggered_at), None
     elif kind == "reopened" and not alarm.is_open:
         alarm.resolved_at = alarm.acknowledged_at = None
     elif kind == "repeated" and (transition.occurrence_count or 0) > alarm.occurrence_count:

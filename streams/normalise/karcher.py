@@ -253,8 +253,9 @@ def datapoints(message: Message) -> None:
 def status(message: Message) -> None:
     """One machine of the statuses' answer: each state has its own time."""
     payload = mapping(load_json(message.envelope.data))
-    for name, metric in (("lastConnected", "connection.last_connected"), ("lastContact", "connection.last_contact")):
-        _contact(message, payload.get(name), name, metric)
+    _contact(message, payload.get("lastConnected"), "lastConnected", "connection.last_connected")
+    contact = _contact(message, payload.get("lastContact"), "lastContact", "connection.last_contact")
+    message.polled(*([contact] if contact is not None else ()))
     states = payload.get("states")
     if states is None and (payload.get("lastConnected") or payload.get("lastContact")):
         return  # «only basic information may be available» of non-robotic devices
@@ -268,19 +269,22 @@ def status(message: Message) -> None:
             message.problem(path, FieldError("missing", "name"))
             continue
         stamp = message.stamp(state.get("timestamp"), f"{path}.timestamp")
+        if contact is None:
+            message.polled(stamp)
         _state(message, state["name"], state.get("value"), f"{path}.value", stamp)
 
 
-def _contact(message: Message, value: Any, name: str, metric: str) -> None:
+def _contact(message: Message, value: Any, name: str, metric: str) -> Stamp | None:
     """A time that is a fact by itself: its reading says when, and was observed then."""
     if value is None:
-        return
+        return None
     try:
         stamp = message.vendor_time(moment(value))
     except FieldError as error:
         message.problem(name, error)
-        return
+        return None
     message.add(metric, "text", format_iso(stamp.at), None, stamp)
+    return stamp
 
 
 def notification(message: Message) -> None:

@@ -100,7 +100,7 @@ _PARSE_REASONS = {"not_json", "not_utf8"}
 class Message:
     """Collects what one envelope yields."""
 
-    __slots__ = ("envelope", "events", "options", "problems", "readings", "vendor")
+    __slots__ = ("_heard_at", "_is_polled", "envelope", "events", "options", "problems", "readings", "vendor")
 
     def __init__(self, envelope: Envelope, vendor: str, options: Options) -> None:
         self.envelope = envelope
@@ -109,6 +109,22 @@ class Message:
         self.readings: list[wire.Reading] = []
         self.events: list[wire.Event] = []
         self.problems: list[wire.Problem] = []
+        self._is_polled = False
+        self._heard_at: datetime | None = None
+
+    # -- when the device spoke
+
+    def polled(self, *contacts: Stamp) -> None:
+        """Note that we asked for this message, and when by its word the device spoke.
+
+        Contacts without a vendor's sound time say nothing (docs/contract.md, «What counts as heard»).
+        """
+        self._is_polled = True
+        received = self.envelope.received_at
+        times = [min(stamp.at, received) for stamp in contacts if stamp.source == "vendor" and stamp.quality == "ok"]
+        if self._heard_at is not None:
+            times.append(self._heard_at)
+        self._heard_at = max(times, default=None)
 
     # -- times
 
@@ -231,7 +247,9 @@ class Message:
         result = Normalised()
         if self.readings:
             readings = _without_duplicates(self.readings)
-            result.observation = wire.Observation(e.id, e.device_id, self.vendor, e.received_at, origin, readings)
+            result.observation = wire.Observation(
+                e.id, e.device_id, self.vendor, e.received_at, origin, readings, self._is_polled, self._heard_at
+            )
         if self.events:
             result.events = wire.EventSet(e.id, e.device_id, self.vendor, e.received_at, origin, self.events)
         if self.problems:

@@ -305,6 +305,7 @@ def entry(message: Message) -> None:
     state = mapping(payload)
     path, value = next(((name, state[name]) for name in _TIMES if state.get(name) is not None), ("", None))
     stamp = message.stamp(value, path)
+    message.polled(stamp)
     kind = next((known for known in _EVENTS if known in message.envelope.type), None)
     if kind is not None:
         _entry_event(message, _EVENTS[kind], state, stamp)

@@ -11,6 +11,7 @@ connector reads by REST.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -35,6 +36,7 @@ from streams.normalise.values import (
     json_text,
     load_json,
     mapping,
+    moment,
     text,
 )
 
@@ -260,6 +262,7 @@ def stored(message: Message) -> None:
         read = BackfillWindow.of(message.envelope.attributes)
     except (KeyError, ValueError) as error:
         raise FieldError("missing", "attributes readfrom, readto, readreach") from error
+    message.polled()
     for index, row in enumerate(rows):
         known = len(message.problems)
         at = _stored_row(message, f"[{index}]", row)
@@ -277,6 +280,7 @@ def _stored_row(message: Message, path: str, row: Any) -> datetime | None:
     stamp = message.stamp(fields["measured_at"], f"{path}.measured_at")
     if stamp.source != "vendor":
         return None
+    message.polled(stamp)
     if not isinstance(name, str):
         message.problem(path, FieldError("missing", "name"))
     elif value is not None:
@@ -301,13 +305,19 @@ _COMPONENTS: Mapping[str, Field] = {
 
 
 def device(message: Message) -> None:
-    """The values of a device object; they have no time of their own."""
-    message.read_object(_DEVICE, mapping(load_json(message.envelope.data)), "", message.received)
+    """The values of a device object; they have no time of their own. `last_seen` says when the device spoke."""
+    members = mapping(load_json(message.envelope.data))
+    message.polled()
+    with contextlib.suppress(FieldError):  # the reading of it becomes the problem
+        if members.get("last_seen") is not None:
+            message.polled(message.vendor_time(moment(members["last_seen"])))
+    message.read_object(_DEVICE, members, "", message.received)
 
 
 def health(message: Message) -> None:
-    """`GET …/health`: the score and its components."""
+    """`GET …/health`: the score and its components. The device has no part in it."""
     answer = mapping(load_json(message.envelope.data))
+    message.polled()
     stamp = message.stamp(answer.get("checked_at"), "checked_at")
     message.read(into("health.score"), answer.get("health_score"), "health_score", stamp)
     message.read(into("health.status"), answer.get("health_status"), "health_status", stamp)

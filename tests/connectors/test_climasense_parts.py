@@ -23,6 +23,9 @@ from schemas.wire import Device
 NOW = datetime(2026, 3, 16, tzinfo=UTC)
 DEVICE = DeviceState("sensor-1", "sensor", "b1", "SN-7", "1.2.0", "hub-1", {"timezone": "UTC", "reboots": 3})
 
+UNSET_INTERVAL = {"reporting_interval_seconds": 60}
+"""What the document says of a device that was told no interval."""
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
@@ -39,10 +42,12 @@ def test_the_record_has_the_documented_settings_and_the_hub_as_a_device_id() -> 
         NOW,
         serial_number="SN-7",
         firmware_version="1.2.0",
-        attributes={"role": "sensor", "batch": "b1", "hub": "climasense:hub-1", "timezone": "UTC"},
+        attributes={"role": "sensor", "batch": "b1", "hub": "climasense:hub-1", "timezone": "UTC"} | UNSET_INTERVAL,
     )
     bare = device_record(DeviceState("d", "device"), NOW)
-    assert (bare.serial_number, bare.attributes) == ("d", {"role": "device"})
+    assert (bare.serial_number, bare.attributes) == ("d", {"role": "device"} | UNSET_INTERVAL)
+    slow = device_record(DeviceState("d", "device", settings={"reporting_interval_seconds": 300}), NOW)
+    assert slow.attributes["reporting_interval_seconds"] == 300
 
 
 def test_a_later_pairing_of_the_same_two_is_another_message() -> None:

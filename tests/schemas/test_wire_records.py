@@ -57,7 +57,13 @@ EVENTS = st.builds(
     title=st.none() | TEXT,
 )
 HEAD = {"id": TEXT, "device_id": DEVICE_IDS, "vendor": WORD, "received_at": UTC_TIMES, "origin": ORIGINS}
-OBSERVATIONS = st.builds(wire.Observation, **HEAD, readings=st.lists(READINGS, min_size=1, max_size=3))
+OBSERVATIONS = st.builds(
+    wire.Observation,
+    **HEAD,
+    readings=st.lists(READINGS, min_size=1, max_size=3),
+    polled=st.booleans(),
+    heard_at=MAYBE_TIME,
+)
 EVENT_SETS = st.builds(wire.EventSet, **HEAD, events=st.lists(EVENTS, min_size=1, max_size=3))
 ALARMS = st.builds(
     wire.Alarm,

@@ -241,6 +241,14 @@ def test_snoozing_is_an_entry() -> None:
     records.AlarmEvent.model_validate_json(wire.encode(fleet.last))
 
 
+def test_an_operator_whose_clock_is_behind_resolves_no_earlier_than_the_trigger() -> None:
+    fleet = Detecting(rule(0, -10, "hot", **HOT))
+    fleet.feed(record(0, 100, {"t": 41}))
+    fleet.follow(replace(action(0, 50, "resolve", fleet.alarm.alarm_id), timestamp=millis(110)))
+    assert fleet.follow(tick(111, 0)) == ["hot:resolved"]
+    assert (fleet.alarm.resolved_at, fleet.last.created_at) == (at(100), at(100))
+
+
 def test_an_action_written_before_its_alarm_in_a_replay_waits_for_its_time() -> None:
     live = Detecting(rule(0, -10, "hot", **HOT))
     live.feed(record(0, 0, {"t": 41}))

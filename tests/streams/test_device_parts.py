@@ -314,7 +314,7 @@ def test_the_window_in_which_a_device_is_met_is_not_evaluated() -> None:
     for seconds, start in ((0, 0), (1, 20)):
         parts = Parts(few())
         parts.at(seconds)
-        parts.rates.count_message(parts.of("few"))
+        parts.rates.count_message(parts.of("few"), parts.device.state.processed_until)
         state = parts.state("few")
         assert (state.window_start, state.window_count) == (START + start * SECOND, 1 if seconds == 0 else 0)
         assert parts.device.due == START + (start + 20) * SECOND - 1
@@ -324,7 +324,7 @@ def test_a_window_counts_to_its_end_and_is_evaluated_there() -> None:
     parts = Parts(few())
     for seconds in (0, 19.999999):
         parts.at(seconds)
-        parts.rates.count_message(parts.of("few"))
+        parts.rates.count_message(parts.of("few"), parts.device.state.processed_until)
     assert parts.state("few").window_count == 2
     assert list(parts.rates.close_window(parts.of("few"))) == []
     (event,) = parts.rates.close_window(parts.of("few"))
@@ -336,6 +336,7 @@ def test_a_device_reconnects_when_it_turns_connected_or_names_another_time() -> 
     parts = Parts()
     connected = [parts.rates.has_reconnected("network.connected", value) for value in (True, False, True, True, "x")]
     assert connected == [False, False, True, False, False]
+    assert parts.device.state.connected is True, "as earlier versions wrote it"
     named = [parts.rates.has_reconnected("connection.last_connected", value) for value in ("a", "a", "b", True)]
     assert named == [False, False, True, False]
     assert not parts.rates.has_reconnected("t", True)

@@ -128,6 +128,16 @@ def test_a_timeline_that_is_seen_late_begins_with_its_trigger() -> None:
     assert vendor.device.state.open_alarms == 1
 
 
+def test_a_resolved_alarm_ends_no_earlier_than_it_began_and_is_not_snoozed() -> None:
+    vendor = Vendor("wayscloud")
+    vendor.feed(entry("1", "triggered"))
+    (state,) = vendor.device.state.rules.values()
+    assert state.alarm is not None
+    state.alarm.snoozed_until = to_micros(T0 + timedelta(hours=1))
+    (event,) = vendor.feed(entry("2", "resolved", -60))
+    assert (event.alarm.resolved_at, event.created_at, event.alarm.snoozed_until) == (T0, T0, None)
+
+
 def test_a_note_alone_opens_no_alarm() -> None:
     vendor = Vendor("wayscloud")
     assert vendor.feed(entry("1", "note_added")) == []

@@ -47,9 +47,14 @@ def reading(metric: str, value: Any, observed: float) -> wire.Reading:
 
 
 def record(
-    offset: int, received: float, values: dict[str, Any], device: str = DEVICE, observed: float | None = None
+    offset: int,
+    received: float,
+    values: dict[str, Any],
+    device: str = DEVICE,
+    observed: float | None = None,
+    **heard: Any,
 ) -> ConsumedRecord:
-    """One record of the readings. Its raw record has the same offset."""
+    """One record of the readings. Its raw record has the same offset. `heard`: `polled` and `heard_at`."""
     vendor = device.partition(":")[0]
     seen = received if observed is None else observed
     made = wire.Observation(
@@ -59,6 +64,7 @@ def record(
         at(received),
         wire.Origin(raw_topic(vendor), 0, offset),
         [reading(metric, value, seen) for metric, value in values.items()],
+        **heard,
     )
     return ConsumedRecord(READINGS, offset, device.encode(), wire.encode(made), millis(received))
 
