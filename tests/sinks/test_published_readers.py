@@ -66,7 +66,7 @@ def test_a_plain_client_reads_the_folder_where_it_is_moved_copied_or_mounted(dat
 
 def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     folder = tmp_path / "Kühl Lager, #1 100%"
-    folder.mkdir()
+    (folder / "work").mkdir(parents=True)
     with closing(PublishedDatabase(folder, DuckdbSettings())) as sink:
         Writing(folder).write(READINGS, observation(1))
         sink.publish()
