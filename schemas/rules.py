@@ -7,15 +7,17 @@ with field and reason, never affects the other rules.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+import json
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from schemas.inhibition import levels_of
-from schemas.metrics import catalogue
+from schemas.metrics import Kind, catalogue
 from schemas.records import RULE_TYPES, AlarmRule
+from schemas.rule_fields import names_of, nested_names, unknown_metric, unknown_name, unknown_rule_field
+from schemas.rules_text import RuleText, read_rule_texts
 from schemas.severity import severity_of_word
 from schemas.units import converted, ucum_code
 
@@ -101,6 +103,47 @@ def _check_comparison(condition: Condition) -> None:
             raise ValueError("change_seconds: needs a number as value")
     if condition.unit is not None:
         _check_unit(condition)
+    if condition.metric is not None:
+        _check_kinds(condition, condition.metric)
+
+
+def _check_kinds(condition: Condition, metric: str) -> None:
+    known = catalogue().get(metric)
+    if known is None:
+        return
+    if known.kind != "number" and condition.operator not in ("eq", "neq"):
+        raise ValueError(f"operator: {condition.operator} needs numbers, and {metric} is {_KIND_WORDS[known.kind]}")
+    if known.kind != "number" and condition.change_seconds is not None:
+        raise ValueError(f"change_seconds: needs numbers, and {metric} is {_KIND_WORDS[known.kind]}")
+    if condition.value is not None:
+        check_value_kind(metric, condition.value)
+    other = catalogue().get(condition.than_metric or "")
+    if other is not None and other.kind != known.kind:
+        words = f"{other.name} is {_KIND_WORDS[other.kind]}, and {metric} is {_KIND_WORDS[known.kind]}"
+        raise ValueError(f"than_metric: {words}; they never compare")
+
+
+def check_value_kind(metric: str, value: Value) -> None:
+    """Raise ValueError `value: …` if readings of the metric are of another kind, so that they never compare."""
+    known = catalogue().get(metric)
+    kind = _kind_of(value)
+    if known is not None and known.kind != kind:
+        words = f"{metric} is {_KIND_WORDS[known.kind]}, and {json.dumps(value)} is {_KIND_WORDS[kind]}"
+        raise ValueError(f"value: {words}; they never compare")
+
+
+def _kind_of(value: Value) -> Kind:
+    if isinstance(value, bool):
+        return "boolean"
+    return "text" if isinstance(value, str) else "number"
+
+
+_KIND_WORDS: Mapping[Kind, str] = {
+    "number": "a number",
+    "boolean": "true or false",
+    "text": "text",
+    "json": "an object",
+}
 
 
 def _check_unit(condition: Condition) -> None:
@@ -210,25 +253,16 @@ def config_of(rule: AlarmRule) -> RuleConfig:
     return CONFIGS[rule.rule_type].model_validate(rule.config)
 
 
-def parse_rules(text: str) -> tuple[list[AlarmRule], list[RefusedRule]]:
+def parse_rules(text: str, *, is_foreign: bool = False) -> tuple[list[AlarmRule], list[RefusedRule]]:
     """The rules of a YAML or JSON text, and the refused ones. The text is a list, an object with `rules`, or one rule.
 
-    ValueError when it is none of these.
+    ValueError when it is none of these. A name that is no field of a rule is refused, unless the text `is_foreign`: an
+    answer of WAYSCloud, which may get fields that we do not know.
     """
-    try:
-        items = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"not YAML: {error}") from error
-    if items is None:
-        return [], []
-    if isinstance(items, dict):
-        items = [items] if "rule_type" in items else items.get("rules")
-    if not isinstance(items, list):
-        raise ValueError("expected a list of rules, or an object with `rules`")
     accepted: dict[str, AlarmRule] = {}
     refused: list[RefusedRule] = []
-    for index, item in enumerate(items):
-        rule = _parse(item, f"#{index + 1}")
+    for index, item in enumerate(read_rule_texts(text)):
+        rule = _parse_text(item, f"#{index + 1}", is_foreign=is_foreign)
         if isinstance(rule, RefusedRule):
             refused.append(rule)
         elif rule.id in accepted:
@@ -239,6 +273,32 @@ def parse_rules(text: str) -> tuple[list[AlarmRule], list[RefusedRule]]:
         del accepted[rule.rule_id]
         refused.append(rule)
     return list(accepted.values()), refused
+
+
+def _parse_text(item: RuleText, name: str, *, is_foreign: bool) -> AlarmRule | RefusedRule:
+    if item.fault is not None:
+        return RefusedRule(_name_of(item.value, name), item.fault.field, item.fault.reason)
+    if not is_foreign and isinstance(item.value, dict) and (unknown := unknown_rule_field(item.value)) is not None:
+        return RefusedRule(_name_of(item.value, name), *unknown)
+    rule = _parse(item.value, name)
+    if isinstance(rule, AlarmRule):
+        return _ambiguous_word(rule, item) or rule
+    path = tuple(rule.field.split("."))
+    explanation = item.explanation(path) or item.explanation((*path[:-1], "value"))
+    return rule._replace(reason=f"{rule.reason}. {explanation}") if explanation else rule
+
+
+def _ambiguous_word(rule: AlarmRule, item: RuleText) -> RefusedRule | None:
+    """A bare `off` as the value of a metric whose kind is not known: the text or false, nobody can say."""
+    for path in item.written:
+        if path[-1:] != ("value",) or not (explanation := item.explanation(path)):
+            continue
+        condition: Any = item.value
+        for key in path[:-1]:
+            condition = condition[int(key)] if isinstance(condition, list) else condition[key]
+        if isinstance(condition.get("value"), bool) and condition.get("metric") not in catalogue():
+            return RefusedRule(rule.id, ".".join(path), explanation)
+    return None
 
 
 def _circular(rules: list[AlarmRule]) -> list[RefusedRule]:
@@ -265,6 +325,30 @@ def unknown_inhibitors(rules: Iterable[AlarmRule], known: Container[str]) -> lis
         for number, inhibitor in enumerate(inhibitors_of(rule))
         if inhibitor not in known
     ]
+
+
+def unknown_metrics(rules: Iterable[AlarmRule], also_known: Iterable[str] = ()) -> list[RefusedRule]:
+    """Metrics that have no readings, as far as is known. The rules that name them stay in force, and never trigger."""
+    names = [*also_known]
+    return [
+        RefusedRule(rule.id, f"config.{path}", reason)
+        for rule in rules
+        for path, metric in _metrics_in(rule.config, "")
+        if (reason := unknown_metric(metric, names)) is not None
+    ]
+
+
+def _metrics_in(config: object, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(config, list):
+        members: Iterable[tuple[object, object]] = enumerate(config)
+    else:
+        members = config.items() if isinstance(config, dict) else ()
+    for key, value in members:
+        where = f"{path}.{key}" if path else str(key)
+        if key in ("metric", "than_metric") and isinstance(value, str):
+            yield where, value
+        else:
+            yield from _metrics_in(value, where)
 
 
 def parse_rule(item: object) -> AlarmRule | RefusedRule:
@@ -312,7 +396,7 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 def _parse(item: object, name: str) -> AlarmRule | RefusedRule:
     if not isinstance(item, dict):
         return RefusedRule(name, "", f"expected an object, got {type(item).__name__}")
-    name = str(item.get("id") or item.get("name") or name)
+    name = _name_of(item, name)
     fields = {key: value for key, value in item.items() if value is not None}
     if isinstance(fields.get("id"), int):
         fields["id"] = str(fields["id"])
@@ -327,8 +411,12 @@ def _parse(item: object, name: str) -> AlarmRule | RefusedRule:
     try:
         rule = AlarmRule.model_validate(fields)
     except ValidationError as error:
-        return _refused(name, "", error)
+        return _refused(name, error, nested_names)
     return _checked(rule)
+
+
+def _name_of(item: object, otherwise: str) -> str:
+    return str(item.get("id") or item.get("name") or otherwise) if isinstance(item, dict) else otherwise
 
 
 def _checked(rule: AlarmRule) -> AlarmRule | RefusedRule:
@@ -342,7 +430,8 @@ def _checked(rule: AlarmRule) -> AlarmRule | RefusedRule:
     try:
         config = config_of(rule)
     except ValidationError as error:
-        return _refused(rule.id, "config.", error)
+        refused = _refused(rule.id, error, lambda field: _config_names(rule, field))
+        return refused._replace(field=f"config.{refused.field}".strip("."))
     except RecursionError:
         return RefusedRule(rule.id, "config", "is nested too deeply")
     if isinstance(config, Condition) and _depth(config) > MAX_DEPTH:
@@ -354,17 +443,26 @@ def _depth(condition: Condition) -> int:
     return 1 + max((_depth(part) for part in condition.all or condition.any or ()), default=0)
 
 
-def _refused(name: str, prefix: str, error: ValidationError) -> RefusedRule:
+def _config_names(rule: AlarmRule, field: str) -> list[str]:
+    """The names that `config` may have, or a condition below it."""
+    return names_of(Condition if field else CONFIGS[rule.rule_type])
+
+
+def _refused(name: str, error: ValidationError, names: Callable[[str], list[str]]) -> RefusedRule:
+    """The first error as a refusal. `names`: those that the members of a field may have, for one that is unknown."""
     errors = error.errors()
     # The errors of a union's first member come first, but that member is rarely the intended one.
     likely = (each for each in errors if each["type"] == "finite_number" or "RemoteInhibitor" in str(each["loc"]))
     first = next(likely, errors[0])
     where = [str(part) for part in first["loc"] if _is_field(part)]
     reason = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        where = [*where[:-1], str(first["loc"][-1])]
+        reason = unknown_name(where[-1], names(where[0] if len(where) > 1 else ""))
     field, colon, rest = reason.partition(": ")
     if first["type"] == "value_error" and colon and field.isidentifier():  # raised for a whole object, about one field
         where, reason = [*where, field], rest
-    return RefusedRule(name, f"{prefix}{'.'.join(where)}".strip("."), reason)
+    return RefusedRule(name, ".".join(where), reason)
 
 
 def _is_field(part: int | str) -> bool:

@@ -42,7 +42,8 @@ async def run_worker(
     """
     handlers()  # a vendor whose normaliser cannot be loaded ends the worker here, not at its first message
     _spare_the_collector()
-    await sync_rules_file(settings.rules_file, kafka)
+    defined = {point.metric for point in settings.options().datapoints.values()}
+    await sync_rules_file(settings.rules_file, kafka, defined)
     work = data_dir / "work"
     work.mkdir(parents=True, exist_ok=True)
     streams = build_app(

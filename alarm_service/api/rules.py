@@ -19,6 +19,7 @@ from alarm_service.api.backend import Backend
 from alarm_service.api.requests import Handler, RequestRefused, json_response, parse_object, unavailable
 from schemas import alarm_api as contract
 from schemas.records import AlarmRule
+from schemas.rule_fields import unknown_rule_field
 from schemas.rules import RefusedRule, merge_rule, parse_rule
 
 R = TypeVar("R", bound=AlarmRule | None)
@@ -54,7 +55,7 @@ class RuleEndpoints:
         return json_response(_existing(rule))
 
     async def _create(self, request: web.Request) -> web.Response:
-        fields = parse_object(await request.read())
+        fields = _known_fields(parse_object(await request.read()))
         now = datetime.now(UTC)
         fields["id"] = fields.get("id") or str(uuid4())
         rule = _accepted(parse_rule({**fields, "source": "api", "created_at": now, "updated_at": now}))
@@ -67,7 +68,7 @@ class RuleEndpoints:
         return json_response(await self._change(rule.id, create), 201)
 
     async def _update(self, request: web.Request) -> web.Response:
-        changes = parse_object(await request.read())
+        changes = _known_fields(parse_object(await request.read()))
         for name in ("source", "created_at", "updated_at"):
             changes.pop(name, None)
         return await self._merge(request, changes)
@@ -108,6 +109,14 @@ def _existing(rule: AlarmRule | None) -> AlarmRule:
     if rule is None:
         raise RequestRefused(404, "not_found", "There is no such rule")
     return rule
+
+
+def _known_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields; RequestRefused where one is no field of a rule, since it would have no effect."""
+    if (unknown := unknown_rule_field(fields)) is not None:
+        name, reason = unknown
+        raise RequestRefused(400, "invalid_request", f"{name}: {reason}")
+    return fields
 
 
 def _accepted(rule: AlarmRule | RefusedRule) -> AlarmRule:

@@ -38,11 +38,13 @@ RuleArgument = Annotated[str, typer.Argument(help="The rule's id.")]
 def check_rules(file: FileArgument = None, config: ConfigOption = None) -> None:
     """Show which rules of a file are valid, and what is wrong with the others.
 
-    Status 1 if any is refused.
+    Status 1 if any is refused. A metric that no vendor sends, and an inhibitor that is no rule, are warned of.
     """
-    valid, refused = _read(file, read_settings(config, None))
+    settings = read_settings(config, None)
+    valid, refused = _read(file, settings)
     print_table(("rule", "type", "scope", "condition"), [_described(rule) for rule in valid])
-    _warn(valid, [rule.id for rule in valid])
+    _warn_of_inhibitors(valid, [rule.id for rule in valid])
+    _warn_of_metrics(valid, settings)
     _leave(refused)
 
 
@@ -86,7 +88,7 @@ def import_rules(
     WAYSCloud's list of rules leaves out `config`: read each rule by its id, and put them into one list.
     """
     settings = read_settings(config, data)
-    valid, refused = _read(file, settings)
+    valid, refused = _read(file, settings, is_foreign=True)
     run_on_kafka(_put(settings, valid, "wayscloud", None))
     _leave(refused)
 
@@ -129,6 +131,7 @@ def test_rules(
         observations = from_recording(recording, since, until)
     else:
         observations, devices = from_lake(settings.pipeline.data, since, until)
+    _warn_of_metrics(valid, settings)
     trial = try_rules([rule for rule in valid if rule.is_enabled], settings.stream, observations, devices, until)
     print_table(
         ("device", "rule", "severity", "triggered", "resolved", "count", "message"),
@@ -176,7 +179,8 @@ async def _put(settings: Settings, valid: Sequence[AlarmRule], source: str, kept
         rows.append((name, "deleted"))
     await write_rules(client, changes)
     print_table(("rule", ""), rows)
-    _warn(valid, {*known, *changes} - {name for name, rule in changes.items() if rule is None})
+    _warn_of_inhibitors(valid, {*known, *changes} - {name for name, rule in changes.items() if rule is None})
+    _warn_of_metrics(valid, settings)
 
 
 async def _switch(settings: Settings, rule_id: str, *, enabled: bool) -> None:
@@ -197,7 +201,9 @@ def _content(rule: AlarmRule) -> dict[str, Any]:
     return rule.model_dump(mode="json", exclude={"source", "created_at", "updated_at"})
 
 
-def _read(file: Path | None, settings: Settings) -> tuple[list[AlarmRule], list[RefusedRule]]:
+def _read(
+    file: Path | None, settings: Settings, *, is_foreign: bool = False
+) -> tuple[list[AlarmRule], list[RefusedRule]]:
     from schemas.rules import parse_rules
     from streams.detect.rule_compiler import compile_rule, refusal
 
@@ -206,7 +212,7 @@ def _read(file: Path | None, settings: Settings) -> tuple[list[AlarmRule], list[
         raise UserError("no rules file: name one, or set rules_file in [stream]")
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
-        valid, refused = parse_rules(text)
+        valid, refused = parse_rules(text, is_foreign=is_foreign)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {error}") from error
     datapoints = settings.stream.options().datapoints
@@ -220,7 +226,15 @@ def _read(file: Path | None, settings: Settings) -> tuple[list[AlarmRule], list[
     return good, refused
 
 
-def _warn(valid: Sequence[AlarmRule], known: Container[str]) -> None:
+def _warn_of_metrics(valid: Sequence[AlarmRule], settings: Settings) -> None:
+    from schemas.rules import unknown_metrics
+
+    defined = [point.metric for point in settings.stream.options().datapoints.values()]
+    for rule in unknown_metrics(valid, defined):
+        typer.echo(f"warning: {rule}", err=True)
+
+
+def _warn_of_inhibitors(valid: Sequence[AlarmRule], known: Container[str]) -> None:
     from schemas.rules import unknown_inhibitors
 
     for rule in unknown_inhibitors(valid, known):

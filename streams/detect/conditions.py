@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from schemas.metrics import catalogue
-from schemas.rules import Condition
+from schemas.rules import Condition, check_value_kind
 from schemas.units import converted, ucum_code
 from streams.normalise.message import Datapoint
 
@@ -142,12 +142,15 @@ Node = Comparison | Joined
 def compile_condition(condition: Condition, datapoint_of: Callable[[str], Datapoint]) -> Node:
     """Compile a condition: datapoints become metrics, and values are converted into the unit of the readings.
 
-    Raise ValueError `unit: …` where a value cannot be converted.
+    Raise ValueError `unit: …` where a value cannot be converted, `value: …` where it is of another kind than the
+    readings.
     """
     if (parts := condition.all or condition.any) is not None:
         return Joined(tuple(compile_condition(part, datapoint_of) for part in parts), condition.all is not None)
     change = condition.change_seconds
     point = Datapoint(condition.metric) if condition.metric else datapoint_of(condition.datapoint_id or "")
+    if condition.value is not None:
+        check_value_kind(point.metric, condition.value)
     value, given = _in_unit_of_readings(condition, point)
     return Comparison(
         point.metric,

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from runtime.kafka import KafkaSettings, client_options
 from schemas.records import AlarmRule
-from schemas.rules import encode_rule, parse_rules
+from schemas.rules import encode_rule, parse_rules, unknown_metrics
 from schemas.topics import RULES_FILE_STATE
 from streams.detect.rules_topic import read_compacted, read_rules, write_compacted, write_rules
 
@@ -24,11 +24,12 @@ log = logging.getLogger(__name__)
 SOURCE = "file"
 
 
-async def sync_rules_file(rules_file: Path | None, kafka: KafkaSettings) -> None:
+async def sync_rules_file(rules_file: Path | None, kafka: KafkaSettings, defined_metrics: Collection[str] = ()) -> None:
     """Write changed rules of the file to the topic.
 
     Raise OSError if the file cannot be read, ValueError if it lists no rules. Several workers may do this at once: they
-    write the same. Refused rules are logged and skipped.
+    write the same. Refused rules are logged and skipped. A metric that is neither in the catalogue nor among
+    `defined_metrics`, those of the user's datapoints, is logged.
     """
     if rules_file is None:
         log.info("no rules_file in [stream]: the rules are those of the rules topic")
@@ -36,6 +37,8 @@ async def sync_rules_file(rules_file: Path | None, kafka: KafkaSettings) -> None
     rules, refused = parse_rules(rules_file.read_text(encoding="utf-8-sig"))
     for rule in refused:  # one bad rule never stops the others
         log.error("%s: refused: %s", rules_file, rule)
+    for rule in unknown_metrics(rules, defined_metrics):
+        log.warning("%s: %s", rules_file, rule)
     client = client_options(kafka)
     synced = {name: value.decode() for name, value in (await read_compacted(client, RULES_FILE_STATE)).items()}
     known, _ = await read_rules(client)

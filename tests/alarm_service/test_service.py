@@ -135,6 +135,15 @@ async def test_rules_are_made_changed_and_deleted(ask: Client) -> None:
         assert (await ask(method, path, {} if method == "PUT" else None, 404))["error"] == "not_found"
 
 
+async def test_a_misspelt_field_of_a_rule_is_refused(ask: Client) -> None:
+    rule = {"name": "R", "rule_type": "offline", "config": {"duration_seconds": 5}, "id": "misspelt"}
+    message = "severty: is unknown; did you mean severity?"
+    assert (await ask("POST", "/v1/iot/rules", {**rule, "severty": "major"}, 400))["message"] == message
+    await ask("POST", "/v1/iot/rules", rule, 201)
+    assert (await ask("PUT", "/v1/iot/rules/misspelt", {"severty": "major"}, 400))["message"] == message
+    await ask("DELETE", "/v1/iot/rules/misspelt", status=204)
+
+
 async def test_what_cannot_be_taken_is_refused_in_one_form(running: Running, ask: Client) -> None:
     ids = dict.fromkeys(("alarm_id", "rule_id", "channel_id", "policy_id"), "x")
     paths = [(e.method, e.path.format(**ids)) for e in alarm_api.ENDPOINTS]

@@ -56,6 +56,29 @@ def test_check_says_what_is_good_and_what_is_not(run: Run, tmp_path: Path) -> No
     assert "no rules file" in run("rules", "check", status=1)
 
 
+QUIRKS = """\
+rules:
+  - { id: mode, name: Heating, rule_type: threshold, config: { metric: device.mode, operator: eq, value: off } }
+  - { id: 0755, name: Octal, rule_type: threshold, config: { metric: battery.level, operator: lt, value: 15 } }
+  - { id: typo, name: Typo, rule_type: threshold, config: { metric: batery.level, operator: lt, value: 15 } }
+  - { id: field, name: Field, rule_type: offline, config: { duration_seconds: 5 }, auto_resolv: true }
+"""
+
+
+def test_rules_that_can_never_trigger_are_refused_or_warned_of(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "quirks.yaml").write_text(QUIRKS)
+    output = run("rules", "check", "quirks.yaml", status=1)
+    assert "refused: rule mode: config.value: device.mode is text" in output and "YAML reads off as false" in output
+    assert "refused: rule 493: id: YAML reads 0755 as the number 493" in output
+    assert "refused: rule field: auto_resolv: is unknown; did you mean auto_resolve?" in output
+    warning = "warning: rule typo: config.metric: no vendor sends 'batery.level'; did you mean battery.level?"
+    assert warning in output
+    (tmp_path / "recorded.jsonl").write_bytes(b"")
+    assert warning in run("rules", "test", "quirks.yaml", "--recording", "recorded.jsonl", status=1)
+    (tmp_path / "fleetlake.toml").write_text('[stream.wayscloud_datapoints.x]\nmetric = "batery.level"\n')
+    assert "warning" not in run("rules", "check", "quirks.yaml", status=1), "the user defines it"
+
+
 def recorded() -> list[ConsumedRecord]:
     return [
         record(0, 0, {"environment.temperature": 39.0}),

@@ -22,6 +22,7 @@ from schemas.rules import (
     merge_rule,
     parse_rule,
     parse_rules,
+    unknown_metrics,
 )
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -100,7 +101,7 @@ def test_conditions_nest() -> None:
         ({"config": {"metric": "m", "operator": "gt", "value": 1, "than_metric": "n"}}, "config.value", "exactly one"),
         ({"config": {"all": []}}, "config.all", "at least 1"),
         ({"config": {"all": [{"metric": "m", "operator": "gt", "value": "x"}]}}, "config.all.0.operator", "number"),
-        ({"config": {**CONFIGS["threshold"], "all": [CONFIGS["threshold"]]}}, "config.all.0.duration_seconds", "Extra"),
+        ({"config": {"all": [CONFIGS["threshold"]]}}, "config.all.0.duration_seconds", "is unknown"),
         ({"config": {**CONFIGS["threshold"], "clear": {"operator": "lt"}}}, "config.clear.value", "exactly one"),
         ({"config": {"metric": "m", "operator": "gt", "value": float("nan")}}, "config.value", "finite"),
         ({"config": {"metric": "m", "operator": "eq", "value": "a", "change_seconds": 9}}, "config.change_seconds", ""),
@@ -113,6 +114,22 @@ def test_conditions_nest() -> None:
         ({"inhibited_by": ["r"]}, "inhibited_by", "itself"),
         ({"actions": ["create_alarm", "explode"]}, "actions", "explode is unknown"),
         ({"flapping": {"count": 1}}, "flapping.count", "greater than or equal"),
+        ({"flapping": {"counts": 3}}, "flapping.counts", "did you mean count?"),
+        ({"active_hours": {"form": "22:00"}}, "active_hours.form", "did you mean from?"),
+        ({"config": {**CONFIGS["threshold"], "duration": 3}}, "config.duration", "did you mean duration_seconds?"),
+        ({"config": {"all": [{**CONFIGS["threshold"], "xyz": 3}]}}, "config.all.0.duration_seconds", "is unknown"),
+        ({"config": {"metric": "device.mode", "operator": "eq", "value": False}}, "config.value",
+         "device.mode is text, and false is true or false; they never compare"),
+        ({"config": {"metric": "battery.level", "operator": "eq", "value": "0"}}, "config.value",
+         'battery.level is a number, and "0" is text'),
+        ({"config": {"metric": "door.open", "operator": "neq", "value": 1}}, "config.value", "is true or false, and 1"),
+        ({"config": {"metric": "job.routes", "operator": "eq", "value": 1}}, "config.value", "is an object"),
+        ({"config": {"metric": "device.mode", "operator": "gt", "value": 1}}, "config.operator", "needs numbers"),
+        ({"config": {"metric": "door.open", "operator": "eq", "value": True, "change_seconds": 1}},
+         "config.change_seconds", "needs a number"),
+        ({"config": {"metric": "battery.level", "operator": "lt", "than_metric": "device.mode"}},
+         "config.than_metric", "device.mode is text, and battery.level is a number"),
+        ({"config": {**CONFIGS["threshold"], "clear": {"operator": "eq", "value": "low"}}}, "config.clear.value", ""),
     ],
 )  # fmt: skip
 def test_refused_with_field_and_reason(fields: dict[str, Any], field: str, reason: str) -> None:
@@ -129,6 +146,103 @@ def test_a_text_may_hold_a_list_an_object_or_one_rule() -> None:
     for text in (json.dumps([item()]), json.dumps({"rules": [item()]}), json.dumps(item())):
         rules, bad = parse_rules(text)
         assert ([rule.id for rule in rules], bad) == (["r"], [])
+
+
+def of_text(text: str, **options: bool) -> AlarmRule | RefusedRule:
+    rules, bad = parse_rules(f"rules:\n- {{name: R, rule_type: threshold, {text}}}", **options)
+    (only,) = [*rules, *bad]
+    return only
+
+
+BATTERY = "config: {metric: battery.level, operator: lt, value: 15}"
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "reason"),
+    [
+        (f"id: r, {BATTERY}, severty: major", "severty", "is unknown; did you mean severity?"),
+        (f"id: r, {BATTERY}, cooldwn_seconds: 5", "cooldwn_seconds", "is unknown; did you mean cooldown_seconds?"),
+        (f"id: r, {BATTERY}, auto_resolv: true", "auto_resolv", "is unknown; did you mean auto_resolve?"),
+        (f"id: r, {BATTERY}, zzzzz: 1", "zzzzz", "is unknown"),
+        (f"id: 0755, {BATTERY}", "id", 'number 493; if the text is meant, write "0755" in quotes'),
+        (f"id: 1_0, {BATTERY}", "id", "YAML reads 1_0 as the number 10;"),
+        (f"id: on, {BATTERY}", "id", "YAML reads on as true;"),
+        (f"id: 2026-01-01, {BATTERY}", "id", "YAML reads 2026-01-01 as a date;"),
+        (f"id: r, {BATTERY}, scope_device_id: 12345", "scope_device_id", "YAML reads 12345 as the number 12345;"),
+        (f"id: r, {BATTERY}, active_hours: {{from: 22:00, to: 06:00}}", "active_hours.from", "as the number 1320;"),
+        ("id: r, config: {metric: battery.level, operator: lt, value: 010}", "config.value", "010 as the number 8;"),
+        ("id: r, config: {metric: device.mode, operator: eq, value: off}", "config.value", "reads off as false;"),
+        ("id: r, config: {metric: karcher.mode, operator: eq, value: off}", "config.value", "reads off as false;"),
+        ("id: r, config: {datapoint_id: m, operator: eq, value: off}", "config.value", "reads off as false;"),
+        ("id: r, config: {all: [{metric: m, operator: eq, value: no}]}", "config.all.0.value", "reads no as false;"),
+        ("id: r, config: {metric: cpu.usage, operator: gt, value: 1e3}", "config.operator", "1e3 as text; write 1000"),
+        ("id: r, config: {metric: cpu.usage, operator: eq, value: 1e3}", "config.value", "1e3 as text; write 1000"),
+        ("id: r, config: {metric: battery.level, operator: lt, value: 15, value: 99}", "config.value",
+         "is given twice, in lines 2 and 2"),
+        (f"id: r, {BATTERY}, severity: major, severity: minor", "severity", "is given twice"),
+        (f"id: r, {BATTERY}, created_at: 2026-13-45", "", "not YAML"),
+    ],
+)  # fmt: skip
+def test_what_is_misspelt_or_eaten_by_yaml_is_refused_with_the_reason(text: str, field: str, reason: str) -> None:
+    refusal = of_text(text)
+    assert isinstance(refusal, RefusedRule)
+    assert refusal.field == field
+    assert reason in refusal.reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id: r, config: {metric: device.mode, operator: eq, value: 'off'}",
+        "id: r, config: {metric: door.open, operator: eq, value: yes}",
+        "id: r, config: {metric: karcher.mode, operator: eq, value: false}",
+        f"id: 755, {BATTERY}, auto_resolve: on, description: on and off",
+        "id: r, config: {metric: cpu.usage, operator: gt, value: 1.0e+3}",
+        f"id: r, {BATTERY}, active_hours: {{from: '22:00', to: 06:00}}",
+    ],
+)
+def test_what_yaml_reads_as_it_is_meant_is_accepted(text: str) -> None:
+    assert isinstance(of_text(text), AlarmRule)
+
+
+def test_an_answer_of_wayscloud_may_have_fields_that_we_do_not_know() -> None:
+    text = f"id: r, {BATTERY}, trigger_count: 5"
+    assert isinstance(of_text(text), RefusedRule)
+    assert isinstance(of_text(text, is_foreign=True), AlarmRule)
+
+
+def test_a_number_of_json_is_a_number() -> None:
+    text = json.dumps([item()]).replace("35", "1e3")
+    ((rule,), bad) = parse_rules(text)
+    assert (rule.config["value"], bad) == (1000.0, [])
+
+
+def test_a_bad_rule_hides_no_good_one_and_aliases_neither_multiply_nor_run_in_circles() -> None:
+    good = f"{{{BATTERY}, id: b, name: B, rule_type: threshold}}"
+    many = "".join(f"  l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 30))
+    text = f"x:\n  l0: &l0 1\n{many}rules:\n- &a {{id: a, again: *a, big: *l29}}\n- {good}"
+    rules, bad = parse_rules(text)
+    assert ([rule.id for rule in rules], [rule.rule_id for rule in bad]) == (["b"], ["a"])
+
+
+def test_a_metric_that_no_vendor_sends_is_warned_of_with_the_nearest() -> None:
+    config = {
+        "any": [
+            {"metric": "batery.level", "operator": "lt", "value": 15},
+            {"metric": "cpu.usage", "operator": "gt", "than_metric": "zzz"},
+            {"metric": "karcher.someNewState", "operator": "eq", "value": "x"},
+            {"metric": "mine", "operator": "eq", "value": "x"},
+        ]
+    }
+    rules = [
+        accepted(config=config),
+        accepted("missing_data", config={"metric": "battery.levle", "duration_seconds": 9}),
+    ]
+    assert [(each.field, each.reason) for each in unknown_metrics(rules, ["mine"])] == [
+        ("config.any.0.metric", "no vendor sends 'batery.level'; did you mean battery.level?"),
+        ("config.any.1.than_metric", "no vendor sends 'zzz'"),
+        ("config.metric", "no vendor sends 'battery.levle'; did you mean battery.level?"),
+    ]
 
 
 def test_an_update_is_merged_deeply() -> None:

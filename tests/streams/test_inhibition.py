@@ -231,7 +231,7 @@ def parsed(name: str, *causes: object) -> dict[str, Any]:
         ({"rule": "a"}, "inhibited_by.0", "either device or same"),
         ({"rule": "a", "device": "x", "same": "y"}, "inhibited_by.0", "either device or same"),
         ({"device": "x"}, "inhibited_by.0.rule", "required"),
-        ({"rule": "a", "device": "x", "other": 1}, "inhibited_by.0.other", "not permitted"),
+        ({"rule": "a", "device": "x", "other": 1}, "inhibited_by.0.other", "is unknown"),
         ({"rule": "r", "same": "site_id"}, "inhibited_by", "a rule of their own"),
     ],
 )

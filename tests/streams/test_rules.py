@@ -100,7 +100,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ({"config": {"operator": "gt", "value": 1}}, "config", "either metric or datapoint_id"),
         ({"config": {"metric": "m", "operator": "gt", "value": "hot"}}, "config.operator", "needs a number"),
         ({"config": {"metric": "m", "operator": "lt", "value": True}}, "config.operator", "needs a number"),
-        ({"config": {"metric": "m", "operator": "gt", "value": 1, "tresh": 2}}, "config.tresh", "not permitted"),
+        ({"config": {"metric": "m", "operator": "gt", "value": 1, "tresh": 2}}, "config.tresh", "is unknown"),
         ({"scope_type": "device"}, "", "scope_device_id"),
         ({"cooldown_seconds": -1}, "cooldown_seconds", "greater than or equal"),
         ({"name": None}, "name", "required"),
