@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.mutants.modules import pure_modules
+from tests.mutants.one import run_in_process
 from tests.mutants.points import Point
-from tests.mutants.selection import Tests, sample
+from tests.mutants.selection import chosen_tests, sample
+from tests.mutants.tests_map import TestMap, pure_tests
 from tests.support.paths import ROOT
 
 KILLED, SURVIVED, ENDLESS, UNTESTED = "killed", "survived", "endless", "untested"
 CAUGHT = (KILLED, ENDLESS)
-PYTEST_PASSED, PYTEST_NO_TESTS = 0, 5
 
 
 @dataclass(frozen=True)
@@ -33,43 +34,48 @@ class Outcome:
 
     point: Point
     what: str
-    seconds: float
     by: str = ""
 
 
-def map_of_tests(folder: Path) -> dict[str, dict[str, object]]:
-    """Run all pure tests once, undisturbed; what each takes and calls."""
-    target = folder / "map.json"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.mutants.purity", "-p", "no:cacheprovider", "--tb=no"]
-    command += ["--timeout", "6"]
-    environment = {**os.environ, "MUTANTS_MAP": str(target)}
-    with (folder / "map.log").open("wb") as log:
-        subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-    if not target.exists():
-        sys.exit(f"the tests could not be run:\n{(folder / 'map.log').read_text()[-2000:]}")
-    found: dict[str, dict[str, object]] = json.loads(target.read_text())
-    return found
+@dataclass(frozen=True)
+class Mutant:
+    """One mutation and the tests that may notice it."""
+
+    point: Point
+    names: list[str]
+    seconds: float
+    """After so many it is taken to run for ever."""
 
 
-def tried(point: Point, tests: Tests, folder: Path) -> Outcome:
-    """Run the tests that may notice the mutation."""
-    names = tests.against(point)
-    if not names:
-        return Outcome(point, UNTESTED, 0.0)
-    begun = time.monotonic()
-    ids = folder / f"{point.module}-{point.index}.txt"
-    ids.write_text("\n".join(names))
-    most = 30 + 4 * sum(tests.seconds[name] for name in names)
-    command = [sys.executable, "-m", "tests.mutants.one", point.module, str(point.index), str(ids)]
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=most)
-    except subprocess.TimeoutExpired:
-        return Outcome(point, ENDLESS, time.monotonic() - begun)
-    finally:
-        ids.unlink()
-    survived = done.returncode in (PYTEST_PASSED, PYTEST_NO_TESTS)
-    by = next((line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))), "")
-    return Outcome(point, SURVIVED if survived else KILLED, time.monotonic() - begun, by)
+def killed_by_swapping(mutants: list[Mutant], jobs: int) -> list[Outcome | None]:
+    """The quick way, for mutations of functions: those that a test noticed."""
+    with tempfile.TemporaryDirectory() as name:
+        tasks, done, log = Path(name) / "tasks.json", Path(name) / "done.json", Path(name) / "log"
+        each = [
+            {"module": one.point.module, "index": one.point.index, "tests": one.names, "seconds": one.seconds}
+            for one in mutants
+        ]
+        tasks.write_text(json.dumps({"jobs": jobs, "tasks": each}))
+        files = sorted({name.partition("::")[0] for mutant in mutants for name in mutant.names})
+        files = [file for file in files if (ROOT / file).exists()]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.mutants.swapped", "-p", "no:cacheprovider"]
+        environment = {**os.environ, "MUTANTS_TASKS": str(tasks), "MUTANTS_DONE": str(done)}
+        with log.open("wb") as output:
+            command += ["-p", "no:xdist", *files]
+            subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+        if not done.exists():
+            sys.exit(f"the tests could not be run:\n{log.read_text()[-2000:]}")
+        killers: list[str | None] = json.loads(done.read_text())
+    pairs = zip(mutants, killers, strict=True)
+    return [None if killer is None else Outcome(one.point, KILLED, killer) for one, killer in pairs]
+
+
+def tried(mutant: Mutant) -> Outcome:
+    """Run the tests that may notice the mutation, in a process of their own."""
+    if not mutant.names:
+        return Outcome(mutant.point, UNTESTED)
+    survives = run_in_process(mutant.point.module, mutant.point.index, mutant.names, mutant.seconds)
+    return Outcome(mutant.point, ENDLESS if survives is None else SURVIVED if survives else KILLED)
 
 
 def report(outcomes: list[Outcome], minutes: float) -> float:
@@ -89,42 +95,47 @@ def report(outcomes: list[Outcome], minutes: float) -> float:
     return share
 
 
+def run(mutants: list[Mutant], jobs: int, end: float) -> list[Outcome]:
+    """What became of each mutant; fewer where the time is over."""
+    of_functions = [mutant for mutant in mutants if mutant.point.function is not None and mutant.names]
+    outcomes = [outcome for outcome in killed_by_swapping(of_functions, jobs) if outcome is not None]
+    killed = {outcome.point for outcome in outcomes}
+    print(f"{len(killed)} killed the quick way, {len(mutants) - len(killed)} to be tried", flush=True)
+
+    def one(mutant: Mutant) -> None:
+        if time.monotonic() < end:
+            outcomes.append(outcome := tried(mutant))
+            if outcome.what not in CAUGHT:
+                print(f"{len(outcomes):4}  {outcome.what}  {outcome.point}", flush=True)
+
+    with ThreadPoolExecutor(jobs) as threads:
+        list(threads.map(one, [mutant for mutant in mutants if mutant.point not in killed]))
+    return outcomes
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.mutants")
     parser.add_argument("--sample", type=int, default=300, help="how many mutations")
     parser.add_argument("--seed", type=int, default=11, help="which ones")
     parser.add_argument("--minutes", type=float, default=60, help="when to stop")
     parser.add_argument("--least", type=float, default=0, help="per cent that must be killed")
-    parser.add_argument("--only", default="", help="modules whose name begins so")
+    parser.add_argument("--only", default="", help="modules whose name begins so; several with commas between")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--map", type=Path, help="a map of the tests kept from another run, or where to keep it")
     arguments = parser.parse_args()
     begun = time.monotonic()
-    modules = {name: path for name, path in pure_modules().items() if name.startswith(arguments.only)}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if arguments.map is not None and arguments.map.exists():
-            found = json.loads(arguments.map.read_text())
-        else:
-            found = map_of_tests(folder)
-            if arguments.map is not None:
-                arguments.map.write_text(json.dumps(found))
-        if not found:
-            sys.exit("no test is pure: nothing can be said of any mutation")
-        tests = Tests.of(found, pure_modules())
-        chosen = sample(modules, arguments.sample, arguments.seed)
-        print(f"{len(chosen)} mutations of {len(modules)} modules, {len(found)} pure tests", flush=True)
-        outcomes: list[Outcome] = []
-        end = begun + 60 * arguments.minutes
-
-        def one(point: Point) -> None:
-            if time.monotonic() < end:
-                outcomes.append(outcome := tried(point, tests, folder))
-                if outcome.what not in CAUGHT:
-                    print(f"{len(outcomes):4}  {outcome.what}  {point}", flush=True)
-
-        with ThreadPoolExecutor(arguments.jobs) as threads:
-            list(threads.map(one, chosen))
+    everything = pure_modules()
+    modules = {name: path for name, path in everything.items() if name.startswith(tuple(arguments.only.split(",")))}
+    entries = pure_tests(everything)
+    if not entries:
+        sys.exit("no test is pure: nothing can be said of any mutation")
+    tests = TestMap.of(entries, everything)
+    chosen = sample(modules, arguments.sample, arguments.seed)
+    print(f"{len(chosen)} mutations of {len(modules)} modules, {len(entries)} pure tests", flush=True)
+    mutants = []
+    for point in chosen:
+        names = chosen_tests(point, tests)
+        mutants.append(Mutant(point, names, 30 + 4 * sum(tests.seconds[name] for name in names)))
+    outcomes = run(mutants, arguments.jobs, begun + 60 * arguments.minutes)
     share = report(outcomes, (time.monotonic() - begun) / 60)
     if len(outcomes) < len(chosen):
         print(f"the time was over after {len(outcomes)} of {len(chosen)}")

@@ -6,7 +6,6 @@ it: an audit hook refuses both. What needs Kafka or PostgreSQL is not even begun
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import sys
@@ -58,7 +57,7 @@ class Purity:
         code = frame.f_code
         if code not in self.known:
             module = self.modules.get(code.co_filename)
-            self.known[code] = None if module is None else f"{module}:{code.co_firstlineno}"
+            self.known[code] = None if module is None else f"{module}:{code.co_qualname}"
         name = self.known[code]
         if name is not None:
             self.called.add(name)
@@ -104,9 +103,7 @@ class Purity:
 
 
 def _may_be_pure(item: pytest.Item) -> bool:
-    if NEEDS_MORE & set(getattr(item, "fixturenames", ())):
-        return False
-    return not inspect.iscoroutinefunction(getattr(item, "function", None))  # pure modules have nothing to wait for
+    return not NEEDS_MORE & set(getattr(item, "fixturenames", ()))
 
 
 def pytest_configure(config: pytest.Config) -> None:
