@@ -38,6 +38,14 @@ def test_every_partition_has_one_member_evenly_and_stays_where_it_can(held: dict
     assert assign_partitions(assigned, range(count)) == assigned
 
 
+def test_whoever_holds_most_keeps_most_and_names_decide_among_equals() -> None:
+    """A remainder stays where it is, and every process computes the same."""
+    assert assign_partitions({"a": {0}, "b": {1, 2}}, range(3)) == {"a": {0}, "b": {1, 2}}
+    assert assign_partitions({"b": set(), "a": set()}, range(3)) == {"a": {0, 1}, "b": {2}}
+    assert assign_partitions({"a": {7, 8, 9}, "b": {0, 1}}, range(3)) == {"a": {2}, "b": {0, 1}}
+    assert assign_partitions({}, range(3)) == {}
+
+
 def test_a_new_member_takes_no_more_than_its_quota() -> None:
     assigned = assign_partitions({"old": {0, 1, 2, 3}, "new": set()}, range(4))
     assert assigned["old"] == {0, 1} and assigned["new"] == {2, 3}

@@ -76,7 +76,7 @@ class Purity:
             return (yield)
         finally:
             sys.setprofile(None)
-            threading.setprofile(None)  # type: ignore[arg-type]
+            threading.setprofile(None)
             self.testing = False
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:

@@ -49,7 +49,8 @@ def chosen_tests(point: Point, tests: TestMap) -> list[str]:
             further |= tests.by_module[module]
             further |= {name for name in tests.seconds if name.partition("::")[0] in tests.importers[module]}
     ordered = [*quick(near & of_files), *quick(near), *quick(of_files), *quick(tests.by_module[point.module])]
-    chosen, left = [], MOST_SECONDS
+    chosen: list[str] = []
+    left = MOST_SECONDS
     for name in dict.fromkeys([*ordered, *quick(further)]):
         if (left := left - tests.seconds[name]) < 0 and chosen:
             break
