@@ -70,7 +70,7 @@ async def run_alarms(
         backend = Backend(store, ingest, publisher, settings.action_seconds)
         notifications = NotificationEndpoints(config.notify, store.engine).handlers()
         app = AlarmApi(backend, notifications, settings.max_body_bytes).app()
-        async with serving(app, settings.host, settings.port, SERVED) as port, asyncio.TaskGroup() as group:
+        async with serving(app, settings.host, settings.port, SERVED, settings) as port, asyncio.TaskGroup() as group:
             _log.info("alarms: http://%s:%d/v1/iot/alarms", settings.host, port)
             tasks = [
                 group.create_task(_ingest(ingest, publisher, topics_ready)),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import ConfigDict, Field, SecretStr
+
+from runtime.http_limits import ServerLimits
 
 
-class AlarmsSettings(BaseModel):
+class AlarmsSettings(ServerLimits):
     """The alarm service: alarms and rules over HTTP."""
 
     model_config = ConfigDict(extra="forbid")

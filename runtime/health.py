@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from runtime.http_limits import DEFAULT_LIMITS
+from runtime.http_server import LimitedServer
+
 Probe = Callable[[], str | None]
 """Returns what is wrong, or None."""
 
@@ -36,14 +39,14 @@ class HealthServer:
         self._health = health
         self._host = host
         self._port = port
-        self._runner: web.AppRunner | None = None
+        self._server: LimitedServer | None = None
 
     @property
     def url(self) -> str:
         """The base URL; empty while it does not serve."""
-        if self._runner is None:
+        if self._server is None:
             return ""
-        host, port = self._runner.addresses[0][:2]
+        host, port = self._server.address
         return f"http://{host}:{port}"
 
     async def start(self) -> None:
@@ -54,15 +57,15 @@ class HealthServer:
         app.add_routes(
             [web.get("/livez", self._livez), web.get("/readyz", self._readyz), web.get("/metrics", self._metrics)]
         )
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
+        server = LimitedServer(app, DEFAULT_LIMITS, f"{self._health.stage} health")
+        await server.start(self._host, self._port)
+        self._server = server
 
     async def stop(self) -> None:
         """Stop serving. Harmless if it never did."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        if self._server is not None:
+            await self._server.stop()
+            self._server = None
 
     async def _livez(self, _: web.Request) -> web.Response:
         return _answer(self._health.live_problems())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,29 +13,77 @@ from aiohttp import web
 
 from runtime.checks import CheckResult
 from runtime.errors import StageError
+from runtime.http_limits import DEFAULT_LIMITS, ConnectionGuard, ConnectionRegister, RequestLogger, ServerLimits
 
 _SERVED_BY = "X-Fleetlake-Stage"
 """Header of every answer of our endpoints; it names the stage."""
 
 
+class LimitedServer:
+    """An application served on one address, within limits. Bodies arrive as sent: nothing is decompressed."""
+
+    def __init__(self, app: web.Application, limits: ServerLimits, what: str) -> None:
+        self._register = ConnectionRegister(_within_descriptors(limits), what)
+        app.middlewares.insert(0, self._register.middleware)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=5,
+            logger=RequestLogger(what),
+            keepalive_timeout=limits.idle_seconds,
+            auto_decompress=False,
+        )
+        self._server: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int) -> None:
+        """Bind and serve. OSError if the address is taken."""
+        await self._runner.setup()
+        serve = self._runner.server
+        assert serve is not None
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: ConnectionGuard(self._register, serve()), host, port, backlog=128
+        )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it serves."""
+        assert self._server is not None
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return host, port
+
+    async def stop(self) -> None:
+        """Stop listening, let requests end for a few seconds, close all connections. Harmless if it never started."""
+        if self._server is not None:
+            self._server.close()
+        await self._runner.cleanup()
+
+
+def _within_descriptors(limits: ServerLimits) -> ServerLimits:
+    """At most a quarter of the process's file descriptors for connections, so that the rest of it goes on."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = min(limits.max_connections, max(1, descriptors // 4))
+    return limits.model_copy(update={"max_connections": most})
+
+
 @asynccontextmanager
-async def serving(app: web.Application, host: str, port: int, what: str) -> AsyncIterator[int]:
+async def serving(
+    app: web.Application, host: str, port: int, what: str, limits: ServerLimits = DEFAULT_LIMITS
+) -> AsyncIterator[int]:
     """Serve while the block lasts; yields the port. StageError names the address when it cannot be bound."""
 
     async def sign(_: web.Request, response: web.StreamResponse) -> None:
         response.headers[_SERVED_BY] = what
 
     app.on_response_prepare.append(sign)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
-    await runner.setup()
+    server = LimitedServer(app, limits, what)
     try:
         try:
-            await web.TCPSite(runner, host, port).start()
+            await server.start(host, port)
         except OSError as error:
             raise StageError(f"{what} cannot listen on {host}:{port}: {error.strerror or error}") from error
-        yield runner.addresses[0][1]
+        yield server.address[1]
     finally:
-        await runner.cleanup()
+        await server.stop()
 
 
 async def check_port(name: str, host: str, port: int, what: str) -> CheckResult:

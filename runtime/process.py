@@ -6,9 +6,11 @@ import asyncio
 import faulthandler
 import logging
 import os
+import resource
 import signal
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,8 @@ log = logging.getLogger(__name__)
 
 SUPERVISED = "FLEETLAKE_SUPERVISED"
 """Environment variable set by a supervisor that holds our standard input open; end of file means that it is gone."""
+
+_DESCRIPTORS = 65_536
 
 Stage = Callable[[asyncio.Event, Health], Awaitable[None]]
 """A stage's main coroutine. It runs until the event is set; an exception ends the process."""
@@ -44,6 +48,7 @@ def run_stage(name: str, stage: Stage, options: HealthOptions = DEFAULT_HEALTH) 
     itself that it is not live, is ended by the watchdog with status 1.
     """
     faulthandler.enable()
+    raise_descriptor_limit()
     runner: Any = asyncio.run
     try:
         import uvloop
@@ -75,6 +80,15 @@ async def _run(name: str, stage: Stage, options: HealthOptions) -> int:
     finally:
         await server.stop()
     return 0
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many file descriptors as the system lets this process have: the usual 1,024 are few for a server."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _describe(error: BaseException) -> str:

@@ -28,6 +28,7 @@ from alarm_service.api.requests import (
     parse_word,
 )
 from alarm_service.store.alarms import AlarmFilter, StoredAlarm
+from runtime.http_body import read_whole
 from schemas import alarm_api as contract
 from schemas import wire
 from schemas.words import AlarmStatus, Severity
@@ -97,7 +98,8 @@ class AlarmEndpoints:
 
     async def _act(self, name: str, request: web.Request) -> web.Response:
         body = parse_body(
-            await request.read() or b"{}", contract.SnoozeRequest if name == "snooze" else contract.ActionRequest
+            await read_whole(request, request.client_max_size) or b"{}",
+            contract.SnoozeRequest if name == "snooze" else contract.ActionRequest,
         )
         stored = await self._requested(request)
         alarm, alarms = stored.alarm, self._backend.store.alarms

@@ -90,6 +90,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPException as refused:
         allowed = {"Allow": refused.headers["Allow"]} if "Allow" in refused.headers else None
         return error_response(refused.status, _CODES.get(refused.status, "error"), refused.reason, allowed)
+    except (ConnectionError, web.RequestPayloadError):  # the client's doing: no line in the log
+        raise
     except Exception:
         _log.exception("alarms: %s %s failed", request.method, request.path)
         return error_response(500, "internal", "Internal error; the service's log has the details")

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from alarm_service.api.backend import Backend
 from alarm_service.api.requests import Handler, RequestRefused, json_response, parse_object, unavailable
+from runtime.http_body import read_whole
 from schemas import alarm_api as contract
 from schemas.records import AlarmRule
 from schemas.rule_fields import unknown_rule_field
@@ -55,7 +56,7 @@ class RuleEndpoints:
         return json_response(_existing(rule))
 
     async def _create(self, request: web.Request) -> web.Response:
-        fields = _known_fields(parse_object(await request.read()))
+        fields = _known_fields(parse_object(await read_whole(request, request.client_max_size)))
         now = datetime.now(UTC)
         fields["id"] = fields.get("id") or str(uuid4())
         rule = _accepted(parse_rule({**fields, "source": "api", "created_at": now, "updated_at": now}))
@@ -68,7 +69,7 @@ class RuleEndpoints:
         return json_response(await self._change(rule.id, create), 201)
 
     async def _update(self, request: web.Request) -> web.Response:
-        changes = _known_fields(parse_object(await request.read()))
+        changes = _known_fields(parse_object(await read_whole(request, request.client_max_size)))
         for name in ("source", "created_at", "updated_at"):
             changes.pop(name, None)
         return await self._merge(request, changes)

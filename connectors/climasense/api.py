@@ -132,6 +132,8 @@ class ClimaSenseApi:
         body = await read_body(request, endpoint.limit)
         RECORDS_IN.labels(STAGE, VENDOR).inc()
         try:
+            if body.problem:
+                raise InvalidRequest("", "invalid_encoding", body.problem)
             if body.too_large:
                 detail = f"the body must not be longer than {endpoint.limit} bytes"
                 raise InvalidRequest("", "too_large", detail, 413, "payload_too_large")

@@ -63,7 +63,7 @@ class ClimasenseConnector:
         delivery = Delivery(self._context.publisher, settings.ack_timeout_seconds, self._devices_changed.set)
         api = ClimaSenseApi(settings, delivery, store, keys)
         async with (
-            serving(api.app(), settings.host, settings.port, VENDOR) as self.port,
+            serving(api.app(), settings.host, settings.port, VENDOR, settings) as self.port,
             asyncio.TaskGroup() as group,
         ):
             _log.info("climasense: devices may post to http://%s:%d/v1/telemetry", settings.host, self.port)

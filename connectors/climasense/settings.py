@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import ConfigDict, Field, SecretStr
 
+from runtime.http_limits import ServerLimits
 from schemas.climasense import PAIR, RESULT, STATUS
 
 
-class ClimasenseSettings(BaseModel):
+class ClimasenseSettings(ServerLimits):
     """The server that ClimaSense devices call."""
 
     model_config = ConfigDict(extra="forbid")

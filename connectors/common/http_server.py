@@ -11,6 +11,7 @@ from aiohttp import web
 
 from connectors.common.dead_letters import Digest
 from connectors.common.publisher import Publisher
+from runtime.http_body import BodyEncodingError, body_pieces
 from schemas.envelope import Envelope
 from schemas.wire import DeadLetter, Device
 
@@ -20,25 +21,33 @@ _LONGEST_BODY = 8 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Body:
-    """A request's body: whole (`too_large` false), or its beginning with the digest of the whole."""
+    """A request's body: whole (`too_large` false), or its beginning with the digest of the whole.
+
+    `problem` says why the body cannot be decompressed; `data` is then what could be.
+    """
 
     data: bytes
     digest: Digest
     too_large: bool
+    problem: str = ""
 
 
 async def read_body(request: web.Request, limit: int) -> Body:
-    """The body, of which at most `limit` bytes are kept."""
+    """The body, decompressed, of which at most `limit` bytes are kept."""
     kept = bytearray()
     sha256 = hashlib.sha256()
     length = 0
-    async for chunk in request.content.iter_chunked(64 * 1024):
-        length += len(chunk)
-        sha256.update(chunk)
-        kept += chunk[: max(0, limit - len(kept))]
-        if length > _LONGEST_BODY:
-            break
-    return Body(bytes(kept), Digest(length, sha256.hexdigest()), length > limit)
+    problem = ""
+    try:
+        async for piece in body_pieces(request):
+            length += len(piece)
+            sha256.update(piece)
+            kept += piece[: max(0, limit - len(kept))]
+            if length > _LONGEST_BODY:
+                break
+    except BodyEncodingError as error:
+        problem = str(error)
+    return Body(bytes(kept), Digest(length, sha256.hexdigest()), length > limit, problem)
 
 
 async def settled(publisher: Publisher, record: Envelope | Device | DeadLetter, timeout: float) -> bool:

@@ -72,6 +72,8 @@ class AlertWebhook:
             return _error(429, "rate_limited", "Too many alerts", seconds(wait))
         RECORDS_IN.labels(STAGE, VENDOR).inc()
         try:
+            if body.problem:
+                raise InvalidAlert("", "invalid_encoding", body.problem)
             if body.too_large:
                 limit = f"the body must not be longer than {self._settings.max_alert_bytes} bytes"
                 raise InvalidAlert("", "too_large", limit)

@@ -151,6 +151,10 @@ async def test_what_cannot_be_taken_is_refused_in_one_form(running: Running, ask
     for method, path in paths:
         for headers in strangers:
             assert (await ask(method.upper(), path, status=401, headers=headers))["error"] == "unauthorized"
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(b"GET /v1/iot/alarms HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\r\nX-API-Key: \xff\r\n\r\n")
+    assert await reader.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
+    writer.close()
     for query in ("page=0", "page=x", "page_size=501", "page_size=-1", "page=²", "status=open", "severity=bad"):
         assert (await ask("GET", f"/v1/iot/alarms?{query}", status=400))["error"] == "invalid_request"
     for body in (b"{", b"[]", b'{"name": NaN}', b'{"name": "\\ud800"}', b"\xff", b"[" * 5000):

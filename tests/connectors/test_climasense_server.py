@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -43,7 +44,7 @@ async def server(publisher: Publisher, folder: Path, **options: Any) -> AsyncIte
     """`await post(body, key)` answers status, JSON and headers."""
     keys = folder / "keys.json"
     keys.write_text(json.dumps({"hub-1": hash_key(KEY), "sensor/ä": hash_key("other")}))
-    settings = ClimasenseSettings(port=0, keys_file=keys, **options)
+    settings = ClimasenseSettings(**{"port": 0, "keys_file": keys, **options})
     connector = ClimasenseConnector(settings, Context(publisher, folder))
     task = asyncio.create_task(connector.run())
     await eventually(lambda: connector.port)
@@ -138,6 +139,39 @@ async def test_an_unknown_key_is_refused_as_documented(publisher: Publisher, tmp
 
         await eventually(is_gone)
         assert (await post(DOCUMENTED, "renewed"))[0] == 200
+
+
+async def test_a_key_of_any_bytes_is_refused_before_the_body_is_read(
+    publisher: Publisher, tmp_path: Path, unused_port: Callable[[], int]
+) -> None:
+    port = unused_port()
+    async with server(publisher, tmp_path, port=port):
+        for key in (b"\xff", b"\xed\xa0\x80", b"wrong", b"\xc3"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST /v1/telemetry HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\nAuthorization: Bearer ")
+            writer.write(key + b"\r\n\r\n{")  # the body never comes
+            assert await asyncio.wait_for(reader.readline(), 30) == b"HTTP/1.1 401 Unauthorized\r\n"
+            writer.close()
+
+
+async def test_a_body_that_is_not_compressed_as_it_says_is_named_and_kept(
+    publisher: Publisher, dead_tail: Tail, tmp_path: Path, unused_port: Callable[[], int]
+) -> None:
+    port = unused_port()
+    async with server(publisher, tmp_path, port=port), aiohttp.ClientSession() as http:
+        for data, status in (
+            (json.dumps(DOCUMENTED).encode(), 400),
+            (gzip.compress(json.dumps(DOCUMENTED).encode()), 200),
+        ):
+            headers = {"Authorization": f"Bearer {KEY}", "Content-Encoding": "gzip"}
+            url = f"http://127.0.0.1:{port}/v1/telemetry"
+            async with http.post(url, data=data, headers=headers) as answer:
+                assert (answer.status, (await answer.json()).get("message", "")) == (
+                    status,
+                    "the body is not gzip" if status == 400 else "",
+                )
+    letter = (await dead_tail.dead_letters(1))[-1]
+    assert (letter.device_id, letter.problems[0].reason) == ("climasense:hub-1", "invalid_encoding")
 
 
 async def test_a_device_that_floods_is_told_when_to_come_again(publisher: Publisher, tmp_path: Path) -> None:
