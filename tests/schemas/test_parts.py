@@ -69,7 +69,7 @@ def test_severities_are_ours_or_warning_with_the_vendors_word() -> None:
     assert [severity_of_word(word) for word in ("MAJOR", " info ")] == [("major", None), ("info", None)]
     assert severity_of_word("Severe") == ("warning", "Severe")
     assert severity_of_word(None) == ("warning", "None")
-    assert list(Severity)[0] is Severity.CRITICAL
+    assert next(iter(Severity)) is Severity.CRITICAL
 
 
 @pytest.mark.parametrize("number", [0, 6, -1, 5.5])

@@ -73,7 +73,7 @@ def faults() -> dict[str, Any]:
     crossing = next(each for each in planned.values() if each.crossing)
     device = DeviceFaults("karcher", "d", DevicePlan(crossing.crossing, planned_faults(planned)), notes.append)
     metric = crossing.crossing.threshold.metric if crossing.crossing else ""
-    story = [device.applied(metric, 50.0, NOW)]
+    story: list[Any] = [device.applied(metric, 50.0, NOW)]
     device.contact(NOW)
     device.contact(NOW + 5)
     for second in range(30):
