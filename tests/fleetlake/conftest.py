@@ -41,7 +41,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 async def vendor(kafka: str) -> str:
     """A vendor with a raw topic of its own: five messages before the hour, five after, and a repeat from before."""
     name = f"test{uuid.uuid4().hex[:8]}"
-    await declare_topics(KafkaSettings(bootstrap_servers=kafka, partitions=2), topic_specs())
+    await declare_topics(KafkaSettings(bootstrap_servers=kafka), topic_specs())
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     await admin.create_topics([NewTopic(raw_topic(name), 2, 1)])

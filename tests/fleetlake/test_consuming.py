@@ -21,7 +21,7 @@ async def test_the_documented_consumer_runs(kafka: str, tmp_path: Path) -> None:
     code = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)[0]
     script = tmp_path / "consumer.py"
     script.write_text(code, encoding="utf-8")
-    await declare_topics(KafkaSettings(bootstrap_servers=kafka, partitions=2), topic_specs())
+    await declare_topics(KafkaSettings(bootstrap_servers=kafka), topic_specs())
     moment = datetime(2026, 3, 1, 12, tzinfo=UTC)
     observation = wire.Observation(
         id="documented",

@@ -6,6 +6,7 @@ removed. A change that would make it unreadable is a break of the upgrade contra
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tarfile
@@ -15,6 +16,7 @@ import pytest
 
 import fleetlake
 from fleetlake.local.broker import EmbeddedKafka
+from tests.support.waiting import eventually_blocking
 
 FOLDERS = sorted(Path(__file__).parent.glob("folder-*.tar.xz"))
 KEPT = {
@@ -38,6 +40,19 @@ def fleetlake_command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess
     )
 
 
+def run_until_there_is_more(data: Path, readings: int) -> None:
+    """Run the demo on the folder until its tables have grown; then stop it as `Ctrl-C` does."""
+    command = [sys.executable, "-m", "fleetlake", "demo", "--devices", "8", "--data", str(data)]
+    demo = subprocess.Popen(command, cwd=data.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        eventually_blocking(lambda: demo.poll() is not None or len(rows(data, "readings")) > readings, 120)
+        demo.send_signal(signal.SIGINT)
+        output, _ = demo.communicate(timeout=120)
+        assert demo.returncode == 0, output
+    finally:
+        demo.kill()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("archive", FOLDERS, ids=lambda path: path.name.removesuffix(".tar.xz"))
 def test_a_folder_of_an_older_version_goes_on(archive: Path, tmp_path: Path) -> None:
@@ -47,8 +62,7 @@ def test_a_folder_of_an_older_version_goes_on(archive: Path, tmp_path: Path) -> 
     before = {table: rows(data, table) for table in KEPT}
     assert all(before.values())
 
-    demo = fleetlake_command("demo", "--seconds", "12", "--devices", "8", "--data", str(data), cwd=tmp_path)
-    assert demo.returncode == 0, demo.stdout + demo.stderr
+    run_until_there_is_more(data, len(before["readings"]))
     with EmbeddedKafka(data):
         verified = fleetlake_command("lake", "verify", "--data", str(data), cwd=tmp_path)
     assert verified.returncode == 0, verified.stdout + verified.stderr
