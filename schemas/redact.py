@@ -1,44 +1,46 @@
 """Redaction of what must not reach the raw topic (docs/contract.md, «Redaction») (pure).
 
-Parsed JSON is redacted by field name, also inside JSON strings (Kärcher's state values are JSON in strings), and free
-text by pattern. A payload that cannot be parsed is only shown as a masked excerpt (`excerpt`). A payload without
-anything to hide is returned unchanged, not re-encoded.
+Redaction sees what the normaliser will see. Parsed JSON is redacted by field name, also inside JSON strings (Kärcher's
+state values are JSON in strings) and JSON quoted several times, and free text by pattern. A payload that cannot be
+parsed is only shown as a masked excerpt (`excerpt`). A payload without anything to hide is returned unchanged, not
+re-encoded; only a byte order mark before it is dropped. Everything takes time linear in the length of the payload.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
 
-from schemas.vendors import vendors
+from schemas.json_reading import BOM, NotJson, encode, read_verbatim, text_of, without_bom
+from schemas.redact_names import FieldKind, added_names, is_part_of_a_system, is_secret_name, kind_of, plain_name
+from schemas.redact_patterns import REDACTED, forget_words, mask, mask_free_text, mask_unparsed
 
-REDACTED = "[redacted]"
+__all__ = [
+    "EXCERPT_CHARS",
+    "REDACTED",
+    "NotJson",
+    "excerpt",
+    "forget_names",
+    "is_secret_name",
+    "mask",
+    "redact",
+    "redact_text",
+    "redact_value",
+    "suspicion",
+]
 
 EXCERPT_CHARS = 512
 """Longest excerpt, in characters, of a payload that cannot be parsed."""
 
-_COMMON_SECRET_NAMES = frozenset(
-    {
-        # PIN codes and keys
-        *("pin", "pincode", "password", "passwd", "passwordhash", "secret", "token", "authorization"),
-        *("apikey", "xapikey", "privatekey", "secureenclaveid"),
-        # networks
-        *("ssid", "bssid", "wifiname", "mac", "macaddress", "ip", "ipaddress"),
-        *("ipv4address", "ipv6address", "ipv4", "ipv6", "gateway"),
-        # people and homes
-        *("email", "emailaddress", "userid", "address"),
-        # pictures
-        *("picture", "photo", "image", "imagebase64", "photobase64"),
-    }
-)
-_SECRET_ENDINGS = ("token", "password", "passwordhash", "secret", "apikey", "macaddress", "ipaddress", "email", "ssid")
-_NAME_FIELDS, _VALUE_FIELDS = ("name", "key", "id"), ("value", "data")
+_NAME_FIELDS = frozenset({"name", "key", "id", "field", "property", "setting", "parameter", "attribute"})
+_VALUE_FIELDS = frozenset({"value", "data", "val", "values", "content", "newvalue", "oldvalue"})
+_TIMES = ("timestamp", "time")
+_BLANK = " \t\r\n" + BOM
+_SHORT = 64
 
 
 def suspicion(pattern: re.Pattern[bytes]) -> Callable[[bytes], bool]:
@@ -56,7 +58,7 @@ def suspicion(pattern: re.Pattern[bytes]) -> Callable[[bytes], bool]:
     def is_suspicious(payload: bytes) -> bool:
         if b"\\" in payload:
             return True
-        return any(cached_search(s) if len(s) < 64 else search(s) for s in set(_STRINGS.findall(payload)))
+        return any(cached_search(s) if len(s) < _SHORT else search(s) for s in set(_STRINGS.findall(payload)))
 
     return is_suspicious
 
@@ -64,83 +66,40 @@ def suspicion(pattern: re.Pattern[bytes]) -> Callable[[bytes], bool]:
 _STRINGS = re.compile(rb'"[^"]*"')
 
 # A candidate sends the payload to the slow path; it may be wrong in that direction only. An `@` may be of an address,
-# three dots or colons of a network address.
+# three dots or colons of a network address, a bracket or a byte order mark of JSON in text.
 _CANDIDATE_NAMES = (
-    r"pin|code|pass|secret|token|authoriz|key|enclave|requester|ssid|network|wifi|mac(?!h)|address|gateway|ip(?!t|e)"
-    r"|mail|user|_by|changedby|enabledby|houseno|house_no|s3|picture|photo|image"
+    r"pin|code|pass|pwd|psk|otp|jwt|secret|token|cookie|credential|authoriz|key|enclave|requester|ssid|network|wi-?fi"
+    r"|wlan|mac(?!h)|address|gateway|ip(?!t|e)|mail|user|_by|changedby|enabledby|houseno|house_no|s3|picture|photo|image"
 )
-_CANDIDATE_VALUES = r"|@|eyj|\d\.\d{1,3}\.\d{1,3}\.\d|(?:[0-9a-f]{2}[:-]){4}|::|[0-9a-z+/]{200}"
-
-_EMAIL = r"[\w.+-]+@[\w-]*[\w.-]*"
-_MAC = r"(?<![0-9A-Fa-f:])[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){5}(?![0-9A-Fa-f:])"
-_IPV4 = r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w.-])"
-_IPV6 = r"(?<![\w:])(?=[0-9A-Fa-f:]*::|(?:[0-9A-Fa-f]{1,4}:){7})[0-9A-Fa-f:]*[0-9A-Fa-f](?:%\w+)?(?![\w:])"
-_JWT = r"eyJ[\w-]{8,}(?:\.[\w-]*)*"
-_QUERY = r"(?<=[?&])(?i:access_?token|token|signature|sig|key|api_?key|x-amz-[a-z-]+)=[^&\s\"']+"
-_BLOB = r"(?:data:image/[\w.+-]+;base64,)?[A-Za-z0-9+/]{200,}={0,2}"
-_BEARER = r"(?<=\b(?i:bearer) )\S+"
-_IN_TEXT = re.compile("|".join((_EMAIL, _MAC, _IPV6, _JWT, _QUERY, _BLOB, _BEARER)), re.ASCII)
-_ADDRESS_IN_TEXT = re.compile(_IPV4, re.ASCII)
-
-_NAME_CHAR = r"[\w.\- ]"
-_UNPARSED_NAMES = (
-    r"pin|code|pass\w*|secret|token|auth\w*|key|enclave\w*|requester|ssid|network\w*|wifi\w*|mac"
-    r"|address|gateway|ip|ipv[46]\w*|mail|user\w*|_by|by|house_?no|s3\w*|picture|photo|image"
+_CANDIDATE_VALUES = (
+    r"|@|eyj|bearer|[?&#][a-z_-]+=|[{[]|\xef\xbb\xbf|\d\.\d{1,3}\.\d{1,3}\.\d|(?:[0-9a-f]{1,4}[:-]){5}|::"
+    r"|(?<![0-9a-z+/])[0-9a-z+/]{200}"
 )
-_UNPARSED_VALUE = r"[\\\"']*\s*[:=]\s*)(\{[^}]*\}?|\[[^\]]*\]?|[\\\"']+[^\"']*[\"']?|[^,}\]\s]+)"
-
-
-@dataclass(frozen=True)
-class _Secrets:
-    """What is hidden: the common names, and those that the registered vendors add."""
-
-    names: frozenset[str]
-    is_suspicious: Callable[[bytes], bool]
-    unparsed_field: re.Pattern[str]
-    """A sensitive name, quoted or bare, and all that may belong to its value."""
 
 
 @cache
-def _secrets() -> _Secrets:
-    added = {name for spec in vendors().values() for name in spec.secret_names}
+def _is_suspicious() -> Callable[[bytes], bool]:
     candidate = re.compile(_CANDIDATE_NAMES)
-    more = "".join("|" + r"[\s_-]?".join(map(re.escape, name)) for name in sorted(added) if not candidate.search(name))
-    return _Secrets(
-        _COMMON_SECRET_NAMES | added,
-        suspicion(re.compile(f"(?i){_CANDIDATE_NAMES}{more}{_CANDIDATE_VALUES}".encode())),
-        re.compile(rf"(?i)({_NAME_CHAR}{{0,40}}(?:{_UNPARSED_NAMES}{more}){_NAME_CHAR}{{0,20}}{_UNPARSED_VALUE}"),
-    )
+    added = (r"[\s_-]?".join(map(re.escape, name)) for name in sorted(added_names()) if not candidate.search(name))
+    names = "|".join((_CANDIDATE_NAMES, *added))
+    return suspicion(re.compile(b"(?i)" + f"{names}{_CANDIDATE_VALUES}".encode("latin-1")))
 
 
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode
-_encode = msgspec.json.Encoder(decimal_format="number").encode
-
-
-class NotJson(ValueError):
-    """The payload is not JSON in UTF-8: `reason` is the code for the dead letter, the text says where it broke."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-
-
-def is_secret_name(name: str) -> bool:
-    """Whether a field of this name is hidden, however spelt: `networkName`, `network_name`, `settings.lockcode`."""
-    plain = re.sub(r"[\s_-]", "", name.rpartition(".")[2]).lower()
-    return plain in _secrets().names or plain.endswith(_SECRET_ENDINGS)
+def forget_names() -> None:
+    """Ask again which names the registered vendors add; for a process that has installed a package."""
+    for function in (added_names, kind_of, _is_suspicious, _cached):
+        function.cache_clear()
+    forget_words()
 
 
 def redact(payload: bytes) -> bytes:
     """The payload without its secrets; the very same bytes where it has none. NotJson where it cannot be parsed."""
-    _check_json(payload)
-    if not _secrets().is_suspicious(payload):
+    text = text_of(payload)
+    payload = without_bom(payload)
+    if _is_strict(payload) and not _is_suspicious()(payload):
         return payload
-    try:
-        parsed = _decode(payload)
-    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise NotJson("not_json", str(error)) from error
-    clean = redact_value(parsed)
-    return payload if clean == parsed else _encode(clean)
+    clean, changed = _redacted(text)
+    return encode(clean) if changed else payload
 
 
 def redact_text(payload: bytes, name: str = "") -> bytes:
@@ -148,84 +107,146 @@ def redact_text(payload: bytes, name: str = "") -> bytes:
 
     NotJson only for what is not UTF-8 text, or looks like JSON (begins with a bracket) and is broken.
     """
-    try:
-        text = payload.decode()
-    except UnicodeDecodeError as error:
-        raise NotJson("not_utf8", str(error)) from error
-    if text.lstrip()[:1] in ("{", "["):
+    text = text_of(payload)
+    kind = kind_of(name)
+    if text.lstrip(_BLANK)[:1] in ("{", "["):
         clean = redact(payload)
-        return _encode(_hide_leaves(_decode(clean), keep=("timestamp", "time"))) if is_secret_name(name) else clean
+        if not is_secret_name(name):
+            return clean
+        return encode(_hidden(read_verbatim(clean.decode()).value, kind, keep=_TIMES))
     if is_secret_name(name):
-        return REDACTED.encode()
-    return mask(text).encode()
+        return REDACTED.encode() if text else b""
+    return _redact_string(text, kind is not FieldKind.VERSION).encode()
 
 
 def redact_value(value: Any, name: str = "") -> Any:
-    """Parsed JSON without its secrets; `name` is the field it stands in."""
-    if isinstance(value, dict):
-        return _redact_object(value)
-    if isinstance(value, list):
-        return [redact_value(item, name) for item in value]
-    if isinstance(value, str):
-        return _redact_string(value, name)
-    return value
-
-
-def mask(text: str, addresses: bool = True) -> str:
-    """Free text without what looks like an e-mail or network address, a token or a picture."""
-    masked = _IN_TEXT.sub(REDACTED, text)
-    return _ADDRESS_IN_TEXT.sub(REDACTED, masked) if addresses else masked
+    """Parsed JSON without its secrets; `name` is the field it stands in, and only says whether it is a version."""
+    return _redact(value, kind_of(name) is not FieldKind.VERSION)
 
 
 def excerpt(payload: bytes, limit: int = EXCERPT_CHARS) -> str:
     """The beginning of a payload that could not be parsed, masked by pattern: for the dead letter."""
-    text = payload[: limit * 4].decode(errors="replace")
+    text = payload[: limit * 4].decode(errors="replace").lstrip(BOM)
     if len(text) > limit:  # a value cut in two would not be recognised: drop what the cut may have touched
-        text = re.sub(r"[^\s,{}\[\]\"]*$", "", text[:limit])
-    return mask(_secrets().unparsed_field.sub(rf"\g<1>{REDACTED}", text))
+        text = text[: max(text.rfind(end, 0, limit) for end in ' ,{}[]"\n\t\r') + 1]
+    return mask_unparsed(text)
 
 
-def _check_json(payload: bytes) -> None:
-    try:
-        payload.decode()
-    except UnicodeDecodeError as error:
-        raise NotJson("not_utf8", f"byte {error.start}: {error.reason}") from error
+def _is_strict(payload: bytes) -> bool:
+    """Whether the payload is JSON by the letter."""
     try:
         msgspec.json.decode(payload, type=msgspec.Raw)
-    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise NotJson("not_json", str(error)) from error
-
-
-def _redact_object(fields: dict[str, Any]) -> dict[str, Any]:
-    clean = {
-        name: _hide_leaves(value) if is_secret_name(name) else redact_value(value, name)
-        for name, value in fields.items()
-    }
-    # `{"name": "lockcode", "value": …}`: the name is a value
-    if any(isinstance(fields.get(field), str) and is_secret_name(fields[field]) for field in _NAME_FIELDS):
-        clean |= {field: _hide_leaves(fields[field]) for field in _VALUE_FIELDS if field in fields}
-        clean |= {field: fields[field] for field in _NAME_FIELDS if isinstance(fields.get(field), str)}
-    return clean
-
-
-def _redact_string(text: str, name: str) -> str:
-    if text.lstrip()[:1] in ("{", "["):
-        return _redact_inner_json(text)
-    return mask(text, addresses="version" not in name.lower())
-
-
-def _redact_inner_json(text: str) -> str:
-    try:
-        parsed = _decode(text)
     except (msgspec.MsgspecError, RecursionError, ValueError):
-        return mask(_secrets().unparsed_field.sub(rf"\g<1>{REDACTED}", text))
-    clean = redact_value(parsed)
-    return text if clean == parsed else _encode(clean).decode()
+        return False
+    return True
 
 
-def _hide_leaves(value: Any, keep: tuple[str, ...] = ()) -> Any:
+def _redacted(text: str, addresses: bool = True) -> tuple[Any, bool]:
+    """JSON text parsed and redacted, and whether that changed it. NotJson."""
+    parsed = read_verbatim(text)
+    try:
+        clean = _redact(parsed.value, addresses)
+        return clean, parsed.repeats_names or clean != parsed.value
+    except RecursionError as error:
+        raise NotJson("not_json", "nested too deeply") from error
+
+
+def _redact(value: Any, addresses: bool) -> Any:
     if isinstance(value, dict):
-        return {name: item if name in keep else _hide_leaves(item) for name, item in value.items()}
+        return _redact_object(value, addresses)
     if isinstance(value, list):
-        return [_hide_leaves(item) for item in value]
+        return [_redact(item, addresses) for item in value]
+    if isinstance(value, str):
+        return _redact_short(value, addresses)
+    return value
+
+
+def _redact_object(fields: dict[str, Any], addresses: bool) -> dict[str, Any]:
+    # `{"name": "lockcode", "value": …}`: the name is a value
+    named = [kind_of(v) for n, v in fields.items() if isinstance(v, str) and plain_name(n) in _NAME_FIELDS]
+    of_value = max((kind for kind in named), key=_STRICTNESS.index, default=FieldKind.PLAIN)
+    clean = _Members()
+    for name, value in fields.items():
+        kind = kind_of(name)
+        if of_value is not FieldKind.PLAIN and plain_name(name) in _VALUE_FIELDS:
+            kind = max(kind, of_value, key=_STRICTNESS.index)
+        clean.add(_redact_short(name, True), _redact_field(value, kind, addresses))
+    return clean.fields
+
+
+_STRICTNESS = (FieldKind.PLAIN, FieldKind.VERSION, FieldKind.ACTOR, FieldKind.WIFI_NETWORKS, FieldKind.SECRET)
+
+
+def _redact_field(value: Any, kind: FieldKind, addresses: bool) -> Any:
+    if kind is FieldKind.PLAIN:
+        return _redact(value, addresses)
+    if kind is FieldKind.VERSION:
+        return _redact(value, False)
+    if kind is FieldKind.ACTOR and isinstance(value, str) and is_part_of_a_system(value):
+        return value
+    return _hidden(value, kind)
+
+
+def _redact_string(text: str, addresses: bool) -> str:
+    if text.lstrip(_BLANK)[:1] in ("{", "[", '"'):
+        try:
+            clean, changed = _redacted(text.lstrip(BOM), addresses)
+        except NotJson:
+            return mask_free_text(text, addresses)
+        return encode(clean).decode() if changed else text
+    return mask_free_text(text, addresses)
+
+
+_cached = lru_cache(maxsize=16384)(_redact_string)
+
+
+def _redact_short(text: str, addresses: bool) -> str:
+    """Redact a string that is likely to recur: a name, or a short value."""
+    return _cached(text, addresses) if len(text) < _SHORT else _redact_string(text, addresses)
+
+
+class _Members:
+    """The members of a redacted object. Names that are hidden are numbered: two must not become one."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, Any] = {}
+        self._used: dict[str, int] = {}
+
+    def add(self, name: str, value: Any) -> None:
+        """Add a member, under the name or a numbered one."""
+        free, number = name, self._used.get(name, 1)
+        while free in self.fields:
+            number += 1
+            free = f"{name}-{number}"
+        self._used[name] = number
+        self.fields[free] = value
+
+
+def _hidden(value: Any, kind: FieldKind, keep: tuple[str, ...] = ()) -> Any:
+    """The value with all its leaves hidden; its shape stays."""
+    if isinstance(value, dict):
+        return _hidden_object(value, kind, keep)
+    if isinstance(value, list):
+        return [_hidden(item, kind) for item in value]
+    if isinstance(value, str) and kind is FieldKind.WIFI_NETWORKS and value.lstrip(_BLANK)[:1] in ("{", "["):
+        return _hidden_text(value, kind)
     return None if value is None else REDACTED
+
+
+def _hidden_object(fields: dict[str, Any], kind: FieldKind, keep: tuple[str, ...]) -> dict[str, Any]:
+    names_are_values = kind is FieldKind.WIFI_NETWORKS and all(
+        isinstance(item, dict | list) for item in fields.values()
+    )
+    hidden = _Members()
+    for name, item in fields.items():
+        shown = REDACTED if names_are_values else _redact_short(name, True)
+        hidden.add(shown, item if name in keep else _hidden(item, kind))
+    return hidden.fields
+
+
+def _hidden_text(text: str, kind: FieldKind) -> str:
+    """JSON in a string stays JSON, for those who count the networks."""
+    try:
+        return encode(_hidden(read_verbatim(text.lstrip(BOM)).value, kind)).decode()
+    except NotJson:
+        return REDACTED

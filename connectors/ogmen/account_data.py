@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Set
-from decimal import Decimal
 from typing import Any
 
-import msgspec
-
 from connectors.common.dead_letters import Digest, MessageSource, dead_letter
+from schemas.json_reading import BOM, NotJson, encode, read_verbatim
 from schemas.redact import REDACTED, redact, suspicion
+from schemas.redact_names import is_part_of_a_system, plain_name
+from schemas.redact_patterns import mask_unparsed
 from schemas.wire import DeadLetter, Problem
 
 ACCOUNT_FIELDS: tuple[str, ...] = (
@@ -48,37 +48,12 @@ _COMPANIONS: tuple[tuple[Set[str], Set[str]], ...] = (
 """Names too common to be dropped everywhere, and the names beside which they are dropped: `name` is the dog's beside
 `breed`."""
 
-_WORDS_FOR_PARTS = {
-    "system",
-    "robot",
-    "device",
-    "schedule",
-    "scheduler",
-    "user",
-    "mapp",
-    "app",
-    "cloud",
-    "server",
-    "auto",
-}
-"""Values of `triggered_by` that are kept. Any other may be a person's name."""
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name.rpartition(".")[2]).lower()
-
-
-_ACCOUNT = {_plain(name) for name in ACCOUNT_FIELDS}
+_ACCOUNT = {plain_name(name) for name in ACCOUNT_FIELDS}
 _SPELT = "|".join(name.replace("_", "[ _-]?") for name in ACCOUNT_FIELDS)
 _is_suspicious = suspicion(re.compile(rf"(?i){_SPELT}|_by\"|By\"".encode()))
-_UNPARSED = re.compile(
-    rf"(?i)([\\\"']*(?:[\w.-]*\.)?(?:{_SPELT}|[\w]*_by|name)[\\\"']*\s*[:=]\s*)"
-    r"(\{[^}]*\}?|\[[^\]]*\]?|[\\\"']+[^\"']*[\"']?|[^,}\]\s]+)".encode()
-)
+_SENSITIVE = rf"{_SPELT}|_by\b|name"
 _EXCERPT_BYTES = 2048
-
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode
-_encode = msgspec.json.Encoder(decimal_format="number").encode
+_BLANK = " \t\r\n" + BOM
 
 
 def clean(payload: bytes) -> bytes:
@@ -86,9 +61,9 @@ def clean(payload: bytes) -> bytes:
     redacted = redact(payload)
     if not _is_suspicious(redacted):
         return redacted
-    parsed = _decode(redacted)
-    kept = _without(parsed)
-    return redacted if kept == parsed else _encode(kept)
+    parsed = read_verbatim(redacted.decode())
+    kept = _without(parsed.value)
+    return encode(kept) if parsed.repeats_names or kept != parsed.value else redacted
 
 
 def unusable(
@@ -97,8 +72,8 @@ def unusable(
     """The dead letter of a message that cannot be used: its masked beginning, or nothing of it where `hidden` (privacy
     mode). `digest` is that of the whole message, where `payload` is only its beginning.
     """
-    beginning = b"" if hidden else _UNPARSED.sub(rf"\1{REDACTED}".encode(), payload[:_EXCERPT_BYTES])
-    return dead_letter(beginning, source, problem, digest=digest or Digest.of(payload))
+    beginning = "" if hidden else mask_unparsed(payload[:_EXCERPT_BYTES].decode(errors="replace"), _SENSITIVE)
+    return dead_letter(beginning.encode(), source, problem, digest=digest or Digest.of(payload))
 
 
 def _without(value: Any) -> Any:
@@ -106,13 +81,11 @@ def _without(value: Any) -> Any:
         return _without_fields(value)
     if isinstance(value, list):
         return [_without(item) for item in value]
-    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
-        return _without_inner(value)
-    return value
+    return _without_inner(value) if isinstance(value, str) else value
 
 
 def _without_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    plain = {name: _plain(name) for name in fields}
+    plain = {name: plain_name(name) for name in fields}
     names = set(plain.values())
     companions = {name for markers, dropped in _COMPANIONS if markers & names for name in dropped}
     return {
@@ -123,15 +96,18 @@ def _without_fields(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _person(value: Any) -> Any:
-    if isinstance(value, str) and value.strip().lower() in _WORDS_FOR_PARTS:
+    if isinstance(value, str) and is_part_of_a_system(value):
         return value
     return None if value is None else REDACTED
 
 
 def _without_inner(text: str) -> str:
+    """A string without account data; it may be JSON, or text that contains JSON («note: {…}»)."""
+    if text.lstrip(_BLANK)[:1] not in ("{", "[", '"'):
+        return mask_unparsed(text, _SENSITIVE) if "{" in text else text
     try:
-        parsed = _decode(text)
-    except (msgspec.MsgspecError, RecursionError, ValueError):
-        return _UNPARSED.sub(rf"\1{REDACTED}".encode(), text.encode()).decode()
-    kept = _without(parsed)
-    return text if kept == parsed else _encode(kept).decode()
+        parsed = read_verbatim(text.lstrip(BOM))
+    except NotJson:
+        return mask_unparsed(text, _SENSITIVE)
+    kept = _without(parsed.value)
+    return encode(kept).decode() if parsed.repeats_names or kept != parsed.value else text

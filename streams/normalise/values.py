@@ -6,7 +6,6 @@ decimal arithmetic: the ratio `"0.55"` is exactly 55 % (docs/contract.md, «Valu
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.json_reading import NotJson, read_values
 from schemas.timestamps import parse_moment
 
 
@@ -42,7 +42,10 @@ _LONGEST_NUMBER = 400
 def decimal_text(text: str) -> Decimal:
     """The number a text spells; FieldError where it spells none."""
     if len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(text):
-        return Decimal(text.strip())
+        try:
+            return Decimal(text.strip())
+        except ArithmeticError as error:  # an exponent that decimal arithmetic does not hold
+            raise FieldError("not_finite", shown(text)) from error
     if _NOT_FINITE.fullmatch(text):
         raise FieldError("not_finite", shown(text))
     raise FieldError("wrong_type", f"a number is due, found {shown(text)}")
@@ -187,24 +190,9 @@ def load_json(data: bytes) -> Any:
     their field and not the message.
     """
     try:
-        return msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _load_json_leniently(data)
-
-
-def _load_json_leniently(data: bytes) -> Any:
-    try:
-        decoded = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise FieldError("not_utf8", f"byte {error.start}") from error
-    try:
-        value = json.loads(decoded)
-        msgspec.json.encode(value)  # escaped lone surrogates are not text: nothing could write them
-    except RecursionError as error:
-        raise FieldError("not_json", "nested too deeply") from error
-    except ValueError as error:
-        raise FieldError("not_json", str(error)[:200]) from error
-    return value
+        return read_values(data)
+    except NotJson as error:
+        raise FieldError(error.reason, str(error)) from error
 
 
 _ISO_DURATION = re.compile(

@@ -134,7 +134,7 @@ def test_karcher_report_is_the_same_by_socket_and_by_rest() -> None:
     assert changed.id != by_rest.id
 
 
-@pytest.mark.parametrize("payload", [b"{", b"\xff", b"", b'{"a":NaN}', b'{"type":"datapoints","da' + b"x" * 1_048_576])
+@pytest.mark.parametrize("payload", [b"{", b"\xff", b"", b'{"a":NaN,}', b'{"type":"datapoints","da' + b"x" * 1_048_576])
 def test_karcher_unparsable_is_a_dead_letter_of_the_connector(payload: bytes) -> None:
     (letter,) = karcher.socket_message(payload, "karcher:a", NOW, 1).dead_letters
     assert (letter.stage, letter.device_id, letter.payload_bytes) == ("connector", "karcher:a", len(payload))

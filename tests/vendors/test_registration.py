@@ -45,11 +45,11 @@ METRICS = MetricTable({"battery.level": "bat"}, own=(Metric("blade.height", "num
 
 def forget() -> None:
     forget_vendors()
+    redact.forget_names()
     for function in (
         settings_class,
         simulator_settings,
         catalogue,
-        redact._secrets,
         normalise.handlers,
         normalise._handler,
     ):
