@@ -14,6 +14,7 @@ from connectors.common import STAGE
 from connectors.common.decoded import Decoded
 from connectors.common.device_ownership import DeviceOwnership
 from connectors.common.publisher import Publisher
+from connectors.common.registry_topic import NoRegistryTopic, RegistryTopic
 from runtime.health import Health
 from runtime.metrics import LEFT_OUT, RECORDS_IN
 
@@ -34,6 +35,8 @@ class Context:
     """The health of this vendor's connector."""
     ownership: DeviceOwnership = field(default_factory=DeviceOwnership)
     """The devices that this process owns."""
+    registry: RegistryTopic = field(default_factory=NoRegistryTopic)
+    """What the registry held before this process."""
 
     async def forward(self, vendor: str, decoded: Decoded) -> None:
         """Count one message and queue its outcome. Waits only for room in the buffer, not for an acknowledgement."""

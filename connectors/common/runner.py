@@ -18,6 +18,7 @@ from connectors.common.context import Context
 from connectors.common.device_ownership import DeviceOwnership
 from connectors.common.ownership_leases import OwnershipLeases
 from connectors.common.publisher import Publisher
+from connectors.common.registry_topic import KafkaRegistryTopic
 from runtime.backoff import Backoff
 from runtime.errors import StageError
 from runtime.health import Health
@@ -66,7 +67,7 @@ async def run_connectors(
         if vendors()[vendor].owned_devices:
             ownership = OwnershipLeases(vendor, kafka, data_dir / "state")
             leases.append(asyncio.create_task(ownership.run(), name=f"{vendor} ownership"))
-        context = Context(publisher, data_dir / "state", Health(vendor), ownership)
+        context = Context(publisher, data_dir / "state", Health(vendor), ownership, KafkaRegistryTopic(kafka))
         health.ready.append(partial(_problems, context.health))
         health.ready.append(partial(_ownership_problem, vendor, ownership))
         tasks.append(asyncio.create_task(_supervise(vendor, settings, context), name=vendor))

@@ -87,7 +87,7 @@ class _Account:
             await self._ownership.changed(version)
 
     async def _read_registry(self) -> None:
-        gone = await self.registry.read()
+        await self.registry.read()
         self.statuses.forget_unknown()
         self.sockets.reconcile()
-        await self.registry.publish(gone)
+        await self.registry.publish()

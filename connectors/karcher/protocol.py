@@ -127,11 +127,6 @@ def read_machine(item: bytes, now: datetime) -> Machine:
     return Machine(machine_id, material, serial, device)
 
 
-def unregistered(machine: Machine, now: datetime) -> Device:
-    """The registry's record of a machine that the account has no more."""
-    return msgspec.structs.replace(machine.device, registered=False, updated_at=now)
-
-
 def received_time(item: bytes) -> datetime | None:
     """`receivedAt` of a notification, by which the list of them is sorted."""
     return _time((_object_or_none(item) or {}).get("receivedAt"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from connectors.common.context import Context, utc_now
 from connectors.common.dead_letters import MessageSource, dead_letter
+from connectors.common.vanished_devices import VanishedDevices
 from connectors.karcher import protocol
 from connectors.karcher.cloud import Cloud
 from connectors.karcher.protocol import VENDOR, AnswerError, Machine
@@ -23,6 +24,7 @@ class MachineRegistry:
         self._machines: dict[str, Machine] = {}
         self._devices: dict[str, str] = {}
         self._published: dict[str, bytes] = {}
+        self._vanished = VanishedDevices(VENDOR, context)
         self._was_read = asyncio.Event()
 
     @property
@@ -52,33 +54,29 @@ class MachineRegistry:
         """The owned machines that have a WebSocket and take commands."""
         return [machine for machine in self.owned() if self._cloud.settings.is_robotic(machine.material_number)]
 
-    async def read(self) -> list[Machine]:
-        """Read all machines; returns those that are registered no more. VendorError, AnswerError."""
+    async def read(self) -> None:
+        """Read all machines. VendorError, AnswerError."""
         pages = self._cloud.pages(self._cloud.settings.specifications_path, {}, "specifications")
         items = [item async for page in pages for item in page.items]
         machines = {m.machine_id: m for item in items if (m := await self._machine(item)) is not None}
-        gone = [machine for machine_id, machine in self._machines.items() if machine_id not in machines]
         self._machines = machines
         self._devices = {machine_id: machine.device_id for machine_id, machine in machines.items()}
         self._was_read.set()
-        return gone
 
-    async def publish(self, gone: Iterable[Machine] = ()) -> None:
-        """Publish the owned machines that are new or changed, and those of `gone` that this process owns."""
-        owned = self.owned()
-        present = {machine.device_id for machine in owned}
-        waiting = []
-        for machine in owned:
+    async def publish(self) -> None:
+        """Publish the owned machines that are new, changed, or registered and no longer listed."""
+        changed = []
+        for machine in self.owned():
             device = machine.device
             content = encode([device.name, device.model, device.attributes])
             if self._published.get(device.device_id) != content:
                 self._published[device.device_id] = content
-                waiting.append(self._context.publisher.publish_device(device))
-        for machine in gone:
-            if machine.device_id not in present and self._ownership.owns(machine.device_id):
-                self._published.pop(machine.device_id, None)
-                waiting.append(self._context.publisher.publish_device(protocol.unregistered(machine, utc_now())))
-        await asyncio.gather(*waiting)
+                changed.append(device)
+        await asyncio.gather(*(self._context.publisher.publish_device(device) for device in changed))
+        for device in changed:
+            self._vanished.note(device)
+        for name in await self._vanished.publish(set(self._devices.values())):
+            self._published.pop(name, None)
 
     async def _machine(self, item: bytes) -> Machine | None:
         now = utc_now()

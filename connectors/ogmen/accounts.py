@@ -52,6 +52,7 @@ class AccountReader:
                 continue
             self._failing.succeeded(_ENDPOINT, name)
             await self._take_over(account, entries)
+        await self._registry.publish_vanished()
 
     async def _take_over(self, account: str, entries: list[bytes]) -> None:
         by_robot = {n: entry for entry in entries if (n := protocol.native_id_of(entry)) is not None}

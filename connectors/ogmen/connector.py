@@ -71,6 +71,7 @@ class OgmenConnector:
             self.registry.update()
             sockets.reconcile()
             await rest.ownership_changed()
+            await self.registry.publish_vanished()
             await ownership.changed(version)
 
     async def _publish_gap(self, gap: Gap) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Set
 from datetime import datetime
 
 from connectors.common.context import Context, utc_now
+from connectors.common.vanished_devices import VanishedDevices
 from connectors.ogmen import protocol
 from connectors.ogmen.protocol import VENDOR
 from connectors.ogmen.robot import Robot
@@ -24,6 +25,7 @@ class RobotRegistry:
         self._settings = settings
         self._context = context
         self._by_account: dict[str, Set[str]] = {_CONFIGURATION: set(settings.devices)}
+        self._vanished = VanishedDevices(VENDOR, context)
         self._lapsed: dict[str, datetime] = {}
         self.robots: dict[str, Robot] = {}
         """The owned robots by their native id."""
@@ -64,6 +66,7 @@ class RobotRegistry:
         for robot in list(self.robots.values()):
             device = Device(device_id=robot.device, vendor=VENDOR, updated_at=utc_now())
             await self._context.publisher.publish_device(device)
+            self._vanished.note(device)
 
     async def publish(self, robot: Robot, entries: Iterable[bytes], received_at: datetime) -> None:
         """Publish what the entries say about the robot, where that has changed."""
@@ -73,6 +76,16 @@ class RobotRegistry:
             if robot.registered != content:
                 await self._context.publisher.publish_device(device)
                 robot.registered = content
+                self._vanished.note(device)
+
+    async def publish_vanished(self) -> None:
+        """Publish as unregistered the owned robots that neither the configuration nor an account has any more.
+
+        Nothing is known of that before each account was read once.
+        """
+        if all(account in self._by_account for account in self._settings.accounts):
+            known = set().union(*self._by_account.values())
+            await self._vanished.publish({device_id(VENDOR, native_id) for native_id in known})
 
     def _load(self, native_id: str) -> Robot:
         robot = Robot.load(native_id, self._settings.sampling, self._context.state_dir)

@@ -10,11 +10,12 @@ from typing import Any
 from connectors.common.context import Context, utc_now
 from connectors.common.decoded import Decoded
 from connectors.common.http_client import VendorError
+from connectors.common.vanished_devices import VanishedDevices
 from connectors.wayscloud import objects
 from connectors.wayscloud.api import WayscloudApi
 from connectors.wayscloud.objects import VENDOR
 from connectors.wayscloud.settings import WayscloudSettings
-from schemas.device import device_id
+from schemas.device import device_id, split_device_id
 from schemas.wire import encode
 
 _log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class DeviceRegistry:
         self._published_records: dict[str, bytes] = {}
         self._memberships: dict[str, dict[str, Any]] = {}
         self._uncovered_topics: list[str] = []
+        self._vanished = VanishedDevices(VENDOR, context)
 
     async def read_memberships(self) -> None:
         """Read groups and profiles, and publish the devices whose membership changed."""
@@ -63,12 +65,24 @@ class DeviceRegistry:
             await self._publish_record(native)
 
     async def read_list(self) -> None:
-        """Read the list of devices. A device that it no longer holds is forgotten here, and kept in the registry."""
+        """Read the list of devices. One that it no longer holds, and that is not there, is registered no more."""
         items = await self._api.items("devices", "device_id")
         for item in items:
             await self._update(str(item["device_id"]), item)
         self._fields = {native: self._fields[native] for native in (str(item["device_id"]) for item in items)}
         self._on_listed(set(self._fields))
+        for name in await self._vanished.publish({device_id(VENDOR, native) for native in self._fields}, self._is_gone):
+            self._published_records.pop(split_device_id(name)[1], None)
+
+    async def _is_gone(self, name: str) -> bool:
+        """Whether a device that the list lacks is gone. A list may be incomplete: it is paged while devices change."""
+        try:
+            await self._api.get("devices", split_device_id(name)[1])
+        except VendorError as error:
+            if error.status != 404:
+                raise
+            return True
+        return False
 
     async def read_due_devices(self) -> None:
         """Read each device that was not read in full for `device_seconds`. The first problem is raised at the end."""
@@ -109,3 +123,4 @@ class DeviceRegistry:
         if self._published_records.get(native) != content:
             await self._context.publisher.publish_device(device)
             self._published_records[native] = content
+            self._vanished.note(device)
