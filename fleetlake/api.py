@@ -53,7 +53,9 @@ def attach(
     connection: duckdb.DuckDBPyConnection, folder: Path, storage_options: Mapping[str, str] | None = None
 ) -> None:
     """Attach the published file of a data folder as `fleet`, read-only, and use it."""
-    connection.execute(f"ATTACH '{_quoted(folder / FILE)}' AS fleet (READ_ONLY)")
+    from fleetlake.published_file import attach_published
+
+    attach_published(connection, folder / FILE, "fleet")
     connection.execute("USE fleet")
     connection.execute(f"SET VARIABLE fleetlake_data = '{_quoted(folder)}'")
     if (lake := _url_of_lake(connection)) is not None:

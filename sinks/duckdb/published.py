@@ -6,6 +6,7 @@ A reader that opens the file at any moment sees one whole state: tables and view
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from sinks.delta.tables import TABLES
 from sinks.duckdb import published_sql, sql, views
 from sinks.duckdb.working import STAGE, WorkingDatabase
 from sinks.settings import DeltaSettings, DuckdbSettings
+
+_LINK_SECONDS = 60.0
+"""A link whose file's links or contents did not change for this long belongs to nobody."""
 
 
 class PublishedDatabase:
@@ -46,6 +50,7 @@ class PublishedDatabase:
         fresh.chmod(0o444)  # a reader that opens read-write would lock all others out
         sync_file(fresh)
         Path(f"{target}.wal").unlink(missing_ok=True)  # of a killed reader: it would be replayed into the new file
+        self._remove_stray_links()
         fresh.rename(target)
         sync_folder(target.parent)
         OPEN_ALARMS.labels(STAGE).set(self._working.open_alarms())
@@ -55,6 +60,13 @@ class PublishedDatabase:
     def close(self) -> None:
         """Close the working file."""
         self._working.close()
+
+    def _remove_stray_links(self) -> None:
+        """Remove links of readers that were killed while they opened the file, which takes a moment."""
+        for link in self._data_dir.glob(f"{published_sql.LINK_PREFIX}*"):
+            with suppress(OSError):
+                if time.time() - link.stat().st_ctime > _LINK_SECONDS:
+                    link.unlink()
 
     def _fill(self, path: Path) -> None:
         run = self._working.connection.execute

@@ -17,6 +17,8 @@ DATA_FOLDER = "fleetlake_data"
 """Variable of a session that names the data folder if `fleet.duckdb` is attached rather than opened."""
 
 FILE_NAME = "fleet.duckdb"
+LINK_PREFIX = ".fleet-"
+"""Beginning of the names of readers' private links to the published file, beside it."""
 
 _FILE = r"fleet\.duckdb\.tmp$"
 _BESIDE = r"^(.*[/\\])?" + _FILE
