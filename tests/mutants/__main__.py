@@ -61,8 +61,8 @@ def killed_by_swapping(mutants: list[Mutant], jobs: int) -> list[Outcome | None]
         command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.mutants.swapped", "-p", "no:cacheprovider"]
         environment = {**os.environ, "MUTANTS_TASKS": str(tasks), "MUTANTS_DONE": str(done)}
         with log.open("wb") as output:
-            command += ["-p", "no:xdist", *files]
-            subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+            command += ["-p", "no:xdist", "-s", *files]
+            subprocess.run(command, cwd=ROOT, env=environment, stdout=output)
         if not done.exists():
             sys.exit(f"the tests could not be run:\n{log.read_text()[-2000:]}")
         killers: list[str | None] = json.loads(done.read_text())

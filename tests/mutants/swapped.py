@@ -59,8 +59,13 @@ class Forks:
                 self._start(*waiting.popleft())
             for number, killer in self._ended():
                 killers[number] = killer
+                self._say(len(tasks) - len(waiting) - len(self.children), len(tasks))
             time.sleep(0.005)
         return killers
+
+    def _say(self, done: int, of: int) -> None:
+        if done % 50 == 0:
+            print(f"{done} of {of} tried the quick way", file=sys.stderr, flush=True)
 
     def _start(self, number: int, task: dict[str, Any]) -> None:
         names = [name for name in task["tests"] if name in self.items]
