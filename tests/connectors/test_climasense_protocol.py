@@ -31,7 +31,7 @@ from connectors.climasense.protocol import (
 )
 from connectors.climasense.store.records import DeviceState, Update
 from runtime.api_keys import hash_key
-from schemas.climasense import SettingsUpdate, SensorPaired
+from schemas.climasense import SensorPaired, SettingsUpdate
 
 NOW = datetime(2026, 3, 30, 10, tzinfo=UTC)
 DEVICE = "climasense:d"
