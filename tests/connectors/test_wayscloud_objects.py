@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -277,7 +278,7 @@ def test_every_row_is_in_the_window_of_one_record(seconds: list[int], times: int
     made = objects.stored_telemetry(encode(rows), DEVICE, WINDOW, NOW)
     windows = [BackfillWindow.of(each.attributes) for each in made]
     assert windows[0].start == WINDOW.start and windows[-1].end == WINDOW.end
-    assert all(one.end == other.start for one, other in zip(windows, windows[1:], strict=False))
+    assert all(one.end == other.start for one, other in pairwise(windows))
     own = []
     for each, window in zip(made, windows, strict=True):
         held = json.loads(each.data)
