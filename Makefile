@@ -28,7 +28,7 @@ help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(READY) ## Run the whole pipeline against simulated vendors (SECONDS=60 DATA=dir DEVICES=44)
-	@$(BIN)/fleetlake demo --seconds $(SECONDS) --devices $(DEVICES) --data "$(DATA)"
+	@exec $(BIN)/fleetlake demo --seconds $(SECONDS) --devices $(DEVICES) --data "$(DATA)"
 
 test: $(DEV) ## Pass the tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
@@ -80,18 +80,26 @@ lock: ## Resolve the dependencies anew (needs uv)
 	uv pip compile --group pyproject.toml:dev $(LOCK) -c requirements.lock -o requirements-dev.lock
 	uv pip compile --group pyproject.toml:bench $(LOCK) -c requirements.lock -o requirements-bench.lock
 
+# pip says a line per package; here they are counted. A pipe hides pip's status, hence the file.
+define install
+rm -f $(VENV)/.failed; \
+{ $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --require-hashes -r $(1) || touch $(VENV)/.failed; } \
+| awk -v all=$$(grep -c '==' $(1)) '/^(Collecting|Requirement already)/ { n++; if (n % 10 == 0 || n == all) { print "  " n " of " all " packages"; fflush() } } /^Installing/ { print "  installing them …"; fflush() }'; \
+test ! -e $(VENV)/.failed
+endef
+
 setup: $(READY) ## Make the virtual environment
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "fleetlake needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 $(MAKECMDGOALS)")'
 	@echo "Setting up $(VENV) (once; a few minutes at most) …"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(call install,requirements.lock)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
 $(DEV): $(READY) requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(call install,requirements-dev.lock)
 	@touch $(DEV)
 
 $(BENCH): $(READY) requirements-bench.lock

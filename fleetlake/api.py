@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fleetlake.errors import UserError
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -33,7 +35,8 @@ def connect(
     process does not hide the newer file. Temporary tables can be made. The session's time zone is UTC, like all times
     in the tables, so that `observed_at > now() - INTERVAL 1 HOUR` is correct. Where the lake is in an object store, its
     views read there: with `storage_options` (deltalake's names), else those of the configuration (`fleetlake.toml` or
-    `$FLEETLAKE_CONFIG`) and the environment. FileNotFoundError where nothing has been published yet.
+    `$FLEETLAKE_CONFIG`) and the environment. FileNotFoundError where nothing has been published yet, and
+    `fleetlake.errors.UserError` where the file is another one.
     """
     import duckdb
 
@@ -52,13 +55,19 @@ def connect(
 def attach(
     connection: duckdb.DuckDBPyConnection, folder: Path, storage_options: Mapping[str, str] | None = None
 ) -> None:
-    """Attach the published file of a data folder as `fleet`, read-only, and use it."""
+    """Attach the published file of a data folder as `fleet`, read-only, and use it. UserError for another file."""
+    import duckdb
+
     from fleetlake.published_file import attach_published
 
-    attach_published(connection, folder / FILE, "fleet")
-    connection.execute("USE fleet")
-    connection.execute(f"SET VARIABLE fleetlake_data = '{_quoted(folder)}'")
-    if (lake := _url_of_lake(connection)) is not None:
+    try:
+        attach_published(connection, folder / FILE, "fleet")
+        connection.execute("USE fleet")
+        connection.execute(f"SET VARIABLE fleetlake_data = '{_quoted(folder)}'")
+        lake = _url_of_lake(connection)
+    except duckdb.Error as error:
+        raise _unreadable(folder / FILE, error) from error
+    if lake is not None:
         from sinks.delta.location import LakeLocation
         from sinks.duckdb.lake_file_system import read_by_url
 
@@ -111,6 +120,15 @@ def _storage_options(given: Mapping[str, str] | None) -> dict[str, str]:
     from fleetlake.config import load_settings
 
     return load_settings(None).sink.delta.options()
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    if not os.access(path, os.R_OK):
+        return UserError(f"{path} may not be read by this user: run as the user of the pipeline, or change its owner")
+    return UserError(
+        f"{path} is not the file that a pipeline publishes, or it is damaged: {str(error).splitlines()[0]}\n"
+        "Move it away; `fleetlake sink duckdb` makes it anew from the lake."
+    )
 
 
 def _quoted(path: Path) -> str:

@@ -34,7 +34,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from alarm_service.notify.settings import NotifySettings
 from alarm_service.settings import AlarmsSettings
-from fleetlake.errors import UserError
+from fleetlake.errors import UserError, reason
 from runtime.kafka import KafkaSettings
 from schemas.vendors import RegistrationError, vendor_names, vendors
 from simulators.settings import SimulatorSettings, simulator_settings
@@ -207,7 +207,7 @@ def _read(path: Path | None) -> tuple[str, str]:
             f"configuration file {chosen} not found; `fleetlake config --example` prints one to start from"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read configuration file {chosen}: {error}") from error
+        raise UserError(f"cannot read configuration file {chosen}: {reason(error)}") from error
 
 
 def _override(settings: Settings, overrides: dict[str, dict[str, Any]]) -> Settings:
@@ -268,7 +268,7 @@ def _read_secret(key: str, path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig").strip()
     except OSError as error:
-        raise UserError(f"{key}: cannot read the secret's file {path}: {error.strerror}") from error
+        raise UserError(f"{key}: cannot read the secret's file {path}: {reason(error)}") from error
 
 
 def _is_secret(field: FieldInfo) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fleetlake.errors import UserError
+from fleetlake.errors import UserError, file_reason, reason
 
 if TYPE_CHECKING:
     import duckdb
@@ -68,14 +68,16 @@ class Session:
         except duckdb.Error as error:
             raise explained(error) from error
 
-    def write(self, text: str, target: Path) -> int:
-        """Write the answer of a query to a Parquet, CSV or JSON file (by the name's ending), whole or not at all.
+    def write(self, text: str, target: Path, ending: str = "") -> int:
+        """Write the answer of a query to a Parquet, CSV or JSON file, whole or not at all.
+
+        The format goes by `ending`, one of `FILE_FORMATS`, if given, else by the ending of the name.
 
         Returns the number of rows. UserError for other endings, and where the query or the writing fails.
         """
         import duckdb
 
-        options = _copy_options(target)
+        options = _copy_options(target, ending)
         self._refresh()
         # Written beside the target and renamed, so that nobody finds half a file. DuckDB compresses by the ending.
         beside = target.with_name(f".{os.getpid()}-{target.name}")
@@ -94,7 +96,7 @@ class Session:
         except duckdb.Error as error:
             raise explained(error) from error
         except OSError as error:
-            raise UserError(f"cannot write {target}: {error.strerror}") from error
+            raise UserError(f"cannot write {target}: {reason(error)}") from error
         finally:
             beside.unlink(missing_ok=True)
 
@@ -153,8 +155,10 @@ class Session:
     def _stamp(self) -> tuple[int, int]:
         try:
             status = (self.folder / "fleet.duckdb").stat()
-        except OSError as error:
+        except FileNotFoundError as error:
             raise UserError(NOTHING_PUBLISHED.format(folder=self.folder)) from error
+        except OSError as error:
+            raise UserError(file_reason(error)) from error
         return status.st_ino, status.st_mtime_ns
 
 
@@ -190,6 +194,8 @@ def explained(error: duckdb.Error) -> UserError:
             "hours, the files that it read may have been merged and deleted: run it again."
         )
     match error:
+        case duckdb.IOException() if "Permission denied" in words:
+            advice = "This user may not read that file: run as the user that the pipeline runs as, or change its owner."
         case duckdb.IOException() if ".parquet" in words:
             advice = (
                 "The lake's files that fleet.duckdb names are not there. Copy the whole data folder, not fleet.duckdb "
@@ -217,10 +223,15 @@ FILE_FORMATS = {
 """Endings that a selection can be written to. JSON: one object a line."""
 
 
-def _copy_options(target: Path) -> str:
-    for ending, options in FILE_FORMATS.items():
-        if target.name.endswith(ending):
-            if not target.parent.is_dir():
-                raise UserError(f"cannot write {target}: there is no folder {target.parent}")
+def require_folder(target: Path) -> None:
+    """UserError where the folder of a file to be written is missing."""
+    if not target.parent.is_dir():
+        raise UserError(f"cannot write {target}: there is no folder {target.parent}")
+
+
+def _copy_options(target: Path, ending: str) -> str:
+    require_folder(target)
+    for known, options in FILE_FORMATS.items():
+        if known == ending or (not ending and target.name.endswith(known)):
             return options
     raise UserError(f"cannot write {target}: its name has to end in {', '.join(FILE_FORMATS)}")

@@ -70,6 +70,8 @@ class VendorSpec:
     secret_names: tuple[str, ...] = ()
     """Names of fields whose values are hidden before the raw topic, beside the common ones of `schemas.redact`.
     Lower-case, without separators: `pincode` hides `pinCode` and `pin_code`."""
+    connections: str = "connections"
+    """What `fleetlake_connections` counts for this vendor, in a word or two, for the live status."""
     owned_devices: bool = False
     """Whether the connectors of several processes own the devices in shares (`connectors.common.ownership`)."""
     package: str = "fleetlake"

@@ -6,6 +6,7 @@ from schemas.vendors import VendorSpec
 
 SPEC = VendorSpec(
     name="climasense",
+    connections="devices",
     settings="connectors.climasense.settings:ClimasenseSettings",
     connector="connectors.climasense.connector:ClimasenseConnector",
     check="connectors.climasense.checks:check",

@@ -6,6 +6,7 @@ from schemas.vendors import VendorSpec
 
 SPEC = VendorSpec(
     name="karcher",
+    connections="sockets",
     settings="connectors.karcher.settings:KarcherSettings",
     connector="connectors.karcher.connector:KarcherConnector",
     check="connectors.karcher.checks:check",

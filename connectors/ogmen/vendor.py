@@ -6,6 +6,7 @@ from schemas.vendors import VendorSpec
 
 SPEC = VendorSpec(
     name="ogmen",
+    connections="sockets",
     settings="connectors.ogmen.settings:OgmenSettings",
     connector="connectors.ogmen.connector:OgmenConnector",
     check="connectors.ogmen.checks:check",

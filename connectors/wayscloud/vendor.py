@@ -6,6 +6,7 @@ from schemas.vendors import VendorSpec
 
 SPEC = VendorSpec(
     name="wayscloud",
+    connections="MQTT",
     settings="connectors.wayscloud.settings:WayscloudSettings",
     connector="connectors.wayscloud.connector:WayscloudConnector",
     check="connectors.wayscloud.checks:check",

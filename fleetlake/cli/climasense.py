@@ -18,6 +18,7 @@ from fleetlake.cli.output import print_table, time_text
 from fleetlake.errors import UserError
 
 if TYPE_CHECKING:
+    from connectors.climasense.settings import ClimasenseSettings
     from connectors.climasense.store.store import Store
 
 keys = typer.Typer(
@@ -102,8 +103,8 @@ def revoke_keys(
 @keys.command("list")
 def list_keys(config: ConfigOption = None, data: DataOption = None) -> None:
     """List the keys and their devices. Only the devices know the keys themselves."""
-    with _store(config, data) as store:
-        existing = store.keys.all()
+    with _existing_store(config, data) as store:
+        existing = store.keys.all() if store else []
     rows = [
         (k.key_id, k.device, k.role, k.batch, k.source, time_text(k.created_at), time_text(k.revoked_at) or "in force")
         for k in existing
@@ -136,8 +137,8 @@ def list_commands(
     data: DataOption = None,
 ) -> None:
     """List the commands and their results, latest first."""
-    with _store(config, data) as store:
-        commands = store.commands.all(device)
+    with _existing_store(config, data) as store:
+        commands = store.commands.all(device) if store else []
     now = _now()
     rows = [
         (
@@ -220,25 +221,43 @@ def withdraw_firmware(
 @firmware.command("list")
 def list_firmware(config: ConfigOption = None, data: DataOption = None) -> None:
     """List the images, and the batches that they are released to."""
-    with _store(config, data) as store:
-        images = store.firmware.all()
+    with _existing_store(config, data) as store:
+        images = store.firmware.all() if store else []
     rows = [(f.version, str(f.size_bytes), f.checksum, ", ".join(f.batches), f.release_notes) for f in images]
     print_table(("version", "bytes", "checksum", "released to", "notes"), rows)
+
+
+@contextmanager
+def _existing_store(config: Path | None, data: Path | None) -> Iterator[Store | None]:
+    """The server's database for a command that only reads; None where there is none, which is then not made."""
+    section, folder = _section(config, data)
+    if section.database_url is None and not (folder / "state" / "climasense.db").exists():
+        yield None
+        return
+    with _store(config, data) as store:
+        yield store
+
+
+def _section(config: Path | None, data: Path | None) -> tuple[ClimasenseSettings, Path]:
+    """The section `[climasense]` and the data folder."""
+    from connectors.climasense.settings import ClimasenseSettings
+
+    settings = read_settings(config, data)
+    section = settings.vendor("climasense")
+    assert isinstance(section, ClimasenseSettings)
+    return section, settings.pipeline.data
 
 
 @contextmanager
 def _store(config: Path | None, data: Path | None) -> Iterator[Store]:
     """The server's database. UserError for whatever the database refuses."""
     from connectors.climasense.connector import store_of
-    from connectors.climasense.settings import ClimasenseSettings
     from connectors.climasense.store.records import StateError
     from fleetlake.cli.stores import using_database
 
-    settings = read_settings(config, data)
-    section = settings.vendor("climasense")
-    assert isinstance(section, ClimasenseSettings)
+    section, folder = _section(config, data)
     try:
-        with using_database("climasense", lambda: store_of(section, settings.pipeline.data / "state")) as store:
+        with using_database("climasense", lambda: store_of(section, folder / "state")) as store:
             yield store
     except StateError as error:
         raise UserError(str(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,25 +10,29 @@ from typing import Annotated
 import typer
 
 from fleetlake.cli.output import write_table
+from fleetlake.hints import command
 
 QUESTIONS = (
     (
         "Rows per vendor",
-        "SELECT vendor, count(*) AS readings, count(DISTINCT device_id) AS devices, max(observed_at) AS latest "
-        "FROM readings GROUP BY vendor ORDER BY vendor",
+        "SELECT vendor, count(*) AS readings, count(DISTINCT device_id) AS devices, "
+        "strftime(max(observed_at), '%H:%M:%S') AS latest_utc FROM readings GROUP BY vendor ORDER BY vendor",
     ),
     (
         "Latest state of a few devices",
-        "SELECT device_id, metric, coalesce(value_number::VARCHAR, value_text, value_boolean::VARCHAR) AS value, unit, "
-        "observed_at FROM latest WHERE metric IN ('battery.level', 'environment.temperature') "
-        "QUALIFY row_number() OVER (PARTITION BY vendor ORDER BY device_id, metric) <= 2 ORDER BY device_id, metric",
+        "SELECT device_id, max(value_number) FILTER (metric = 'battery.level') AS battery, "
+        "max(value_number) FILTER (metric = 'environment.temperature') AS celsius, "
+        "strftime(max(observed_at), '%H:%M:%S') AS utc FROM latest "
+        "WHERE metric IN ('battery.level', 'environment.temperature') GROUP BY vendor, device_id "
+        "QUALIFY row_number() OVER (PARTITION BY vendor ORDER BY device_id) <= 2 ORDER BY device_id",
     ),
     (
         "Open alarms",
-        "SELECT device_id, rule_name, severity, status, triggered_at, occurrence_count FROM alarms "
+        "SELECT device_id, severity, strftime(triggered_at, '%H:%M:%S') AS since_utc, rule_name FROM alarms "
         "WHERE status <> 'resolved' ORDER BY triggered_at DESC LIMIT 10",
     ),
 )
+"""Short questions to the tables. The answers are meant for a terminal of 80 columns."""
 
 _SHOWN_ROWS = 1000
 
@@ -41,11 +46,21 @@ def demo(
 
     Embedded Kafka, four simulated vendors, connectors, stream worker, both sinks; then three answers from the tables.
     """
+    signal.signal(signal.SIGINT, _leave)  # until the pipeline has a handler of its own
+    print("preparing the demo …", flush=True)  # its modules take a moment to load
     from fleetlake.local.demo import run_demo
 
     code = run_demo(seconds, devices, data)
-    print_answers(data)
+    if (data / "fleet.duckdb").exists():
+        print_answers(data)
+    else:
+        print("stopped before anything was published")
     raise typer.Exit(code)
+
+
+def _leave(*_: object) -> None:
+    print("stopped before anything was started")
+    sys.exit(0)
 
 
 def print_answers(data: Path) -> None:
@@ -56,5 +71,5 @@ def print_answers(data: Path) -> None:
         with Session(data) as session:
             if answer := session.ask(statement):
                 write_table(answer, sys.stdout, _SHOWN_ROWS, title)
-    option = "" if data == Path("data") else f" --data {data}"
-    print(f'Ask more:  .venv/bin/fleetlake sql{option} "SELECT * FROM alarms"')
+    option = () if data == Path("data") else ("--data", data)
+    print(f"Ask more:  {command('sql', *option, 'SELECT * FROM alarms')}")

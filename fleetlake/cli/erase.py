@@ -11,6 +11,7 @@ from fleetlake.cli.options import ConfigOption, DataOption
 from fleetlake.cli.output import print_records
 from fleetlake.cli.stores import existing_tables, open_lake
 from fleetlake.errors import UserError
+from fleetlake.hints import command
 
 
 def erase(
@@ -29,16 +30,29 @@ def erase(
     from sqlalchemy.exc import SQLAlchemyError
 
     from fleetlake.local.stages import resolve_kafka
-    from fleetlake.ops.erase import delete_files, erase_alarms, erase_rows, forget_registry_entry, wait_for_published
+    from fleetlake.ops.erase import (
+        delete_files,
+        erase_alarms,
+        erase_rows,
+        forget_registry_entry,
+        is_known,
+        wait_for_published,
+    )
     from runtime.errors import StageError
     from sinks.delta.maintenance.commits import Contended
 
     settings, location = open_lake(config, data)
     existing_tables(location, None)
+    if not is_known(location, settings.alarms, settings.pipeline.data, device):
+        raise UserError(
+            f"no table has a row of {device!r}; a device is named vendor:native-id, and "
+            f"`{command('sql', '--data', settings.pipeline.data, 'SELECT device_id FROM devices')}` lists them"
+        )
+    kafka = resolve_kafka(settings)
     if not yes:
         typer.confirm(f"Delete all rows of {device} from {location.root}? They cannot be restored", abort=True)
     try:
-        asyncio.run(forget_registry_entry(resolve_kafka(settings), device))
+        asyncio.run(forget_registry_entry(kafka, device))
         alarms = erase_alarms(settings.alarms, settings.pipeline.data, device)
         erased = erase_rows(location, device)
     except (KafkaError, Contended, StageError, SQLAlchemyError) as error:

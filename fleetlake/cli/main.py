@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from fleetlake import __version__
 from fleetlake.cli.alarms import alarms
@@ -21,16 +23,52 @@ from fleetlake.cli.replay import replay
 from fleetlake.cli.rules import rules
 from fleetlake.cli.setup import capture, check, config, topics
 from fleetlake.cli.sql import export, plot, sql
-from fleetlake.errors import UserError
+from fleetlake.errors import UserError, file_reason
 from schemas.vendors import RegistrationError
 
+_GROUPS = {
+    "Begin": ("demo", "up", "status", "logs", "init", "config", "check"),
+    "Run one stage": ("connect", "stream", "sink", "broker", "simulate", "topics"),
+    "Ask": ("sql", "plot", "export", "ui"),
+    "Alarms": ("alarms", "rules", "maintenance", "notify"),
+    "Keep": ("lake", "dead-letters", "replay", "erase", "capture", "doctor"),
+    "ClimaSense's server": ("climasense", "keys"),
+}
+"""The commands in the order of `--help`; others follow at the end."""
+
+
+_WHOLE = 200
+"""Longest line of help: a whole sentence, which the help wraps."""
+
+
+class GroupedCommands(TyperGroup):
+    """The command, whose help shows its subcommands by what they are for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names in the order of the help."""
+        known = [name for names in _GROUPS.values() for name in names if name in self.commands]
+        return known + [name for name in self.commands if name not in known]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section per group."""
+        names = self.list_commands(ctx)
+        placed = {name for group in _GROUPS.values() for name in group}
+        groups = {**_GROUPS, "More": tuple(name for name in names if name not in placed)}
+        for title, members in groups.items():
+            rows = [(name, self.commands[name].get_short_help_str(_WHOLE)) for name in members if name in self.commands]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
 app = typer.Typer(
+    cls=GroupedCommands,
     name="fleetlake",
     help="Telemetry of mixed fleets: from vendors' clouds through Kafka into Delta Lake and DuckDB.\n\n"
     "New here? `fleetlake demo` runs everything against simulated vendors; `fleetlake config --example` prints a "
     "configuration file to start from.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -60,14 +98,27 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except (UserError, RegistrationError) as error:
-        print(f"fleetlake: {error}", file=sys.stderr)
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as error:  # of a file that the user named, or of the data folder
+        logging.getLogger(__name__).debug("the command failed", exc_info=True)
+        _fail(file_reason(error))
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"fleetlake: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fleetlake {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
-    if version:
-        typer.echo(f"fleetlake {__version__}")
-        raise typer.Exit
+    """Options of the command itself."""

@@ -28,7 +28,14 @@ def read_settings(config: Path | None, data: Path | None) -> Settings:
 
     settings = load_settings(config, **({"pipeline": {"data": data}} if data else {}))
     configure_logging(settings.pipeline.log_level)
+    require_no_file(settings.pipeline.data)
     return settings
+
+
+def require_no_file(data: Path) -> None:
+    """UserError where a file stands in the place of the data folder."""
+    if data.exists() and not data.is_dir():
+        raise UserError(f"data folder {data} is a file; name a folder with --data or in [pipeline]")
 
 
 def parse_time(text: str | None) -> datetime | None:

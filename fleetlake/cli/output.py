@@ -13,7 +13,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -60,51 +59,84 @@ def time_text(moment: datetime | None, separator: str = " ") -> str:
 
 
 def write_table(answer: Answer, out: TextIO, limit: int, title: str | None = None) -> None:
-    """A table for people, or one record below the other if the terminal is too narrow.
+    """A table for people. Where the terminal is too narrow, columns in the middle give way to one of dots.
 
     Prints at most `limit` rows (0: all).
     """
     from rich.console import Console
-    from rich.measure import Measurement
 
     rows, more = _first(answer, limit)
     console = Console(file=out)
-    narrow = console.width
-    console.width = 10_000
-    table = _table(answer.names, rows, title)
-    if not console.is_terminal or Measurement.get(console, console.options, table).maximum <= narrow:
-        console.print(table)  # a pipe has no width
-    else:
-        console.width = narrow
-        _print_records(console, answer.names, rows, title)
+    if not console.is_terminal:
+        console.width = 10_000  # a pipe has no width
+    cells = [[shown(value) for value in row] for row in rows]
+    columns = columns_that_fit(
+        [max(map(len, (name, *(row[index] for row in cells)))) for index, name in enumerate(answer.names)],
+        console.width,
+    )
+    console.print(_table(answer.names, rows, columns, title))
+    if None in columns:
+        left = f"{len(answer.names)} columns, {len(columns) - 1} of them shown; --format line shows all"
+        console.print(left, style="dim", highlight=False)
     _note_more_rows(len(rows), more)
 
 
-def _table(names: Sequence[str], rows: Sequence[Row], title: str | None) -> Table:
+_BORDER = 3
+"""Columns of the terminal that a table's column takes beside its content."""
+
+
+def columns_that_fit(widths: Sequence[int], room: int) -> list[int | None]:
+    """The columns to show in a terminal of `room` columns: all, or the first and last ones around a None.
+
+    At least two columns are shown; their cells then take several lines.
+    """
+    left = room - 1 - sum(width + _BORDER for width in widths)
+    if left >= 0 or len(widths) <= 2:
+        return list(range(len(widths)))
+    first, last = [0], [len(widths) - 1]
+    left = room - 1 - (1 + _BORDER) - sum(widths[index] + _BORDER for index in (*first, *last))
+    while len(first) + len(last) < len(widths) - 1:
+        index = first[-1] + 1 if len(first) <= len(last) else last[0] - 1
+        left -= widths[index] + _BORDER
+        if left < 0:
+            break
+        if len(first) <= len(last):
+            first.append(index)
+        else:
+            last.insert(0, index)
+    return [*first, None, *last]
+
+
+def _table(names: Sequence[str], rows: Sequence[Row], columns: Sequence[int | None], title: str | None) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title, title_justify="left", header_style="bold")
-    for index, name in enumerate(names):
-        table.add_column(name, justify="right" if _numeric(rows, index) else "left")
-    for row in rows:
-        table.add_row(*(Text(shown(value)) for value in row))  # as Text: `dB[mW]` is no markup
+    for index in columns:
+        name, numeric = ("…", False) if index is None else (names[index], _numeric(rows, index))
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:  # as Text: `dB[mW]` is no markup
+        table.add_row(*(Text("…" if index is None else shown(row[index])) for index in columns))
     if not rows:
         table.caption = "no rows"
     return table
 
 
-def _print_records(console: Console, names: Sequence[str], rows: Sequence[Row], title: str | None) -> None:
+def write_lines(answer: Answer, out: TextIO, limit: int) -> None:
+    """One record below the other, a line per value; at most `limit` rows (0: all)."""
+    from rich.console import Console
     from rich.text import Text
 
-    if title:
-        console.print(Text(title, style="italic"))
-    width = max(map(len, names))
+    rows, more = _first(answer, limit)
+    console = Console(file=out)
+    names = answer.names
+    width = max(map(len, names), default=0)
     for number, row in enumerate(rows, start=1):
         console.rule(f"row {number:,}", align="left")
         for name, value in zip(names, row, strict=True):
             if value is not None:
                 console.print(Text(name.ljust(width), style="bold") + Text(f"  {shown(value)}"))
+    _note_more_rows(len(rows), more)
 
 
 def write_markdown(answer: Answer, out: TextIO, limit: int) -> None:
@@ -137,11 +169,12 @@ def write_json(answer: Answer, out: TextIO, limit: int) -> None:
 
 WRITERS: dict[str, Callable[[Answer, TextIO, int], None]] = {
     "table": write_table,
+    "line": write_lines,
     "markdown": write_markdown,
     "csv": write_csv,
     "json": write_json,
 }
-DEFAULT_LIMIT = {"table": 1000, "markdown": 1000}
+DEFAULT_LIMIT = {"table": 1000, "line": 1000, "markdown": 1000}
 """People read no more; a program that reads CSV or JSON wants every row."""
 
 

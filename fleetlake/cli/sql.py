@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from fleetlake.cli.options import ConfigOption, DataOption
-from fleetlake.errors import UserError
+from fleetlake.errors import UserError, reason
 
 FileOption = Annotated[Path | None, typer.Option("--file", "-f", help="Read the query from this file.")]
 
@@ -21,6 +21,7 @@ class OutputFormat(StrEnum):
     """How `fleetlake sql` prints."""
 
     TABLE = "table"
+    LINE = "line"
     CSV = "csv"
     JSON = "json"
     MARKDOWN = "markdown"
@@ -112,12 +113,13 @@ def export(
 
 def _answer(folder: Path, text: str, form: OutputFormat, output: Path | None, limit: int | None) -> None:
     from fleetlake.cli.output import DEFAULT_LIMIT, WRITERS
-    from fleetlake.session import Session
+    from fleetlake.session import Session, require_folder
 
     with Session(folder) as session:
         if output and form.value not in DEFAULT_LIMIT:
             query = text if not limit else f"FROM ({text.strip().rstrip(';')}\n) LIMIT {limit}"
-            rows = session.write(query, output)
+            ending = "" if output.name.endswith(".csv.gz") and form is OutputFormat.CSV else f".{form.value}"
+            rows = session.write(query, output, ending)
             typer.echo(f"{rows:,} rows: {output}", err=True)
             return
         if form is OutputFormat.PARQUET:
@@ -126,6 +128,7 @@ def _answer(folder: Path, text: str, form: OutputFormat, output: Path | None, li
             raise UserError("the query is empty; `fleetlake sql --help` shows how to give one")
         most = DEFAULT_LIMIT.get(form.value, 0) if limit is None else limit
         if output:
+            require_folder(output)
             with output.open("w", encoding="utf-8") as out:
                 WRITERS[form.value](answer, out, most)
         else:
@@ -172,7 +175,7 @@ def _text(statement: str | None, file: Path | None) -> str | None:
         try:
             return file.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read the query from {file}: {error}") from error
+            raise UserError(f"cannot read the query from {file}: {reason(error)}") from error
     return None if statement is None and sys.stdin.isatty() else sys.stdin.read()
 
 

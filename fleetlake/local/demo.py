@@ -8,6 +8,7 @@ from typing import Any
 
 from fleetlake.config import Settings, load_settings
 from fleetlake.local.up import run_pipeline
+from runtime.log import configure_logging
 from runtime.ports import free_port
 from schemas.vendors import BUILT_IN
 from simulators.climasense import write_keys
@@ -19,6 +20,7 @@ def run_demo(seconds: int, devices: int, data: Path) -> int:
     """Run for this many seconds (0: until Ctrl-C) and stop cleanly; the exit status."""
     data.mkdir(parents=True, exist_ok=True)
     settings = demo_settings(data, devices)
+    configure_logging(settings.pipeline.log_level)
     title = f"fleetlake demo: {devices} devices of {len(BUILT_IN)} vendors, data in {data}"
     return asyncio.run(run_pipeline(settings, seconds, title, simulate=True))
 

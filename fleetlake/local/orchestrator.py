@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.live import Live
 
 from fleetlake.config import Settings
-from fleetlake.errors import UserError
+from fleetlake.errors import UserError, reason
 from fleetlake.local.broker import find_bootstrap
+from fleetlake.local.progress import step
 from fleetlake.local.status import StatusModel, plain_line, render
 from fleetlake.local.supervisor import ChildSpec, Supervisor
 from runtime.kafka import declare_topics
@@ -65,13 +66,16 @@ class Orchestrator:
 
     async def start(self, stop: asyncio.Event) -> None:
         """Start everything in order, unless stopped meanwhile. UserError where Kafka does not start."""
-        if self._embedded and not await self._start_broker(stop):
-            return
+        if self._embedded:
+            with step(self._console, "starting Kafka"):
+                if not await self._start_broker(stop):
+                    return
         kafka = self.settings.kafka
         try:
-            await declare_topics(kafka, topic_specs())
+            with step(self._console, f"declaring topics at {kafka.bootstrap_servers}"):
+                await declare_topics(kafka, topic_specs())
         except OSError as error:
-            raise UserError(f"Kafka at {kafka.bootstrap_servers} does not answer: {error}") from error
+            raise UserError(f"Kafka at {kafka.bootstrap_servers} does not answer: {reason(error)}") from error
         environment = {"FLEETLAKE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
         stages = {
             "duckdb": ["sink", "duckdb"],
@@ -121,7 +125,7 @@ class Orchestrator:
                 notify(ALIVE)
                 down = [name for name, child in self.supervisor.children.items() if not child.up] + self.model.late()
                 if live:
-                    live.update(render(self.model, elapsed, down, title))
+                    live.update(render(self.model, elapsed, down, title, self._console.width))
                 elif elapsed - printed >= _PLAIN_SECONDS:
                     printed = elapsed
                     print(plain_line(self.model, elapsed, down), flush=True)
@@ -129,18 +133,32 @@ class Orchestrator:
 
     async def stop(self, *, drain_seconds: float = 30.0) -> None:
         """Stop in order: sources first, then each stage once no record is left for it."""
-        self._console.print("stopping: sources first, then each stage when it has passed on its records …")
-        await self.supervisor.stop("simulate")
-        await self.supervisor.stop("connect")
-        if not await self.supervisor.wait_until(self._drained, drain_seconds):
-            log.warning(
-                "records still waited after %.0f s; they are in Kafka and will be read at the next start",
-                drain_seconds,
-            )
+        with step(self._console, "stopping: the sources first"):
+            await self.supervisor.stop("simulate")
+            await self.supervisor.stop("connect")
+        if "delta" in self.supervisor.children:  # else stopped before a stage was started
+            await self._drain(drain_seconds)
         # Upstream first, so that each stage can still pass on its records.
         streams = tuple(self._stream_workers)
-        order = (("simulate",), ("connect", "alarms"), streams, ("delta",), ("duckdb",), ("broker",))
-        await self.supervisor.stop_all(order)
+        for what, names in (
+            ("the alarm service", ("alarms",)),
+            ("the stream workers", streams),
+            ("the lake's sink", ("delta",)),
+            ("the last publishing of fleet.duckdb", ("duckdb",)),
+            ("Kafka", ("broker",)),
+        ):
+            if any(name in self.supervisor.children for name in names):
+                with step(self._console, f"stopping: {what}"):
+                    await self.supervisor.stop(*names)
+        await self.supervisor.stop_all(())
+
+    async def _drain(self, seconds: float) -> None:
+        with step(self._console, "stopping: until each stage has passed on its records"):
+            drained = await self.supervisor.wait_until(self._drained, seconds)
+        if not drained:
+            log.warning(
+                "records still waited after %.0f s; they are in Kafka and will be read at the next start", seconds
+            )
 
     def _drained(self) -> bool:
         self.model.update(time.monotonic(), self.supervisor.samples())

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from fleetlake.config import Settings, chosen_vendors
 from fleetlake.errors import UserError
+from fleetlake.hints import command
 from fleetlake.local.broker import find_bootstrap
 from runtime.health import Health
 from runtime.kafka import KafkaSettings, client_options, declare_topics, wait_for_kafka
@@ -32,7 +33,7 @@ def resolve_kafka(settings: Settings) -> KafkaSettings:
     if bootstrap is None:
         raise UserError(
             "no Kafka: set bootstrap_servers in [kafka], or start "
-            f"`fleetlake broker --data {settings.pipeline.data}` first"
+            f"`{command('broker', '--data', settings.pipeline.data)}` first"
         )
     return kafka.model_copy(update={"bootstrap_servers": bootstrap})
 

@@ -11,9 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from runtime.metrics import Sample
+from schemas.vendors import vendors
 
-STAGES = (("connect", "received"), ("normalise", "normalised"), ("delta", "in the lake"))
-"""The stages whose records are counted by vendor, with the heading of the column."""
+STAGES = (("connect", "in"), ("normalise", "normalised"), ("delta", "lake"))
+"""The stages whose records are counted by vendor, with the heading of the column of its rate."""
+
+_WIDE = 110
+"""Columns of a terminal that shows the rate of every stage."""
 
 _RATE_WINDOW = 5.0
 _LATE_SECONDS = 1.0
@@ -91,37 +95,48 @@ class StatusModel:
 
 def plain_line(model: StatusModel, elapsed: float, down: list[str]) -> str:
     """The status as one line, for logs and pipes."""
-    vendors = " · ".join(
+    by_vendor = " · ".join(
         f"{v} {model.rate('connect', v):.0f}/s {model.total('connect', v)} in, {model.readings(v)} rows"
         for v in model.vendors
     )
     lag = " ".join(f"{stage} {count}" for stage, count in sorted(model.lag().items())) or "–"
     dead = sum(model.dead_letters(v) for v in model.vendors)
     tail = f" | not ready: {', '.join(down)}" if down else ""
-    return f"{elapsed:5.0f} s | {vendors} | lag {lag} | open alarms {model.open_alarms()} | dead letters {dead}{tail}"
+    return f"{elapsed:5.0f} s | {by_vendor} | lag {lag} | open alarms {model.open_alarms()} | dead letters {dead}{tail}"
 
 
-def render(model: StatusModel, elapsed: float, down: list[str], title: str) -> Group:
-    """The status as a table for a terminal."""
-    table = Table(title=title, title_justify="left", header_style="bold", expand=False)
-    table.add_column("vendor")
-    table.add_column("connected", justify="right")
-    for _, label in STAGES:
-        table.add_column(f"{label} /s", justify="right")
-        table.add_column("total", justify="right")
-    table.add_column("lake rows", justify="right")
-    table.add_column("dead letters", justify="right")
+def render(model: StatusModel, elapsed: float, down: list[str], title: str, width: int = 80) -> Group:
+    """The status as a table for a terminal of this many columns: numbers and names whole from 80 on."""
+    shown = STAGES if width >= _WIDE else STAGES[:1]
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold", expand=False)
+    table.add_column("vendor", overflow="fold")
+    for heading in ("connected", *(f"{label}/s" for _, label in shown), "received", "in lake", "readings", "dead"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for vendor in model.vendors:
-        cells = [vendor, str(model.connections(vendor))]
-        for stage, _ in STAGES:
-            cells += [f"{model.rate(stage, vendor):.0f}", f"{model.total(stage, vendor):,}"]
-        table.add_row(*cells, f"{model.readings(vendor):,}", str(model.dead_letters(vendor)))
+        rates = [count_text(round(model.rate(stage, vendor))) for stage, _ in shown]
+        counts = (model.total("connect", vendor), model.total("delta", vendor), model.readings(vendor))
+        dead = model.dead_letters(vendor)
+        cells = [vendor, f"{count_text(model.connections(vendor))} {_connections_word(vendor)}", *rates]
+        table.add_row(*map(Text, [*cells, *map(count_text, counts), count_text(dead)]))
     lag = "   ".join(f"{stage} {count:,}" for stage, count in sorted(model.lag().items())) or "–"
+    open_alarms = model.open_alarms()
     lines = [
-        Text(f"lag (records): {lag}"),
-        Text(f"open alarms: {model.open_alarms()}", style="bold red" if model.open_alarms() else ""),
+        Text(f"records that wait: {lag}"),
+        Text(f"open alarms: {open_alarms:,}", style="bold red" if open_alarms else ""),
         Text(f"running for {elapsed:.0f} s; Ctrl-C stops and keeps the data", style="dim"),
     ]
     if down:
         lines.append(Text(f"not ready: {', '.join(down)}", style="yellow"))
-    return Group(table, *lines)
+    return Group(Text(title, style="italic"), table, *lines)
+
+
+def count_text(count: int) -> str:
+    """A count in at most nine characters: whole below ten millions, then in millions or thousands of millions."""
+    if count < 10_000_000:
+        return f"{count:,}"
+    return f"{count / 1e6:,.1f}M" if count < 10_000_000_000 else f"{count / 1e9:,.1f}G"
+
+
+def _connections_word(vendor: str) -> str:
+    known = vendors()
+    return known[vendor].connections if vendor in known else "connections"

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from fleetlake.config import Settings, chosen_vendors, effective_toml
 from fleetlake.local.orchestrator import Orchestrator, lock_folder
+from fleetlake.local.progress import logging_to
 
 EFFECTIVE = "effective.toml"
 
@@ -31,7 +32,9 @@ async def run_pipeline(settings: Settings, seconds: int, title: str, *, simulate
         loop.add_signal_handler(signum, stop.set)
     with ExitStack() as stack:
         lock_folder(data, stack)
-        orchestrator = Orchestrator(settings, write_effective(settings), Console(), simulate=simulate)
+        console = Console()
+        stack.enter_context(logging_to(console, data / "logs"))
+        orchestrator = Orchestrator(settings, write_effective(settings), console, simulate=simulate)
         try:
             await orchestrator.start(stop)
             await orchestrator.watch(lambda elapsed: stop.is_set() or bool(seconds and elapsed >= seconds), title)

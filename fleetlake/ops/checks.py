@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from pydantic import BaseModel
 
 from fleetlake.config import Settings, require_vendors
-from fleetlake.errors import UserError
+from fleetlake.errors import UserError, reason
 from runtime.checks import CheckResult
 from runtime.kafka import KafkaSettings, client_options
 from schemas.topics import topic_specs
@@ -62,7 +62,7 @@ async def _check_rules(settings: Settings) -> list[CheckResult]:
     try:
         rules, refused = load_rules_file(path)
     except (OSError, ValueError) as error:
-        return [CheckResult("alarm rules", False, f"{path}: {error}")]
+        return [CheckResult("alarm rules", False, f"{path}: {reason(error)}")]
     if refused:
         return [CheckResult("alarm rules", False, "; ".join(str(r) for r in refused))]
     return [CheckResult("alarm rules", True, f"{path}: {len(rules)} rules")]

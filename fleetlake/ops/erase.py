@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow.dataset as ds
 from aiokafka import AIOKafkaProducer
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
@@ -19,9 +20,9 @@ from deltalake.exceptions import TableNotFoundError
 from alarm_service.settings import AlarmsSettings
 from runtime.kafka import KafkaSettings, client_options
 from schemas.topics import DEVICES
-from sinks.delta.erasure import remember_erased
+from sinks.delta.erasure import device_digest, erased_devices, remember_erased
 from sinks.delta.location import LakeLocation
-from sinks.delta.log_reader import MARK
+from sinks.delta.log_reader import MARK, live_files
 from sinks.delta.maintenance.commits import commit_on_newest, without_rebase
 from sinks.delta.tables import BY_NAME
 
@@ -49,6 +50,33 @@ def erase_alarms(settings: AlarmsSettings, data: Path, device: str) -> int | Non
     store = store_of(settings, data)
     try:
         return store.alarms.erase(device)
+    finally:
+        store.close()
+
+
+def is_known(location: LakeLocation, settings: AlarmsSettings, data: Path, device: str) -> bool:
+    """Whether a table or the alarm service's database has rows of the device, or had some that were erased before."""
+    from alarm_service.store.alarms import AlarmFilter
+    from alarm_service.store.store import DATABASE, store_of
+
+    digest = device_digest(device.encode())
+    for name in BY_NAME:
+        try:
+            delta = location.open(name)
+        except TableNotFoundError:
+            continue
+        if digest in erased_devices(delta):
+            return True
+        files = [file.path for file in live_files(delta)]
+        if files:
+            rows = ds.dataset(files, format="parquet", filesystem=location.files(name))
+            if rows.head(1, columns=["device_id"], filter=ds.field("device_id") == device).num_rows:
+                return True
+    if settings.database_url is None and not (data / DATABASE).exists():
+        return False
+    store = store_of(settings, data)
+    try:
+        return store.alarms.page(AlarmFilter(device_id=device), 1, 1)[1] > 0
     finally:
         store.close()
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from io import StringIO
 
+import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from rich.console import Console
 
-from fleetlake.local.status import StatusModel, plain_line, render
+from fleetlake.local.status import StatusModel, count_text, plain_line, render
 from runtime.metrics import Sample, parse_samples
+from schemas.vendors import BUILT_IN
 
 
 def _out(stage: str, vendor: str, value: float) -> Sample:
@@ -50,13 +52,35 @@ def test_plain_line_names_every_vendor_lag_alarms_and_what_is_not_ready() -> Non
 
 def test_table_shows_the_same() -> None:
     model = StatusModel(("climasense",))
-    model.update(0.0, [_out("normalise", "climasense", 1234), ("fleetlake_connections", {"vendor": "climasense"}, 5.0)])
+    model.update(0.0, [_out("delta", "climasense", 1234), ("fleetlake_connections", {"vendor": "climasense"}, 5.0)])
     console = Console(file=StringIO(), width=160)
-    console.print(render(model, 3.0, [], "demo"))
+    console.print(render(model, 3.0, [], "demo", 160))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "1,234" in text
     assert "climasense" in text
     assert "open alarms: 0" in text
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("size", [3, 12_345, 9_999_999, 2_345_678_901])
+def test_names_and_numbers_are_whole_at_every_width(width: int, size: int) -> None:
+    model = StatusModel(BUILT_IN)
+    samples = [_out(stage, vendor, float(size)) for stage in ("connect", "normalise", "delta") for vendor in BUILT_IN]
+    for vendor in BUILT_IN:
+        samples.append(("fleetlake_readings_out_total", {"stage": "delta", "vendor": vendor}, float(size)))
+        samples.append(("fleetlake_connections", {"vendor": vendor}, 54_321.0))
+        samples.append(("fleetlake_dead_letters_total", {"stage": "connect", "vendor": vendor}, 123_456.0))
+    model.update(0.0, [])
+    model.update(1.0, samples)
+    console = Console(file=StringIO(), width=width)
+    console.print(render(model, 3.0, ["stream", "delta"], "fleetlake demo: 44 devices of 4 vendors", width))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= width
+    assert not [line for line in lines if "…" in line]
+    (row,) = (line.split() for line in lines if line.startswith("climasense"))
+    assert row.count(count_text(size)) == (6 if width >= 110 else 4), row
+    assert "54,321 devices" in " ".join(row) and row[-1] == "123,456"
+    assert len(lines) == 10, "no line is broken"
 
 
 def test_samples_are_read_from_a_metrics_page() -> None:

@@ -1,0 +1,175 @@
+"""What a newcomer types: the version, wrong folders, wrong files, wrong names. Never a traceback, nothing is made."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from fleetlake import __version__
+from fleetlake.cli.main import main
+from fleetlake.hints import command
+from sinks.duckdb.published import PublishedDatabase
+from sinks.settings import DuckdbSettings
+from tests.fleetlake.command import Run
+from tests.support.lake import filled
+
+READING = (
+    ["sql", ".tables"],
+    ["sql", "FROM latest"],
+    ["export", "--table", "latest", "--to", "x.csv"],
+    ["plot", "FROM readings_1h"],
+    ["lake", "stats"],
+    ["lake", "verify"],
+    ["dead-letters", "list"],
+    ["alarms", "list"],
+    ["alarms", "show", "abcdef"],
+    ["rules", "list"],
+    ["maintenance", "list"],
+    ["notify", "history"],
+    ["keys", "list"],
+    ["climasense", "commands"],
+    ["climasense", "firmware", "list"],
+    ["erase", "karcher:1", "--yes"],
+    ["check"],
+    ["config"],
+)
+
+
+def test_the_version_is_told(run: Run) -> None:
+    assert run("--version") == f"fleetlake {__version__}\n"
+
+
+def test_help_stands_in_groups_with_the_first_steps_first(run: Run) -> None:
+    lines = run("--help").splitlines()
+    begin = lines.index("Begin:")
+    assert [line.split()[0] for line in lines[begin + 1 : begin + 3]] == ["demo", "up"]
+    assert not [line for line in lines if line.endswith("...") and "Usage" not in line], "no sentence is cut"
+    assert "More:" not in lines, "each command has its group"
+
+
+@pytest.fixture
+def say(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What a command says, whether it succeeds or not; any other end than an exit fails the test."""
+
+    def say(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["fleetlake", *arguments])
+        with pytest.raises(SystemExit):
+            main()
+        captured = capsys.readouterr()
+        return captured.out + captured.err
+
+    return say
+
+
+@pytest.mark.parametrize("arguments", READING, ids=" ".join)
+def test_a_reading_command_makes_nothing(arguments: list[str], tmp_path: Path, say: Callable[..., str]) -> None:
+    say(*arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [*READING, ["keys", "create", "s1"]], ids=" ".join)
+def test_a_file_in_place_of_the_data_folder_is_named(
+    arguments: list[str], tmp_path: Path, say: Callable[..., str]
+) -> None:
+    (tmp_path / "data").write_text("I am a file")
+    said = say(*arguments)
+    assert "data" in said
+    assert "Errno" not in said
+
+
+@pytest.mark.parametrize(
+    "arguments", [["demo", "--seconds", "1"], ["broker"], ["up"], ["sink", "duckdb"]], ids=" ".join
+)
+def test_a_process_that_finds_a_file_in_place_of_its_folder_says_so(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("I am a file")
+    done = subprocess.run(
+        [sys.executable, "-m", "fleetlake", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "FLEETLAKE_PIPELINE__VENDORS": "ogmen"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert "Errno" not in done.stderr
+    assert "data" in done.stderr
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all", None], ids=["empty", "foreign", "another database"])
+def test_a_foreign_database_is_called_so(content: bytes | None, tmp_path: Path, run: Run) -> None:
+    import duckdb
+
+    (tmp_path / "data").mkdir()
+    if content is None:
+        duckdb.connect(str(tmp_path / "data" / "fleet.duckdb")).close()
+    else:
+        (tmp_path / "data" / "fleet.duckdb").write_bytes(content)
+    for arguments in (["sql", "FROM latest"], ["sql", ".tables"], ["alarms", "list"]):
+        assert "is not the file that a pipeline publishes" in run(*arguments, status=1)
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A data folder with a lake of seven devices, published."""
+    folder = tmp_path / "data"
+    filled(folder, commits=2)
+    (folder / "work").mkdir()
+    with closing(PublishedDatabase(folder, DuckdbSettings())) as sink:
+        sink.publish()
+    return folder
+
+
+def test_the_format_that_is_asked_for_is_written_whatever_the_name(published: Path, tmp_path: Path, run: Run) -> None:
+    run("sql", "SELECT 1 AS x", "--format", "json", "-o", "out.csv")
+    assert json.loads((tmp_path / "out.csv").read_text()) == {"x": 1}
+    run("sql", "SELECT 1 AS x", "--format", "csv", "-o", "out.txt")
+    assert (tmp_path / "out.txt").read_text() == "x\n1\n"
+    run("sql", "SELECT 1 AS x", "--format", "line", "-o", "lines.txt")
+    assert "x  1" in (tmp_path / "lines.txt").read_text()
+    for form in ("table", "markdown", "csv", "parquet"):
+        said = run("sql", "SELECT 1 AS x", "--format", form, "-o", "nowhere/x", status=1)
+        assert "there is no folder nowhere" in said
+
+
+def test_an_unknown_device_is_refused_at_once(published: Path, run: Run) -> None:
+    begun = time.monotonic()
+    said = run("erase", "nosuch", "--yes", status=1)
+    assert "no table has a row of 'nosuch'" in said and "vendor:native-id" in said
+    assert time.monotonic() - begun < 20
+    assert "no Kafka" in run("erase", "karcher:3", "--yes", status=1), "one that is there needs Kafka"
+
+
+def test_ctrl_c_ends_make_demo_without_a_word_of_make(tmp_path: Path) -> None:
+    """In a process group of its own, all of which gets the signal, as from a terminal."""
+    binaries = Path(sys.executable).parent
+    demo = subprocess.Popen(
+        ["make", "-o", ".venv/.ready", "demo", f"BIN={binaries}", f"DATA={tmp_path / 'data'}"],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert demo.stdout is not None
+    assert demo.stdout.readline() == "preparing the demo …\n"
+    os.killpg(demo.pid, signal.SIGINT)
+    output, errors = demo.communicate(timeout=60)
+    assert "stopped before anything was" in output
+    assert (errors, demo.returncode) == ("", -signal.SIGINT)
+
+
+def test_hints_can_be_pasted() -> None:
+    words = ["sql", "--data", "a folder", "SELECT 'x'"]
+    assert shlex.split(command(*words))[-4:] == words
