@@ -18,15 +18,32 @@ _DUE_CHECK_SECONDS = 1.0
 async def poll_account(
     settings: WayscloudSettings, registry: DeviceRegistry, alarms: AlarmReader, rules: RuleReader
 ) -> None:
-    """Read the account until cancelled. A job that fails stops no other."""
+    """Read the account until cancelled. A job that fails stops no other.
+
+    The alarms are read after the first reading of the rules, since an alarm of an imported rule is an event only.
+    """
+    rules_were_read = asyncio.Event()
+
+    async def read_rules() -> None:
+        try:
+            await (rules.read() if settings.import_rules else rules.withdraw())
+        finally:
+            rules_were_read.set()
+
+    async def read_alarms() -> None:
+        await rules_were_read.wait()
+        await alarms.read()
+
+    jobs = [
+        ("groups and profiles", settings.registry_seconds, registry.read_memberships),
+        ("devices", settings.registry_seconds, registry.read_list),
+        ("devices in full", _DUE_CHECK_SECONDS, registry.read_due_devices),
+        ("alarm rules", settings.rule_seconds, read_rules),
+    ]
+    if settings.import_alarms:
+        jobs.append(("alarms", settings.alarm_seconds, read_alarms))
     async with asyncio.TaskGroup() as tasks:
-        for what, seconds, work in (
-            ("groups and profiles", settings.registry_seconds, registry.read_memberships),
-            ("devices", settings.registry_seconds, registry.read_list),
-            ("devices in full", _DUE_CHECK_SECONDS, registry.read_due_devices),
-            ("alarms", settings.alarm_seconds, alarms.read),
-            ("alarm rules", settings.rule_seconds, rules.read),
-        ):
+        for what, seconds, work in jobs:
             tasks.create_task(read_periodically(what, seconds, work))
 
 

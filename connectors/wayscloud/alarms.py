@@ -103,10 +103,18 @@ class RuleReader:
         finally:
             self._file.write(self._published)
 
-    async def _rule(self, name: str) -> bytes | None:
-        """The rule as the API shows it, redacted; None where it was deleted."""
+    async def withdraw(self) -> None:
+        """Publish the deletion of all rules that were published."""
         try:
-            return redact(await self._api.get("rules", name))
+            for name in list(self._published):
+                await self._publish(name, None)
+        finally:
+            self._file.write(self._published)
+
+    async def _rule(self, name: str) -> bytes | None:
+        """The rule, redacted, for the account's devices; None where it was deleted."""
+        try:
+            return objects.rule_of_account(redact(await self._api.get("rules", name)))
         except VendorError as error:
             if error.status != 404:
                 raise

@@ -195,6 +195,15 @@ def alarm(detail: Mapping[str, Any], timeline: bytes, now: datetime) -> Envelope
     return Envelope(message_id([ALARM, device, body]), ALARM, _REST, device, now, body)
 
 
+def rule_of_account(body: bytes) -> bytes:
+    """A rule as it concerns the account: its fleet is WAYSCloud's devices, not those of other vendors."""
+    rule = msgspec.json.decode(body)
+    if not isinstance(rule, dict):
+        raise ValueError("a rule is not an object")
+    scope = {"scope_type": "vendor", "scope_vendor": VENDOR} if rule.get("scope_type") in (None, "fleet") else {}
+    return encode({**rule, **scope, "source": VENDOR})
+
+
 # -- stored telemetry
 
 

@@ -117,6 +117,15 @@ class WayscloudSettings(BaseModel):
     device_seconds: float = Field(
         default=900, gt=0, description="How often each device is read in full, with its health."
     )
+    import_rules: bool = Field(
+        default=True,
+        description="Import the account's alarm rules: they are evaluated here, for WAYSCloud's devices. When switched "
+        "off, the rules that were imported are deleted here.",
+    )
+    import_alarms: bool = Field(
+        default=True,
+        description="Import the account's alarms. An alarm of a rule that is evaluated here becomes an event only.",
+    )
     alarm_seconds: float = Field(default=30, gt=0, description="How often the open alarms are read.")
     alarm_history_seconds: float = Field(
         default=900, gt=0, description="How often all alarms are read, also those that were resolved in between."

@@ -85,12 +85,20 @@ def import_rules(
 ) -> None:
     """Put rules in force that WAYSCloud returned as JSON: a list, `{"rules": […]}`, or one rule.
 
+    The scope `fleet` becomes the scope `vendor`: the account's devices.
+
     WAYSCloud's list of rules leaves out `config`: read each rule by its id, and put them into one list.
     """
     settings = read_settings(config, data)
     valid, refused = _read(file, settings, is_foreign=True)
-    run_on_kafka(_put(settings, valid, "wayscloud", None))
+    run_on_kafka(_put(settings, [_of_account(rule) for rule in valid], "wayscloud", None))
     _leave(refused)
+
+
+def _of_account(rule: AlarmRule) -> AlarmRule:
+    """The rule for the account's devices: WAYSCloud's fleet is not that of other vendors."""
+    scope = {"scope_type": "vendor", "scope_vendor": "wayscloud"}
+    return rule.model_copy(update=scope) if rule.scope_type == "fleet" else rule
 
 
 @rules.command("enable")

@@ -26,12 +26,16 @@ _SETTLING_MS = 60_000
 class RulesIntake:
     """Compiles rules as they come, and puts them in force in the rule book."""
 
-    def __init__(self, datapoints: Mapping[str, Datapoint], rules: Sequence[CompiledRule] = ()) -> None:
+    def __init__(
+        self, datapoints: Mapping[str, Datapoint], rules: Sequence[CompiledRule] = (), *, log_level: int = logging.ERROR
+    ) -> None:
+        """`log_level` is that of the lines about refused rules."""
         self.book = RuleBook(rules)
         self.refused: list[RefusedRule] = []
         """Rules of the topic that are not in force, newest last."""
         self._datapoints = datapoints
         self._is_changed = bool(rules)
+        self._log_level = log_level
         self._circular: frozenset[str] = frozenset()
 
     def take(self, record: Record) -> None:
@@ -80,7 +84,7 @@ class RulesIntake:
 
     def _refuse(self, rule: RefusedRule, message: str = "not in force: %s") -> None:
         self.refused.append(rule)
-        log.error(message, rule)
+        log.log(self._log_level, message, rule)
 
 
 def _header(record: Record, name: str) -> str:

@@ -8,7 +8,7 @@ time. Duplicates are recognised by the event's id, which derives from the vendor
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -17,7 +17,8 @@ from schemas import wire
 from schemas.timestamps import to_micros
 from streams.detect.actions import carry_out
 from streams.detect.device import TrackedDevice
-from streams.detect.schedules import NEVER
+from streams.detect.rules import RuleSet
+from streams.detect.schedules import NEVER, Scope
 from streams.detect.state import AlarmFacts, DeviceState, RuleState
 from streams.detect.timeline import VENDOR, Entry, Subject, add_entry, resolve
 from streams.detect.vendor_alerts import READERS, Transition, VendorAlert
@@ -38,6 +39,20 @@ class VendorAlarmSettings:
     """By vendor: how long after its last report an alarm resolves, in microseconds."""
     future_after: timedelta = timedelta(hours=24)
     ancient_after: timedelta = timedelta(days=3650)
+
+
+class RulesInForce(NamedTuple):
+    """The rules that our engine evaluates for one device."""
+
+    rules: RuleSet
+    scopes: Sequence[Scope]
+
+    def has(self, rule_id: str) -> bool:
+        """Whether the rule is among them."""
+        return self.rules.of_device(rule_id, self.scopes) is not None
+
+
+NO_RULES = RulesInForce(RuleSet(()), ())
 
 
 class _Report(NamedTuple):
@@ -64,8 +79,13 @@ class VendorAlarms:
         self._settings = settings
         self._quiet = settings.quiet.get(device.vendor)
 
-    def apply(self, event_set: wire.EventSet, origin: wire.Origin) -> list[wire.AlarmEvent]:
-        """Apply the vendor's alarms of one record. A record that was applied before changes nothing."""
+    def apply(
+        self, event_set: wire.EventSet, origin: wire.Origin, in_force: RulesInForce = NO_RULES
+    ) -> list[wire.AlarmEvent]:
+        """Apply the vendor's alarms of one record. A record that was applied before changes nothing.
+
+        An alarm of a rule that is `in_force` stays an event, since our engine raises the alarm.
+        """
         device, state = self.device, self.device.state
         if origin.offset <= state.offset:
             device.skipped.replayed += 1
@@ -79,6 +99,8 @@ class VendorAlarms:
         for event, entry in entries:
             if event.event_id in state.recent_events:
                 device.skipped.replayed += 1
+                continue
+            if isinstance(entry, Transition) and _is_ours(state, entry, in_force):
                 continue
             state.recent_events = [*state.recent_events[1 - RECENT_EVENTS :], event.event_id]
             at = to_micros(self._sound_time(event.occurred_at, event_set.received_at))
@@ -140,6 +162,11 @@ class VendorAlarms:
         note = "the vendor told nothing more of it"
         entry = Entry("resolved", at, self.device.last_subject, facts, note)
         return resolve(identity, self.device.state.rules[identity], entry)
+
+
+def _is_ours(device: DeviceState, transition: Transition, in_force: RulesInForce) -> bool:
+    """Whether our engine raises the alarm. One that was taken before its rule was in force goes on to its end."""
+    return transition.identity not in device.rules and in_force.has(transition.rule_id)
 
 
 def _object(text: str) -> Mapping[str, Any]:

@@ -40,6 +40,8 @@ class Transition(msgspec.Struct, frozen=True):
     note: str | None = None
     occurrence_count: int | None = None
     severity_original: str | None = None
+    rule_id: str = ""
+    """The vendor's id of the rule that raised the alarm; empty where it names none."""
 
 
 def _ogmen_alert(event: wire.Event, data: Mapping[str, Any]) -> VendorAlert:
@@ -87,6 +89,7 @@ def _wayscloud_entry(event: wire.Event, data: Mapping[str, Any]) -> Transition:
         note=_text(entry, "note") or None,
         occurrence_count=count if isinstance(count, int) else None,
         severity_original=original,
+        rule_id=_text(facts, "rule_id"),
     )
 
 

@@ -96,7 +96,10 @@ async def test_rules_devices_and_alarms_come_and_go(
             await rules.until(lambda records: len(records) >= 2)
             threshold = next(r for r in rules.records if json.loads(r.value or b"")["rule_type"] == "threshold")
             rule = json.loads(threshold.value or b"")
-            assert rule == api.account.rules[rule["id"]] and threshold.key == rule["id"].encode()
+            scope = {"scope_type": "vendor", "scope_vendor": "wayscloud", "source": "wayscloud"}
+            assert rule == api.account.rules[rule["id"]] | scope and threshold.key == rule["id"].encode()
+            offline = next(r for r in (json.loads(r.value or b"") for r in rules.records) if r["id"] != rule["id"])
+            assert (offline["scope_type"], offline["scope_device_id"]) == ("device", "sensor-001")
             told = json.loads(dict(threshold.headers)["ce_datapoints"])
             assert told[rule["config"]["datapoint_id"]] == {"name": "temperature", "unit": "°C", "type": "number"}
             del api.account.rules[rule["id"]]
@@ -131,5 +134,12 @@ async def test_rules_devices_and_alarms_come_and_go(
             )
         await rules.quiet(0.3)
         assert len(rules.records) == count, "known over a restart"
+        without = settings.model_copy(update={"import_rules": False, "import_alarms": False})
+        api.paths.clear()
+        async with running(without, publisher, tmp_path):
+            await rules.until(lambda records: len(records) > count)
+            await eventually(lambda: sum("/devices?" in path for path in api.paths) > 0)
+        assert [record.value for record in rules.records[count:]] == [None], "what was imported is deleted"
+        assert not [path for path in api.paths if "/rules" in path or "/alarms" in path]
         again = [e for e in await raw.envelopes(lambda _: True) if e.type == "wayscloud.alarm.event"]
         assert len(again) == 3

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from schemas import wire
 from schemas.timestamps import to_micros
-from schemas.topics import EVENTS
+from schemas.topics import EVENTS, raw_topic
 from streams.detect.device import Profile, TrackedDevice
 from streams.detect.state import DeviceState
 from streams.detect.vendor_alarms import RECENT_EVENTS, RESOLVED_KEPT, VendorAlarms, VendorAlarmSettings
 from streams.detect.vendor_alerts import READERS, Transition, VendorAlert, is_vendor_alarm
+from tests.support.detecting import DEVICE, T0, Detecting, at, device, millis, rule
+from tests.support.records import ConsumedRecord
 
-T0 = datetime(2026, 3, 16, tzinfo=UTC)
 QUIET = 3600 * 1_000_000
 SETTINGS = VendorAlarmSettings({"ogmen": QUIET}, timedelta(hours=24), timedelta(days=365))
 
@@ -63,6 +64,51 @@ def test_an_alarm_resolves_exactly_a_quiet_time_after_its_last_report() -> None:
     (event,) = vendor.alarms.advance(due + 1)
     assert (event.event_type, to_micros(event.created_at), event.metadata["quiet_seconds"]) == ("resolved", due, 3600)
     assert vendor.device.due == 1 << 62
+
+
+def vendors_alarm(offset: int, name: str, kind: str, device: str = DEVICE, rule_id: str = "hot") -> ConsumedRecord:
+    """An entry of the timeline of one of WAYSCloud's alarms, received at that second of its offset."""
+    shown = {"id": name, "rule_id": rule_id, "title": "Hot", "triggered_at": T0.isoformat()}
+    data = json.dumps({"alarm": shown, "entry": {"event_type": kind}})
+    event = wire.Event(f"{name}:{kind}", "vendor_alarm", at(offset), data)
+    origin = wire.Origin(raw_topic("wayscloud"), 0, offset)
+    made = wire.EventSet(f"m{offset}", device, "wayscloud", at(offset), origin, [event])
+    return ConsumedRecord(EVENTS, offset, device.encode(), wire.encode(made), millis(offset))
+
+
+THRESHOLD = {"rule_type": "threshold", "config": {"metric": "cpu.usage", "operator": "gt", "value": 1}}
+
+
+def test_an_alarm_of_a_rule_that_is_evaluated_here_is_an_event_only() -> None:
+    imported = rule(0, 10, "hot", **THRESHOLD, created_at=at(10).isoformat())
+    detecting = Detecting(imported, topic=EVENTS)
+    assert detecting.feed(vendors_alarm(0, "before", "triggered")) == ["wayscloud:hot:triggered"]
+    assert detecting.feed(vendors_alarm(20, "a", "triggered")) == []
+    detecting.restart()
+    assert detecting.feed(vendors_alarm(21, "a", "acknowledged"), vendors_alarm(22, "a", "resolved")) == []
+    assert detecting.feed(vendors_alarm(23, "before", "resolved")) == ["wayscloud:hot:resolved"], "goes on to its end"
+    assert detecting.feed(vendors_alarm(24, "b", "triggered", rule_id="other")) == ["wayscloud:other:triggered"]
+    detecting.follow(rule(1, 30, "hot"))
+    assert detecting.feed(vendors_alarm(31, "c", "triggered")) == ["wayscloud:hot:triggered"], "the rule was deleted"
+
+
+@pytest.mark.parametrize(
+    ("fields", "joined"),
+    [
+        ({}, True),
+        ({"scope_type": "vendor", "scope_vendor": "wayscloud"}, True),
+        ({"scope_type": "device", "scope_device_id": "a"}, True),
+        ({"scope_type": "device", "scope_device_id": "b"}, False),
+        ({"scope_type": "group", "scope_group_id": "g"}, True),
+        ({"scope_type": "group", "scope_group_id": "elsewhere"}, False),
+        ({"is_enabled": False}, False),
+        ({"config": {"metric": "cpu.usage", "operator": "gt", "value": 1, "unit": "m"}}, False),
+    ],
+)
+def test_only_a_rule_in_force_for_the_device_takes_the_vendors_place(fields: dict[str, Any], joined: bool) -> None:
+    known = device(0, DEVICE, attributes={"groups": ["g"]})
+    detecting = Detecting(known, rule(0, 0, "hot", **THRESHOLD | fields), topic=EVENTS)
+    assert detecting.feed(vendors_alarm(5, "a", "triggered")) == ([] if joined else ["wayscloud:hot:triggered"])
 
 
 def test_a_vendor_without_a_quiet_time_resolves_nothing() -> None:
