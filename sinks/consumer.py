@@ -4,6 +4,9 @@ Exactly once: reading resumes at the offset that the writer stored together with
 (docs/adr/0002-batch-is-a-transaction.md), never at Kafka's committed offset. That one is committed afterwards only so
 that tools see the lag. Several processes share the partitions as one consumer group. If the writer refuses a batch as
 stale, the batch is dropped and its records are read again from the stored offsets.
+
+Before every batch and at every assignment the topics are compared with those of the start, so that no record of a topic
+that was deleted and created again is written under the offsets of the old one.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from schemas.consumed import Record
 from schemas.topics import MAX_MESSAGE_BYTES
 from sinks.buffers import Bounds, Buffers, start_of
 from sinks.lag import LagMeter
+from sinks.topic_watch import TopicWatch
 from sinks.writer import StaleWriter, Writer
 
 log = logging.getLogger(__name__)
@@ -49,7 +53,8 @@ class Subscription:
 class SinkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     """Reads topics as a member of a group and feeds a writer."""
 
-    def __init__(self, subscription: Subscription, kafka: KafkaSettings, writer: Writer) -> None:
+    def __init__(self, subscription: Subscription, kafka: KafkaSettings, writer: Writer, watch: TopicWatch) -> None:
+        self._watch = watch
         self._stage = subscription.stage
         self._topics = sorted(subscription.topics)
         self._writer = writer
@@ -118,6 +123,7 @@ class SinkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         else:  # fetched before a seek, so these records do not follow our position
             self._seek(self._buffers)
         await self._raise_failure()
+        await self._watch.check_if_due()
         await self._lag.measure(self._consumer.assignment() & set(self._buffers), bool(fetched))
         due = self._buffers.due(time.monotonic())
         if due:
@@ -161,6 +167,7 @@ class SinkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         since, slices = self._buffers.cut(topic)
         if not slices:
             return
+        await self._watch.check()
         try:
             await self._in_thread(partial(self._writer.write, topic, slices))
         except StaleWriter as error:
@@ -197,6 +204,7 @@ class SinkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._failure = error
 
     async def _position(self, partitions: list[TopicPartition]) -> None:
+        await self._watch.check()
         stored = await self._stored(partitions)
         begin = await self._consumer.beginning_offsets(partitions)
         end = await self._consumer.end_offsets(partitions)

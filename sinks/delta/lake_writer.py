@@ -51,6 +51,12 @@ class LakeWriter:
         for table in self._by_topic.values():
             self._tables[table.name] = self._setup.open(table)
 
+    @property
+    def lake_id(self) -> str:
+        """Return the id that the lake got when it was created; known once it is open."""
+        first = next(iter(self._by_topic.values()))
+        return str(self._tables[first.name].metadata().id)
+
     def stored(self, topic: str, partitions: list[int]) -> dict[int, int | None]:
         """Return the next offset of each partition from a fresh snapshot."""
         delta = self._fresh(self._by_topic[topic])

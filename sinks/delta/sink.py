@@ -16,8 +16,9 @@ from sinks.delta.lake_writer import STAGE, LakeWriter
 from sinks.delta.location import LakeLocation
 from sinks.delta.maintenance.schedule import MaintenanceSchedule
 from sinks.delta.tables import TABLES, Table, raw_tables
-from sinks.delta.topic_ids import topic_ids
+from sinks.delta.topic_ids import topic_states
 from sinks.settings import DeltaSettings
+from sinks.topic_watch import TopicWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,32 +33,35 @@ class DeltaSink:
     async def run(self, stop: asyncio.Event, health: Health) -> None:
         """Write until `stop` is set; what is buffered then is written too.
 
-        Several processes share the work as consumer group `<application_id>-delta`. Each record's rows are in the lake
-        exactly once, even if processes are killed, frozen or rebalanced. Raise SinkError if offsets and topics do not
-        belong together, RuntimeError if a topic does not exist. Any other error is one of Kafka's or the lake's, and
-        starting again is safe.
+        The processes of one lake share the work as consumer group `<application_id>-delta-<lake's id>`. Each record's
+        rows are in the lake exactly once, even if processes are killed, frozen or rebalanced. Raise SinkError if
+        offsets and topics do not belong together, at the start or later, RuntimeError if a topic does not exist or
+        gets more partitions. Any other error is one of Kafka's or the lake's, and starting again is safe.
         """
         tables = self._tables()
-        ids = await topic_ids(self.kafka, [table.topic for table in tables])
-        writer = LakeWriter(self.data_dir, self.settings, ids, tables)
+        topics = await topic_states(self.kafka, [table.topic for table in tables])
+        writer = LakeWriter(self.data_dir, self.settings, {name: topic.id for name, topic in topics.items()}, tables)
         await asyncio.to_thread(writer.open)
-        consumer = SinkConsumer(self._subscription(tables), self.kafka, writer)
+        watch = TopicWatch(self.kafka, topics)
+        consumer = SinkConsumer(self._subscription(tables, writer.lake_id), self.kafka, writer, watch)
         health.live.append(consumer.problem)
         health.ready.append(lambda: None if consumer.joined else f"{STAGE}: waiting for partitions to be assigned")
         maintenance = asyncio.create_task(self._maintenance(consumer, tables).run())
         try:
             await consumer.run(stop)
         finally:
+            await watch.close()
             maintenance.cancel()
             await asyncio.gather(maintenance, return_exceptions=True)
 
     def _tables(self) -> tuple[Table, ...]:
         return (*self.tables, *raw_tables()) if self.settings.raw else self.tables
 
-    def _subscription(self, tables: tuple[Table, ...]) -> Subscription:
+    def _subscription(self, tables: tuple[Table, ...], lake_id: str) -> Subscription:
+        """A lake has a group of its own: two lakes in one group would each get a part of the rows."""
         bounds = Bounds(self.settings.flush_seconds, self.settings.flush_records, self.settings.flush_bytes)
         topics = tuple(table.topic for table in tables)
-        return Subscription(STAGE, topics, f"{self.kafka.application_id}-{STAGE}", bounds)
+        return Subscription(STAGE, topics, f"{self.kafka.application_id}-{STAGE}-{lake_id[:13]}", bounds)
 
     def _maintenance(self, consumer: SinkConsumer, tables: tuple[Table, ...]) -> MaintenanceSchedule:
         """Maintain each table in the process that reads the first partition of its topic."""

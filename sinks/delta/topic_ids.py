@@ -6,6 +6,7 @@ defined here (Kafka protocol guide, «Metadata Request (Version: 10)»).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 from uuid import UUID
@@ -114,8 +115,16 @@ class UnknownTopicsError(RuntimeError):
     """The broker does not know these topics."""
 
 
-async def topic_ids(settings: KafkaSettings, topics: list[str]) -> dict[str, str]:
-    """Return the id of each topic as text.
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as it is: its id, and its number of partitions."""
+
+    id: str
+    partitions: int
+
+
+async def topic_states(settings: KafkaSettings, topics: list[str]) -> dict[str, TopicState]:
+    """Return the state of each topic.
 
     A broker without topic ids (Kafka before 2.8) gives the nil UUID for all. Raise UnknownTopicsError for topics that
     do not exist, aiokafka's errors if no broker answers.
@@ -123,20 +132,31 @@ async def topic_ids(settings: KafkaSettings, topics: list[str]) -> dict[str, str
     client = AIOKafkaClient(**client_options(settings))
     await client.bootstrap()
     try:
-        # Retried, because not every broker knows a topic that was just declared.
-        attempts = retrying(UnknownTopicsError, base=0.2, cap=2, attempts=ATTEMPTS)
-        return await attempts(_ask, client, topics)
-    except (IncompatibleBrokerVersion, NotImplementedError):
-        return dict.fromkeys(topics, str(UUID(int=0)))
+        return await describe_topics(client, topics)
     finally:
         await client.close()
 
 
-async def _ask(client: AIOKafkaClient, topics: list[str]) -> dict[str, str]:
+async def topic_ids(settings: KafkaSettings, topics: list[str]) -> dict[str, str]:
+    """Return the id of each topic, as `topic_states` does."""
+    return {name: state.id for name, state in (await topic_states(settings, topics)).items()}
+
+
+async def describe_topics(client: AIOKafkaClient, topics: list[str]) -> dict[str, TopicState]:
+    """`topic_states` over a client that is connected already."""
+    # Retried, because not every broker knows a topic that was just declared.
+    attempts = retrying(UnknownTopicsError, base=0.2, cap=2, attempts=ATTEMPTS)
+    try:
+        return await attempts(_ask, client, topics)
+    except (IncompatibleBrokerVersion, NotImplementedError):
+        return dict.fromkeys(topics, TopicState(str(UUID(int=0)), 0))
+
+
+async def _ask(client: AIOKafkaClient, topics: list[str]) -> dict[str, TopicState]:
     response: Any = await client.send(client.get_random_node(), _TopicIdsRequest(topics))
     described = response.to_object()["topics"]
     errors = {topic["name"]: for_code(topic["error_code"]).__name__ for topic in described if topic["error_code"]}
     if errors:
         listed = ", ".join(f"{name} ({error})" for name, error in errors.items())
         raise UnknownTopicsError(f"no such topics: {listed}; `fleetlake topics` declares them")
-    return {topic["name"]: str(topic["topic_id"]) for topic in described}
+    return {topic["name"]: TopicState(str(topic["topic_id"]), len(topic["partitions"])) for topic in described}

@@ -11,18 +11,20 @@ from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from deltalake import DeltaTable
 
 from runtime.health import Health
 from runtime.kafka import KafkaSettings
 from schemas import wire
 from schemas.topics import ALARMS, DEAD_LETTER, DEVICES, EVENTS, READINGS
+from sinks import topic_watch
 from sinks.delta.lake_writer import LakeWriter
 from sinks.delta.sink import DeltaSink
 from sinks.delta.tables import TABLES
 from sinks.delta.topic_ids import topic_ids
 from sinks.settings import DeltaSettings
+from sinks.topic_watch import PartitionsAddedError
 from sinks.writer import SinkError, Slice
 from tests.support.kafka import MakeTopics
 from tests.support.lake import count, rows
@@ -182,6 +184,84 @@ async def test_a_topic_that_was_created_again_stops_the_sink_until_accepted(
 
     accepting = QUICK.model_copy(update={"accept_new_topics": True})
     await asyncio.wait_for(run_until(kafka, topics, tmp_path, lambda: count(tmp_path, "readings") == 26, accepting), 20)
+
+
+async def test_a_topic_that_is_created_again_under_a_running_sink_stops_it_before_it_writes(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    topics = await own_topics(make_topics)
+    await produce(kafka, topics[READINGS], numbered(0, 10, 0))
+
+    async def recreated() -> None:
+        await eventually(lambda: count(tmp_path, "readings") == 20)
+        await _recreate(kafka, topics[READINGS])
+        await produce(kafka, topics[READINGS], numbered(50, 90, 0))  # more than there were: the old offset exists again
+
+    making = asyncio.create_task(recreated())
+    with pytest.raises(SinkError, match=r"was deleted"):
+        await asyncio.wait_for(run_until(kafka, topics, tmp_path, lambda: False), 60)
+    await making
+    assert count(tmp_path, "readings") == 20
+    accepting = QUICK.model_copy(update={"accept_new_topics": True})
+    await run_until(kafka, topics, tmp_path, lambda: count(tmp_path, "readings") == 100, accepting)
+    assert count(tmp_path, "readings") == 100
+
+
+async def test_a_deleted_topic_stops_a_sink_that_has_nothing_to_write(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topic_watch, "CHECK_SECONDS", 0.5)
+    topics = await own_topics(make_topics)
+
+    async def deleted() -> None:
+        await eventually(lambda: (tmp_path / "lake" / "readings").exists())
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+        await admin.start()
+        await admin.delete_topics([topics[EVENTS]])
+        await admin.close()
+
+    deleting = asyncio.create_task(deleted())
+    with pytest.raises(SinkError, match=r"was deleted while the sink read it: no such topics: telemetry.events"):
+        await asyncio.wait_for(run_until(kafka, topics, tmp_path, lambda: False), 60)
+    await deleting
+
+
+async def test_partitions_that_are_added_end_the_sink_and_are_read_by_the_next(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topic_watch, "CHECK_SECONDS", 0.5)
+    topics = await own_topics(make_topics)
+    await produce(kafka, topics[READINGS], numbered(0, 10, 0))
+
+    async def added() -> None:
+        await eventually(lambda: count(tmp_path, "readings") == 20)
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+        await admin.start()
+        await admin.create_partitions({topics[READINGS]: NewPartitions(PARTITIONS + 1)})
+        await admin.close()
+
+    adding = asyncio.create_task(added())
+    with pytest.raises(PartitionsAddedError, match="has 5 partitions instead of 4"):
+        await asyncio.wait_for(run_until(kafka, topics, tmp_path, lambda: False), 60)
+    await adding
+    await produce(kafka, topics[READINGS], numbered(0, 5, PARTITIONS), PARTITIONS)
+    await run_until(kafka, topics, tmp_path, lambda: count(tmp_path, "readings") == 30)
+    assert count(tmp_path, "readings") == 30
+
+
+async def test_two_lakes_of_one_application_id_are_both_complete(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    topics = await own_topics(make_topics)
+    for partition in range(PARTITIONS):
+        await produce(kafka, topics[READINGS], numbered(0, 10, partition), partition)
+    lakes = [tmp_path / "first", tmp_path / "second"]
+
+    def complete() -> bool:
+        return all(count(lake, "readings") >= 2 * 10 * PARTITIONS for lake in lakes)
+
+    await asyncio.wait_for(asyncio.gather(*(run_until(kafka, topics, lake, complete) for lake in lakes)), 90)
+    assert [origins(lake) for lake in lakes] == [twice_each(10)] * 2
 
 
 async def test_a_stored_offset_past_the_logs_end_stops_the_sink(
