@@ -41,10 +41,12 @@ class MqttError(RuntimeError):
 
 
 class MqttClient:
-    """One connection to a broker, for one use.
+    """One connection to a broker, for one use: `connect`, then `subscribed`.
 
-    Messages wait in `messages`, and `wake` is set when one arrives. When too many are not acknowledged, paho's thread
-    stops reading, and TCP holds the broker back. `ended` has the reason when the connection is lost.
+    Messages come from CONNACK on: a broker that kept our session sends what it holds before it answers SUBSCRIBE. So
+    whoever waits for `subscribed` then has to take messages meanwhile. They wait in `messages`, and `wake` is set when
+    one arrives. When too many are not acknowledged, paho's thread stops reading, and TCP holds the broker back. `ended`
+    has the reason when the connection is lost, or the subscription refused.
     """
 
     def __init__(self, settings: WayscloudSettings, login: Login, version: MQTTProtocolVersion) -> None:
@@ -55,16 +57,17 @@ class MqttClient:
         self.messages: deque[paho.MQTTMessage] = deque()
         self.wake = asyncio.Event()
         self.ended: asyncio.Future[str] = self._loop.create_future()
-        self._subscribed: asyncio.Future[bool] = self._loop.create_future()
+        self.subscribed: asyncio.Future[None] = self._loop.create_future()
+        """Done when the broker has granted the subscriptions; MqttError where it refuses."""
+        self._accepted: asyncio.Future[bool] = self._loop.create_future()
         self._room = threading.Semaphore(settings.max_in_flight + _MARGIN)
         self._closing = False
-        self._session_present = False
         self._paho = self._new_client(version)
 
     # In asyncio's thread.
 
     async def connect(self, address: BrokerAddress) -> bool:
-        """Connect and subscribe; whether the broker still had our session. MqttError where it does not let us in."""
+        """Connect, and ask to subscribe; whether the broker still had our session. MqttError where it refuses us."""
         timeout = self._settings.connect_timeout_seconds
         properties = _connect_properties(self._settings) if self._v5 else None
         options: dict[str, Any] = {"clean_start": False, "properties": properties} if self._v5 else {}
@@ -77,7 +80,7 @@ class MqttClient:
                 if self._v5 and self._settings.mqtt_version == "auto":
                     timeout = min(timeout, _TRIAL_SECONDS + 4 * (time.monotonic() - started))
                     limit.reschedule(asyncio.get_running_loop().time() + timeout)
-                return await self._subscribed
+                return await self._accepted
         except TimeoutError:
             raise MqttError(f"no answer within {timeout:g} s", unsupported=True) from None
         except OSError as error:
@@ -95,11 +98,11 @@ class MqttClient:
 
     async def close(self) -> None:
         """Disconnect; the broker keeps the session."""
-        for _ in range(self._settings.max_in_flight):  # paho's thread may be waiting for room
-            self._room.release()
+        self._room.release()  # paho's thread may be waiting for room
         self._paho.disconnect()
         await asyncio.to_thread(self._paho.loop_stop)
-        self._subscribed.cancel()
+        self._accepted.cancel()
+        self.subscribed.cancel()
         self.ended.cancel()
 
     # In paho's thread.
@@ -134,29 +137,36 @@ class MqttClient:
     def _on_connect(self, client: paho.Client, _: Any, flags: Any, reason: ReasonCode, __: Properties | None) -> None:
         if reason.is_failure:
             unsupported = reason.getName() == "Unsupported protocol version"
-            self._settle(self._subscribed, MqttError(f"refused: {reason.getName()}", unsupported))
+            self._settle(self._accepted, MqttError(f"refused: {reason.getName()}", unsupported))
             return
+        self._settle(self._accepted, bool(flags.session_present))
         result, _mid = client.subscribe([(t, self._subscription()) for t in self._login.topics])
         if result != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            self._settle(self._subscribed, MqttError("cannot subscribe"))
-        self._session_present = bool(flags.session_present)
+            self._fail_to_subscribe("cannot subscribe")
 
     def _subscription(self) -> Any:
         return SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB) if self._v5 else 1
 
     def _on_subscribe(self, _: Any, __: Any, ___: int, reasons: list[ReasonCode], ____: Properties | None) -> None:
         refused = [t for t, reason in zip(self._login.topics, reasons, strict=False) if reason.is_failure]
-        problem = MqttError(f"the broker refuses to subscribe us to {', '.join(refused)}") if refused else None
-        self._settle(self._subscribed, problem or self._session_present)
+        if refused:
+            self._fail_to_subscribe(f"the broker refuses to subscribe us to {', '.join(refused)}")
+        self._settle(self.subscribed, None)
+
+    def _fail_to_subscribe(self, text: str) -> None:
+        self._settle(self.subscribed, MqttError(text))
+        self._settle(self.ended, text)  # with a kept session nobody waits for the answer
 
     def _on_disconnect(self, _: Any, __: Any, ___: Any, reason: ReasonCode, ____: Properties | None) -> None:
         text = f"connection lost: {reason.getName()}"
         # A broker that does not know our version may just hang up.
-        self._settle(self._subscribed, MqttError(text, unsupported=True))
+        self._settle(self._accepted, MqttError(text, unsupported=True))
+        self._settle(self.subscribed, MqttError(text))
         self._settle(self.ended, text)
 
     def _on_message(self, _: Any, __: Any, message: paho.MQTTMessage) -> None:
-        self._room.acquire()  # full: paho stops reading, TCP holds the broker back
+        if not self._closing:
+            self._room.acquire()  # full: paho stops reading, TCP holds the broker back
         if self._closing:
             return
         self.messages.append(message)

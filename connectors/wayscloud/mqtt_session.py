@@ -51,6 +51,8 @@ class MqttSession:
         """
         try:
             session_present = await self._client.connect(address)
+            if not session_present:  # then nothing comes before the subscription, which may be refused
+                await self._wait_for_subscription()
             await on_connected(session_present)
             await self._pump(publish)
         finally:
@@ -59,6 +61,14 @@ class MqttSession:
     def safe_until(self) -> datetime:
         """The time before which everything that arrived is in Kafka."""
         return self._unacknowledged[0][2] if self._unacknowledged else utc_now()
+
+    async def _wait_for_subscription(self) -> None:
+        timeout = self._settings.connect_timeout_seconds
+        try:
+            async with asyncio.timeout(timeout):
+                await self._client.subscribed
+        except TimeoutError:
+            raise MqttError(f"no answer to SUBSCRIBE within {timeout:g} s") from None
 
     async def _pump(self, publish: Publish) -> None:
         client = self._client

@@ -170,6 +170,27 @@ async def test_a_broker_restarted_in_mid_flow_loses_nothing(
     assert sorted(r.value_number or 0 for r in readings) == list(range(total))
 
 
+@pytest.mark.mosquitto
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+async def test_a_backlog_that_the_broker_sends_before_its_suback_is_taken(
+    version: str, publisher: Publisher, raw_tail: RawTail, tmp_path: Path, unused_port: Callable[[], int]
+) -> None:
+    """A persistent session's messages come right after CONNACK, more of them than the connector takes at once."""
+    total = 6000
+    tail = await raw_tail("wayscloud")
+    settings = settings_for(unused_port(), f"fleetlake-backlog-{version}", mqtt_version=version, max_in_flight=100)
+    async with (
+        mosquitto_broker(tmp_path, settings.mqtt_port, more="max_inflight_messages 0\n"),
+        sensors(settings.mqtt_port) as send,
+    ):
+        async with running(settings, publisher, tmp_path):
+            await subscribed(send, tail)
+        await send("devices/a/sensors/t", *map(timed, range(total)))
+        async with running(settings, publisher, tmp_path):
+            envelopes = await tail.envelopes(lambda envelopes: len(by_value(envelopes, "a")) == total, 60)
+    assert set(by_value(envelopes, "a").values()) == {1}
+
+
 def _gaps(found: list[Envelope]) -> list[Envelope]:
     return list({e.id: e for e in found if e.type == GAP and e.device_id == "wayscloud:a"}.values())
 
