@@ -97,6 +97,12 @@ class PipelineSettings(BaseModel):
         le=65535,
         description="Port of a stage's /livez, /readyz and /metrics. 0 picks a free port, -1 serves none.",
     )
+    umask: str = Field(
+        default="077",
+        pattern="^0?[0-7]{3}$",
+        description="Permissions that files and folders of the pipeline lack, octal: 077 lets only its own user read "
+        "tables, logs and state; 027 also its group; 022 everybody.",
+    )
     watchdog_seconds: float = Field(
         default=60,
         ge=0,

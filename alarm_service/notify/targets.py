@@ -13,6 +13,14 @@ import socket
 from typing import Any
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_NEVER_PUBLIC = tuple(
+    ipaddress.IPv6Network(network)
+    for network in (
+        "::/96",  # deprecated IPv4-compatible addresses (RFC 4291), which some systems still route as IPv4
+        "64:ff9b:1::/48",  # local-use NAT64 (RFC 8215)
+        "fec0::/10",  # deprecated site-local addresses (RFC 3879)
+    )
+)
 
 
 class RefusedAddressError(OSError):
@@ -22,7 +30,7 @@ class RefusedAddressError(OSError):
 def is_public(address: str) -> bool:
     """Whether an IP address belongs to the public internet.
 
-    An IPv6 address that stands for an IPv4 address (mapped, 6to4, NAT64) counts as that one.
+    An IPv6 address that stands for an IPv4 address (mapped, 6to4, global NAT64) counts as that one.
     """
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address):
@@ -31,6 +39,8 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
+        if any(parsed in network for network in _NEVER_PUBLIC):
+            return False
     return parsed.is_global and not parsed.is_multicast
 
 

@@ -79,10 +79,12 @@ def broker(
     It is a real Kafka and needs neither Java nor Docker. The first start downloads it.
     """
     from fleetlake.local.broker import run_broker
+    from runtime.private_files import set_umask
     from runtime.process import stop_with_supervisor
 
     stop_with_supervisor()
     settings = read_settings(config, data)
+    set_umask(settings.pipeline.umask)
     chosen = settings.broker.port if port is None else port
     run_broker(settings.pipeline.data, chosen, heap=f"{settings.broker.heap_megabytes}m")
 

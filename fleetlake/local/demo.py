@@ -10,6 +10,7 @@ from fleetlake.config import Settings, load_settings
 from fleetlake.local.up import run_pipeline
 from runtime.log import configure_logging
 from runtime.ports import free_port
+from runtime.private_files import set_umask
 from schemas.vendors import BUILT_IN
 from simulators.climasense import write_keys
 from simulators.ogmen.payloads import build_fleet
@@ -18,6 +19,7 @@ from streams.detect.rule_compiler import DEFAULT_RULES
 
 def run_demo(seconds: int, devices: int, data: Path) -> int:
     """Run for this many seconds (0: until Ctrl-C) and stop cleanly; the exit status."""
+    set_umask(load_settings(None).pipeline.umask)
     data.mkdir(parents=True, exist_ok=True)
     settings = demo_settings(data, devices)
     configure_logging(settings.pipeline.log_level)

@@ -47,7 +47,8 @@ class PublishedDatabase:
         for leftover in (fresh, Path(f"{fresh}.wal")):
             leftover.unlink(missing_ok=True)
         self._fill(fresh)
-        fresh.chmod(0o444)  # a reader that opens read-write would lock all others out
+        # Whom the umask lets read may read. Nobody may write: a reader that opens read-write would lock all others out.
+        fresh.chmod(fresh.stat().st_mode & 0o444)
         sync_file(fresh)
         Path(f"{target}.wal").unlink(missing_ok=True)  # of a killed reader: it would be replayed into the new file
         self._remove_stray_links()

@@ -46,6 +46,12 @@ from tests.alarm_service.notifying import NOW, event, receiving, webhook
         ("2002:7f00:1::", False),
         ("64:ff9b::7f00:1", False),
         ("ff02::1", False),
+        ("::127.0.0.1", False),
+        ("::93.184.216.34", False),
+        ("64:ff9b:1::7f00:1", False),
+        ("64:ff9b:1:ffff::1", False),
+        ("fec0::1", False),
+        ("feff::1", False),
     ],
 )
 def test_public_addresses_are_told_from_others(address: str, public: bool) -> None:

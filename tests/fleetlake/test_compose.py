@@ -141,3 +141,13 @@ def test_every_service_restarts_and_is_checked() -> None:
         assert service["restart"] == ("on-failure" if name == "topics" else "unless-stopped")
         assert "healthcheck" in service
     assert COMPOSE["services"]["simulate"]["profiles"] == ["demo"]
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_every_service_has_limits(name: str) -> None:
+    service = COMPOSE["services"][name]
+    assert service["mem_limit"]
+    assert service["pids_limit"] > 0
+    assert service["ulimits"]["nofile"] >= 4096
+    assert service["logging"]["options"]["max-size"]
+    assert service["cap_drop"] == ["ALL"]

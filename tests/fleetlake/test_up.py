@@ -58,6 +58,11 @@ async def test_two_workers_share_the_work(tmp_path: Path) -> None:
         origin = "origin_topic, origin_partition, origin_offset"
         twice = f"SELECT {origin}, metric, observed_at FROM readings GROUP BY ALL HAVING count(*) > 1"
         assert tables.execute(twice).fetchall() == []
+    exposed = [path for path in [data, *data.rglob("*")] if not path.is_symlink() and path.stat().st_mode & 0o077]
+    assert not exposed, "nobody else may read tables, logs or state"
+    left = (data / "effective.toml").read_text()
+    assert "client_secret" in left, "the configuration can still be seen"
+    assert load_settings(data / "effective.toml").karcher.client_secret.get_secret_value() == "********"
     for log in ("stream.log", "stream-2.log"):
         assert "CRITICAL" not in (data / "logs" / log).read_text()
 
