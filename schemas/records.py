@@ -137,7 +137,9 @@ class Alarm(Record):
 
 
 class AlarmEventType(StrEnum):
-    """What happened to an alarm. `repeated` is a further occurrence of an alarm that is open."""
+    """What happened to an alarm. `repeated` is a further occurrence of an alarm that is open; `snooze_ended`: it is
+    still open when its snooze is over.
+    """
 
     TRIGGERED = "triggered"
     REPEATED = "repeated"
@@ -145,6 +147,7 @@ class AlarmEventType(StrEnum):
     RESOLVED = "resolved"
     REOPENED = "reopened"
     SNOOZED = "snoozed"
+    SNOOZE_ENDED = "snooze_ended"
 
 
 class AlarmEvent(Record):

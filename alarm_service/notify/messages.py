@@ -29,7 +29,7 @@ TEST = "test"
 _TEST_TITLE = "fleetlake test notification"
 _TEST_TEXT = "Sent to see whether this channel works. No alarm."
 _COLOURS = {"critical": "attention", "major": "attention", "minor": "warning", "warning": "warning", "info": "accent"}
-_VERBS = {"repeated": "again", "triggered": "", "snoozed": "snoozed"}
+_VERBS = {"repeated": "again", "triggered": "", "snoozed": "snoozed", "snooze_ended": "open still, no longer snoozed"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,9 @@ def facts(event: wire.AlarmEvent | None) -> list[tuple[str, str]]:
         ("Occurrences", str(alarm.occurrence_count)),
     ]
     if event.event_type != "triggered":
-        lines.append((event.event_type.capitalize(), f"{format_iso(event.created_at)} by {event.actor}"))
+        lines.append(
+            (event.event_type.replace("_", " ").capitalize(), f"{format_iso(event.created_at)} by {event.actor}")
+        )
     if event.note:
         lines.append(("Note", event.note))
     if alarm.flapping:

@@ -3,7 +3,7 @@
 A policy's cool-down holds back repeated notifications of an alarm: an event is delivered unless the policy delivered
 one of the same alarm less than `cooldown_seconds` before *and* the alarm's status is still the same. Therefore a
 `triggered` never holds back the `resolved` that follows, but holds back a `repeated`. The events' own times are
-compared, so that the result does not depend on when they are read.
+compared, so that the result does not depend on when they are read. The end of a snooze is never held back.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from schemas import wire
 _NAMESPACE = UUID("0b7c5f7e-6c0e-5d0a-9a55-3c1d2f4e8a60")
 """Namespace of delivery ids. Changing it changes them all."""
 
+_SNOOZE_ENDED = "snooze_ended"
+"""The alarm is open still, and is notified again like one that has triggered."""
 _STATE_ENDS = ("resolved", "reopened")
 
 
@@ -72,7 +74,9 @@ def channels_for(event: wire.AlarmEvent, policy: Policy, settings: NotifySetting
 
     An Alertmanager shows open alarms, so it also gets the end, and the reopening, of each alarm that it was sent.
     """
-    is_requested = event.event_type in policy.event_types
+    is_requested = event.event_type in policy.event_types or (
+        event.event_type == _SNOOZE_ENDED and "triggered" in policy.event_types
+    )
     return [
         key
         for key in policy.channel_ids
@@ -91,7 +95,7 @@ def is_snoozed(event: wire.AlarmEvent) -> bool:
 
 def is_cooling(event: wire.AlarmEvent, policy: Policy, last: LastNotified | None) -> bool:
     """Whether the policy's cool-down holds the event back."""
-    if last is None or last.status != event.alarm.status:
+    if last is None or last.status != event.alarm.status or event.event_type == _SNOOZE_ENDED:
         return False
     return event.created_at - last.at < timedelta(seconds=policy.cooldown_seconds)
 

@@ -201,7 +201,8 @@ class Policy(BaseModel):
     event_types: list[AlarmEventType] = Field(
         default_factory=lambda: [AlarmEventType.TRIGGERED],
         min_length=1,
-        description="Events to deliver: triggered, repeated, acknowledged, resolved, reopened, snoozed.",
+        description="Events to deliver: triggered, repeated, acknowledged, resolved, reopened, snoozed, "
+        "snooze_ended. With triggered comes snooze_ended: an alarm that is open still is notified again.",
     )
     channel_ids: list[str] = Field(min_length=1)
     cooldown_seconds: float = Field(

@@ -69,7 +69,7 @@ _DEVICE_FACTS = (
 )
 ALARM_COLUMNS = (
     "alarm_id, device_id, vendor, rule_id, rule_name, severity, title, message, status, metric, triggered_at, "
-    "last_triggered_at, acknowledged_at, resolved_at, occurrence_count"
+    "last_triggered_at, acknowledged_at, resolved_at, occurrence_count, snoozed_until, flapping"
 )
 _ALARM_ROW = f"{ALARM_COLUMNS}, sequence, created_at"
 LATEST_COLUMNS = (

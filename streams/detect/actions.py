@@ -10,7 +10,7 @@ from schemas.consumed import Record
 from schemas.timestamps import to_micros
 from schemas.topics import ALARM_ACTIONS
 from streams.detect.device import TrackedDevice
-from streams.detect.state import AlarmFacts, DeviceState, HeldAction, RuleState
+from streams.detect.state import AlarmFacts, DeviceState, HeldAction, RuleState, SnoozeTimer
 from streams.detect.timeline import Entry, Subject, add_entry, alarm_id, resolve
 
 RECENT_ACTIONS = 64
@@ -30,8 +30,11 @@ def hold_action(state: DeviceState, action: wire.AlarmAction, record: Record) ->
     return True
 
 
-def carry_out(device: TrackedDevice, held: HeldAction) -> Iterator[wire.AlarmEvent]:
-    """Carry an action out, once by its id. What cannot be done to the alarm as it stands changes nothing."""
+def carry_out(device: TrackedDevice, held: HeldAction, level: int = 0) -> Iterator[wire.AlarmEvent]:
+    """Carry an action out, once by its id. What cannot be done to the alarm as it stands changes nothing.
+
+    `level`: on which the end of a snooze is deferred.
+    """
     state, action = device.state, held.action
     if action.action_id in state.recent_actions:
         device.skipped.replayed += 1
@@ -51,10 +54,24 @@ def carry_out(device: TrackedDevice, held: HeldAction) -> Iterator[wire.AlarmEve
     facts: dict[str, Any] = {"action_id": action.action_id}
     if event_type == "snoozed" and action.until is not None:
         facts["until"] = action.until
+        timer = state.snooze_timers[rule_id] = SnoozeTimer(level, to_micros(action.until), held.offset)
+        device.wake_at(timer.at)
     subject = Subject(device.id, device.vendor, wire.Origin(ALARM_ACTIONS, held.partition, held.offset))
     yield add_entry(rule_id, alarm, Entry(event_type, at, subject, facts, action.note, action.actor))
     if event_type == "acknowledged" and rule.awaits_acknowledgement:
         yield resolve(rule_id, rule, Entry("resolved", at, subject, {}, "the condition had ended before"))
+
+
+def end_snooze(device: TrackedDevice, rule_id: str) -> list[wire.AlarmEvent]:
+    """End the snooze of a rule's alarm. Nothing happens if the alarm is no longer open."""
+    timer = device.state.snooze_timers.pop(rule_id)
+    rule = device.state.rules.get(rule_id)
+    alarm = None if rule is None else rule.alarm
+    if alarm is None or not alarm.is_open or alarm.snoozed_until != timer.at:
+        return []
+    alarm.snoozed_until = None
+    subject = Subject(device.id, device.vendor, wire.Origin(ALARM_ACTIONS, device.partition, timer.offset))
+    return [add_entry(rule_id, alarm, Entry("snooze_ended", max(timer.at, alarm.triggered_at), subject, {}))]
 
 
 def alarm_named(state: DeviceState, device_id: str, name: str) -> tuple[str, RuleState, AlarmFacts] | None:

@@ -24,6 +24,7 @@ class Happening(Enum):
     WINDOW_ENDED = auto()
     FELL_SILENT = auto()
     CALMED = auto()
+    SNOOZE_ENDED = auto()
     ACTION_DUE = auto()
 
 
@@ -33,6 +34,7 @@ _ORDER = {
     Happening.WINDOW_ENDED: 2,
     Happening.FELL_SILENT: 2,
     Happening.CALMED: 2,
+    Happening.SNOOZE_ENDED: 2,
     Happening.ACTION_DUE: 3,
 }
 
@@ -69,6 +71,9 @@ class Agenda:
         for rule_id, timer in state.calm_timers.items():
             if not timer.level:
                 yield Due(max(now, timer.at), Happening.CALMED, rule_id)
+        for rule_id, snooze in state.snooze_timers.items():
+            if not snooze.level:
+                yield Due(max(now, snooze.at), Happening.SNOOZE_ENDED, rule_id)
         if state.held_actions:
             yield Due(max(now, state.held_actions[0].due), Happening.ACTION_DUE)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import msgspec
 
 from schemas import wire
-from streams.detect.actions import alarm_named, carry_out
+from streams.detect.actions import alarm_named, carry_out, end_snooze
 from streams.detect.device import EvaluationContext, TrackedDevice
 from streams.detect.evaluation import RuleEvaluator
 from streams.detect.inhibitor_log import InhibitorLog
@@ -23,7 +23,7 @@ from streams.detect.lifecycle import Evaluation
 from streams.detect.rules import CompiledRule
 from streams.detect.schedules import NEVER
 from streams.detect.silence_retries import SilenceRetries
-from streams.detect.state import Deferred, DeferredSilence, HeldAction, RuleState
+from streams.detect.state import SNOOZE_ENDS, Deferred, DeferredSilence, HeldAction, RuleState
 
 _SILENCES = ("offline", "missing_data")
 
@@ -75,7 +75,14 @@ class DeferredEvaluations:
         if level := self._level_of_action(held):
             self._add(level, Deferred(self._device.state.processed_until, action=held))
             return []
-        return list(carry_out(self._device, held))
+        return self._carry_out(held, self._device.state.processed_until)
+
+    def _carry_out(self, held: HeldAction, moment: int) -> list[wire.AlarmEvent]:
+        """Carry an action out. The end of a snooze is deferred if what the alarm's rule does is deferred."""
+        named = alarm_named(self._device.state, self._device.id, held.action.alarm_id)
+        rules, scopes = self._context.book.at(moment), self._device.profile.scopes
+        rule = None if named is None else rules.of_device(named[0], scopes)
+        return list(carry_out(self._device, held, 0 if rule is None else self.level_of(rule)))
 
     def _defer(self, level: int, evaluation: Evaluation) -> None:
         """Keep what the condition does; what can have no effect is not kept."""
@@ -142,6 +149,11 @@ class DeferredEvaluations:
                 latest, self._bound(timer.level), NEVER if first is None else first[1].moment
             ):
                 first = timer.level, Deferred(timer.at, rule_id, offset=timer.offset, calm=True)
+        for rule_id, snooze in state.snooze_timers.items():
+            if snooze.level and snooze.at < min(
+                latest, self._bound(snooze.level), NEVER if first is None else first[1].moment
+            ):
+                first = snooze.level, Deferred(snooze.at, rule_id, facts={SNOOZE_ENDS: True})
         return first
 
     def _bound(self, level: int) -> int:
@@ -153,7 +165,9 @@ class DeferredEvaluations:
         is_retry = not self._remove(level, item)
         state.deferred_until, device.changed = max(state.deferred_until, item.moment), True
         if item.action is not None:
-            return list(carry_out(device, item.action))
+            return self._carry_out(item.action, item.moment)
+        if item.snooze_ends:
+            return end_snooze(device, item.rule_id)
         subject = device.subject(item.offset)
         if item.calm:
             return self._evaluator.end_flapping(item.rule_id, item.moment, subject)

@@ -16,6 +16,7 @@ from datetime import datetime
 
 from schemas import wire
 from schemas.timestamps import to_micros
+from streams.detect.actions import end_snooze
 from streams.detect.agenda import Agenda, Due, Happening
 from streams.detect.deferred import DeferredEvaluations
 from streams.detect.device import EvaluationContext, TrackedDevice
@@ -189,6 +190,8 @@ class DeviceAlarms:
                 return self._thresholds.release(rules)
             case Happening.CALMED:
                 return self._deferred.evaluator.end_flapping(due.rule_id, due.at, self.device.last_subject)
+            case Happening.SNOOZE_ENDED:
+                return end_snooze(self.device, due.rule_id)
             case Happening.ACTION_DUE:
                 held, state.held_actions = state.held_actions[0], state.held_actions[1:]
                 return self._deferred.act(held)

@@ -78,6 +78,7 @@ class RuleEvaluator:
         rules = self._device.state.rules
         self._device.state.deferred_silences.pop(rule_id, None)
         self._device.state.calm_timers.pop(rule_id, None)
+        self._device.state.snooze_timers.pop(rule_id, None)
         state = rules.pop(rule_id, None)
         if state is None:
             return []

@@ -103,6 +103,9 @@ class HeldAction(msgspec.Struct, array_like=True):
     action: wire.AlarmAction
 
 
+SNOOZE_ENDS = "snooze_ends"
+
+
 class Deferred(msgspec.Struct, array_like=True):
     """One evaluation, removal or action that waits until the inhibitors on other devices are known."""
 
@@ -117,6 +120,11 @@ class Deferred(msgspec.Struct, array_like=True):
     action: HeldAction | None = None
     calm: bool = False
     """No crossing has begun or ended for long enough after flapping."""
+
+    @property
+    def snooze_ends(self) -> bool:
+        """Whether it is the end of a snooze. Such an item is made when it is due, and never kept."""
+        return SNOOZE_ENDS in self.facts
 
 
 class DeferredSilence(msgspec.Struct, array_like=True):
@@ -134,6 +142,16 @@ class CalmTimer(msgspec.Struct, array_like=True):
     at: int
     offset: int
     """The offset of the record that last began or ended a crossing."""
+
+
+class SnoozeTimer(msgspec.Struct, array_like=True):
+    """When the snooze of an alarm ends, if the alarm is still open."""
+
+    level: int
+    """The level on which that is deferred; 0: it is not."""
+    at: int
+    offset: int
+    """The offset of the action."""
 
 
 class DeviceState(msgspec.Struct, array_like=True):
@@ -173,6 +191,8 @@ class DeviceState(msgspec.Struct, array_like=True):
     """Moment of the last deferred item that took effect."""
     calm_timers: dict[str, CalmTimer] = {}
     """For each rule whose alarm flaps and is suppressed."""
+    snooze_timers: dict[str, SnoozeTimer] = {}
+    """For each rule whose alarm is snoozed."""
 
     @property
     def open_alarms(self) -> int:
@@ -187,7 +207,11 @@ class DeviceState(msgspec.Struct, array_like=True):
     @property
     def awaits_inhibitors(self) -> bool:
         """Whether something takes effect only when more is known of inhibitors on other devices."""
-        return bool(self.deferred or self.deferred_silences) or any(timer.level for timer in self.calm_timers.values())
+        return (
+            bool(self.deferred or self.deferred_silences)
+            or any(timer.level for timer in self.calm_timers.values())
+            or any(timer.level for timer in self.snooze_timers.values())
+        )
 
     def deferred_level(self, rule_id: str) -> int:
         """The level on which something of this rule is deferred; 0: nothing is."""

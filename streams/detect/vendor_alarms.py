@@ -11,11 +11,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import IntEnum, auto
 from typing import Any, NamedTuple
 
 from schemas import wire
 from schemas.timestamps import to_micros
-from streams.detect.actions import carry_out
+from streams.detect.actions import carry_out, end_snooze
 from streams.detect.device import TrackedDevice
 from streams.detect.rules import RuleSet
 from streams.detect.schedules import NEVER, Scope
@@ -67,6 +68,20 @@ class _Report(NamedTuple):
         """The facts that a timeline entry shows."""
         original = {} if severity_original is None else {"severity_original": severity_original}
         return {"event_id": self.event_id, **more, **original}
+
+
+class _What(IntEnum):
+    """What can happen by itself, in the order in which it happens at one moment."""
+
+    FELL_QUIET = auto()
+    SNOOZE_ENDED = auto()
+    ACTION_DUE = auto()
+
+
+class _Due(NamedTuple):
+    at: int
+    what: _What
+    identity: str = ""
 
 
 class VendorAlarms:
@@ -130,31 +145,35 @@ class VendorAlarms:
         """Let everything happen that is due before `until`, in event-time order."""
         device, state = self.device, self.device.state
         events: list[wire.AlarmEvent] = []
-        while (due := self._next()) is not None and due[0] < until:
-            at, identity = due
-            state.processed_until, device.changed = max(state.processed_until, at), True
-            if identity is None:
-                held, state.held_actions = state.held_actions[0], state.held_actions[1:]
-                events += carry_out(device, held)
-            else:
-                events.append(self._fell_quiet(identity, at))
-        device.due = NEVER if due is None else due[0]
+        while (due := self._next()) is not None and due.at < until:
+            state.processed_until, device.changed = max(state.processed_until, due.at), True
+            match due.what:
+                case _What.ACTION_DUE:
+                    held, state.held_actions = state.held_actions[0], state.held_actions[1:]
+                    events += carry_out(device, held)
+                case _What.SNOOZE_ENDED:
+                    events += end_snooze(device, due.identity)
+                case _What.FELL_QUIET:
+                    events.append(self._fell_quiet(due.identity, due.at))
+        device.due = NEVER if due is None else due.at
         return events
 
-    def _next(self) -> tuple[int, str | None] | None:
-        """When what happens next: an alarm's identity resolves, None stands for an operator's action."""
+    def _next(self) -> _Due | None:
+        """What happens next. At one moment, alarms resolve first, then snoozes end, then operators act."""
         state = self.device.state
-        due: list[tuple[int, bool, str | None]] = []
+        due = [
+            _Due(max(timer.at, state.processed_until), _What.SNOOZE_ENDED, identity)
+            for identity, timer in state.snooze_timers.items()
+        ]
         if self._quiet is not None:
             due += [
-                (max(rule.last_reported_at + self._quiet, state.processed_until), False, identity)
+                _Due(max(rule.last_reported_at + self._quiet, state.processed_until), _What.FELL_QUIET, identity)
                 for identity, rule in state.rules.items()
                 if rule.last_reported_at is not None and rule.has_open_alarm
             ]
         if state.held_actions:
-            due.append((max(state.held_actions[0].due, state.processed_until), True, None))
-        first = min(due, default=None, key=lambda each: each[:2])
-        return None if first is None else (first[0], first[2])
+            due.append(_Due(max(state.held_actions[0].due, state.processed_until), _What.ACTION_DUE))
+        return min(due, default=None, key=lambda each: each[:2])
 
     def _fell_quiet(self, identity: str, at: int) -> wire.AlarmEvent:
         assert self._quiet is not None

@@ -79,6 +79,20 @@ def test_a_cooldown_holds_back_the_same_news_but_never_a_change() -> None:
     assert _told({**every, "cooldown_seconds": 0}, *story) == [each.event_type for each in story]
 
 
+def test_an_alarm_that_is_open_when_its_snooze_ends_is_notified_again() -> None:
+    until = later(60)
+    story = [
+        event(1, "triggered"),
+        event(2, "snoozed", at=later(1), snoozed_until=until),
+        event(3, "repeated", at=later(30), snoozed_until=until),
+        event(4, "snooze_ended", at=until),
+        event(5, "repeated", at=later(61)),
+    ]
+    assert _told({"cooldown_seconds": 300}, *story) == ["triggered", "snooze_ended"], "in spite of the cool-down"
+    assert _told({"event_types": ["resolved"]}, *story) == []
+    assert _told({"event_types": ["snooze_ended"]}, *story) == ["snooze_ended"]
+
+
 def test_a_snoozed_alarm_is_not_told_until_its_time_or_its_end() -> None:
     every = {"event_types": ["snoozed", "repeated", "resolved"], "cooldown_seconds": 0}
     until = later(60)

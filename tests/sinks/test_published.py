@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 from deltalake import DeltaTable, Field, write_deltalake
 from deltalake.schema import PrimitiveType
 
+from schemas import wire
 from schemas.topics import ALARMS, DEAD_LETTER, DEVICES, EVENTS, READINGS
+from sinks.delta.rows import to_rows
+from sinks.delta.table_setup import TableSetup
+from sinks.delta.tables import ALARM_EVENTS
 from sinks.duckdb.published import PublishedDatabase
 from sinks.duckdb.published_sql import PUBLISHED, UNKNOWN_COLUMN, VIEW_OF
 from sinks.duckdb.views import MACROS, VIEWS
 from tests.support.lake import Writing, ask, number_of
-from tests.support.records import DEVICE
+from tests.support.records import DEVICE, record_of
 from tests.support.samples import NOON, alarm_event, dead_letter, device, event_set, observation
 
 
@@ -49,6 +54,31 @@ def test_every_lake_table_is_shown(data: Path, sink: PublishedDatabase) -> None:
     assert {type(moment) for (moment,) in ask(data, "SELECT observed_at FROM readings")} == {datetime}
     assert ask(data, "SELECT typeof(observed_at) FROM readings LIMIT 1") == [("TIMESTAMP",)]
     assert ask(data, "SELECT rows, files FROM published WHERE table_name = 'readings'") == [(4, 2)]
+
+
+def test_an_alarm_shows_its_snooze_and_whether_it_flaps_also_in_a_lake_of_before(
+    data: Path, sink: PublishedDatabase
+) -> None:
+    older = ALARM_EVENTS.schema
+    for name in ("snoozed_until", "flapping"):
+        older = older.remove(older.get_field_index(name))
+    rows = to_rows(ALARM_EVENTS, [record_of(wire.encode(alarm_event(1, "active", "triggered")), topic=ALARMS)]).table
+    path = data / "lake" / "alarm_events"
+    write_deltalake(path, rows.select(older.names), partition_by=["received_date"])
+    sink.publish()
+    assert ask(data, "SELECT snoozed_until, flapping FROM alarms") == [(None, None)]
+    delta = DeltaTable(path)
+    TableSetup._add_columns(ALARM_EVENTS, delta)
+    event = alarm_event(2, "active", "snoozed")
+    event.alarm = msgspec.structs.replace(
+        event.alarm, snoozed_until=datetime(2026, 3, 16, 12, tzinfo=UTC), flapping=True
+    )
+    changed = record_of(wire.encode(event), 1, ALARMS)
+    write_deltalake(path, to_rows(ALARM_EVENTS, [changed]).table, mode="append")
+    sink.publish()
+    expected = [(datetime(2026, 3, 16, 12), True)]
+    assert ask(data, "SELECT snoozed_until, flapping FROM alarms") == expected
+    assert ask(data, "SELECT snoozed_until, flapping FROM alarm_events ORDER BY sequence") == [(None, None), *expected]
 
 
 def test_a_device_whose_registry_entry_is_deleted_is_shown_as_unregistered(data: Path, sink: PublishedDatabase) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import records, wire
-from schemas.topics import EVENTS
+from schemas.topics import ALARM_ACTIONS, EVENTS
 from streams.detect.options import DetectOptions
 from streams.detect.rule_operator import RuleOperator
 from streams.detect.schedules import CompiledWindow
@@ -239,6 +239,39 @@ def test_snoozing_is_an_entry() -> None:
     assert fleet.follow(tick(13, 0)) == ["hot:resolved"]
     assert (fleet.alarm.snoozed_until, fleet.alarm.resolved_at) == (None, at(12)), "over, and no longer snoozed"
     records.AlarmEvent.model_validate_json(wire.encode(fleet.last))
+
+
+def test_the_end_of_a_snooze_is_an_entry_while_the_alarm_is_open() -> None:
+    fleet = Detecting(rule(0, -10, "hot", **HOT))
+    fleet.feed(record(0, 0, {"t": 41}))
+    name = fleet.alarm.alarm_id
+    fleet.follow(action(0, 10, "snooze", name, until=at(600)), action(1, 20, "snooze", name, until=at(300)))
+    assert fleet.follow(tick(21, 0)) == ["hot:snoozed", "hot:snoozed"]
+    assert fleet.follow(tick(300, 0)) == []
+    fleet.restart()
+    assert fleet.follow(tick(301, 0)) == ["hot:snooze_ended"], "the snooze that was asked for last counts"
+    assert (fleet.alarm.snoozed_until, fleet.alarm.status, fleet.last.created_at) == (None, "active", at(300))
+    assert (fleet.last.actor, fleet.last.origin.topic) == ("rule_engine", ALARM_ACTIONS)
+    records.AlarmEvent.model_validate_json(wire.encode(fleet.last))
+    assert fleet.follow(tick(700, 0)) == [], "once"
+    fleet.follow(action(2, 710, "snooze", name, until=at(800)), action(3, 720, "resolve", name))
+    assert fleet.follow(tick(721, 0)) == ["hot:snoozed", "hot:resolved"]
+    assert fleet.follow(tick(900, 0)) == [], "it is resolved"
+
+
+def test_the_next_record_brings_the_end_of_a_snooze_that_no_watermark_has() -> None:
+    fleet = Detecting(rule(0, -10, "hot", **HOT))
+    fleet.feed(record(0, 0, {"t": 41}))
+    fleet.follow(action(0, 10, "snooze", fleet.alarm.alarm_id, until=at(300)))
+    assert fleet.feed(record(1, 400, {"t": 41})) == ["hot:snoozed", "hot:snooze_ended"]
+
+
+def test_the_snooze_of_a_vendors_alarm_ends() -> None:
+    fleet = Detecting(topic=EVENTS)
+    fleet.feed(alert(0, 0))
+    fleet.follow(action(0, 10, "snooze", fleet.alarm.alarm_id, "ogmen:1", until=at(300)))
+    assert fleet.follow(tick(301, 0, "ogmen"))[-1].endswith("snooze_ended")
+    assert (fleet.alarm.snoozed_until, fleet.last.created_at) == (None, at(300))
 
 
 def test_an_operator_whose_clock_is_behind_resolves_no_earlier_than_the_trigger() -> None:

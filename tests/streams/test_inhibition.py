@@ -31,7 +31,7 @@ from tests.streams.partitions import (
     heard,
     offline,
 )
-from tests.support.detecting import action, device, millis, rule
+from tests.support.detecting import action, at, device, millis, rule
 from tests.support.records import ConsumedRecord
 
 
@@ -166,6 +166,28 @@ def test_values_wait_likewise_and_an_operator_acts_in_order() -> None:
     played.feed(action(1, 32, "acknowledge", name, SENSOR))
     played.pass_to(40)
     assert played.of_device(SENSOR)[3:] == [("acknowledged", 32)]
+
+
+@pytest.mark.parametrize("resolved_at", [35, 45])
+def test_the_end_of_a_snooze_takes_its_place_among_what_is_deferred(resolved_at: int) -> None:
+    """It ends at 40 s, whether the inhibitors are known then or much later."""
+    config = {"metric": "t", "operator": "gt", "value": 40}
+    hot = rule(1, -10, "hot", rule_type="threshold", config=config, auto_resolve=True, cooldown_seconds=0,
+               inhibited_by=[{"rule": "gateway-offline", "device": "gateway_id"}])  # fmt: skip
+    ends = [("snooze_ended", 40)] if resolved_at > 40 else []
+    for known_at in (41, 100):
+        played = fleet(GATEWAY_OFFLINE, hot)
+        played.feed(heard(0, 0, GATEWAY), heard(0, 10, SENSOR, t=50.0))
+        played.pass_to(20)
+        name = played.events[-1].alarm.alarm_id
+        played.feed(action(0, 25, "snooze", name, SENSOR, until=at(40)))
+        if known_at == 41:
+            played.pass_to(41)
+        played.feed(heard(1, resolved_at, SENSOR, t=30.0))
+        played.restart(1)
+        played.pass_to(known_at + 10)
+        expected = [("triggered", 10), ("snoozed", 25), *ends, ("resolved", resolved_at)]
+        assert played.of_device(SENSOR) == expected
 
 
 def test_a_rule_that_goes_takes_what_waits_with_it() -> None:
