@@ -53,6 +53,12 @@ BATCH_SECONDS = Histogram(
     ["stage"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+READ_SECONDS = Histogram(
+    "fleetlake_read_seconds",
+    "Seconds that a connector took to parse and redact one message.",
+    ["vendor"],
+    buckets=(0.0001, 0.001, 0.01, 0.1, 1, 10),
+)
 PUBLISHED_AT = Gauge("fleetlake_published_timestamp_seconds", "When a sink last made its rows visible.", ["stage"])
 EVENT_LOOP_LAG = Gauge(
     "fleetlake_event_loop_lag_seconds",

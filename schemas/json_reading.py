@@ -74,12 +74,44 @@ def read_verbatim(text: str) -> Verbatim:
     return Verbatim(_checked(text, decoder), bool(repeated))
 
 
+def elements(payload: bytes) -> list[bytes]:
+    """The elements of an array, byte for byte where it is JSON by the letter. NotJson where it is no array."""
+    try:
+        return [bytes(raw) for raw in msgspec.json.decode(payload, type=list[msgspec.Raw])]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        value = read_verbatim(text_of(payload)).value
+    if not isinstance(value, list):
+        raise NotJson("wrong_type", "an array is due")
+    return [encode(item) for item in value]
+
+
+def members(payload: bytes) -> dict[str, bytes]:
+    """The members of an object, byte for byte where it is JSON by the letter. NotJson where it is no object."""
+    try:
+        fields = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
+        return {name: bytes(raw) for name, raw in fields.items()}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        value = read_verbatim(text_of(payload)).value
+    if not isinstance(value, dict):
+        raise NotJson("wrong_type", "an object is due")
+    return {name: encode(item) for name, item in value.items()}
+
+
 def text_of(payload: bytes) -> str:
     """The payload as text, without byte order marks. NotJson where it is not UTF-8."""
     try:
         return payload.decode().lstrip(BOM)
     except UnicodeDecodeError as error:
         raise NotJson("not_utf8", f"byte {error.start}") from error
+
+
+def path_of_a_number_beyond_doubles(value: Any, path: str = "") -> str | None:
+    """Where `read_json` found a number that no double holds, such as `readings.0.value`; None where there is none."""
+    if isinstance(value, msgspec.Raw):
+        return path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    paths = (path_of_a_number_beyond_doubles(item, f"{path}.{name}" if path else str(name)) for name, item in items)
+    return next((wrong for wrong in paths if wrong is not None), None)
 
 
 def encode(value: Any) -> bytes:

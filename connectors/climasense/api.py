@@ -14,7 +14,7 @@ from functools import partial
 
 from aiohttp import web
 from pydantic import BaseModel
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from connectors.climasense import protocol
 from connectors.climasense.answers import RequestRefused, error_answer, json_answer, unavailable
@@ -28,6 +28,7 @@ from connectors.climasense.store.threads import StoreThreads
 from connectors.common import STAGE
 from connectors.common.context import utc_now
 from connectors.common.dead_letters import MessageSource, dead_letter
+from connectors.common.entrance import problem_of
 from connectors.common.http_server import Body, read_body, seconds
 from connectors.common.rate_limits import RateWindow
 from runtime.metrics import LEFT_OUT, RECORDS_IN
@@ -137,7 +138,7 @@ class ClimaSenseApi:
             if body.too_large:
                 detail = f"the body must not be longer than {endpoint.limit} bytes"
                 raise InvalidRequest("", "too_large", detail, 413, "payload_too_large")
-            return json_answer(await endpoint.post(body.data, identity))
+            return json_answer(await _post(endpoint, body.data, identity))
         except InvalidRequest as wrong:
             source = MessageSource(VENDOR, endpoint.message_type, utc_now(), identity.device_id)
             await self._keep(body, source, wrong)
@@ -167,6 +168,18 @@ class ClimaSenseApi:
     async def _readyz(self, _: web.Request) -> web.Response:
         problem = self._delivery.publisher.problem or self._store.problem or self._keys.problem
         return web.Response(text=f"{problem or 'ok'}\n", status=503 if problem else 200)
+
+
+async def _post(endpoint: _BodyEndpoint, body: bytes, identity: Identity) -> BaseModel:
+    """The endpoint's answer. InvalidRequest for whatever the body causes; the device would send it again for ever."""
+    try:
+        return await endpoint.post(body, identity)
+    except DataError as error:
+        raise InvalidRequest("", "not_storable", "the body holds what the database cannot store") from error
+    except (InvalidRequest, RequestRefused, SQLAlchemyError, web.HTTPException):
+        raise
+    except Exception as error:
+        raise InvalidRequest("", problem_of(error, endpoint.message_type).reason, "the body cannot be read") from error
 
 
 @web.middleware

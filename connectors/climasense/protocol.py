@@ -15,7 +15,6 @@ from datetime import datetime
 from typing import Any, TypeVar, cast
 from uuid import UUID, uuid5
 
-import msgspec
 from pydantic import BaseModel, ValidationError
 
 from connectors.climasense.store.records import DeviceState
@@ -23,7 +22,15 @@ from runtime.api_keys import hash_key
 from schemas.climasense import DEFAULT_INTERVAL_SECONDS, MAX_READINGS, SENSOR_TYPES, Role, SensorPaired
 from schemas.device import device_id
 from schemas.envelope import Envelope, message_id
-from schemas.redact import NotJson, redact, redact_value
+from schemas.json_reading import (
+    NotJson,
+    encode,
+    path_of_a_number_beyond_doubles,
+    read_json,
+    read_values,
+    without_bom,
+)
+from schemas.redact import redact, redact_value
 from schemas.timestamps import format_iso, parse_moment
 from schemas.wire import Device
 
@@ -143,7 +150,7 @@ def telemetry(body: bytes, device: str, received_at: datetime, sequence: int) ->
         clean = redact(body)
     except NotJson as error:
         raise InvalidRequest("", error.reason, f"the body is not JSON in UTF-8 ({error})") from error
-    fields = msgspec.json.decode(clean)
+    fields = read_values(clean)
     readings = _readings(fields)
     _check_bounds(fields, "latitude", 90)
     _check_bounds(fields, "longitude", 180)
@@ -160,18 +167,21 @@ def redacted(body: bytes) -> bytes | None:
     """A body without its secrets; None where it is no JSON, so that its secrets cannot be recognised."""
     try:
         return redact(body)
-    except NotJson:
+    except (NotJson, RecursionError):
         return None
 
 
 def parse(body: bytes, model: type[B]) -> B:
     """A body by its model. InvalidRequest names the first field that is wrong: `location.latitude: …`."""
     try:
-        redact(body)  # reads it as strictly as everywhere: no NaN, nothing behind the end, no bottomless nesting
+        redact(body)  # reads it as strictly as everywhere: nothing behind the end, no bottomless nesting
+        number = path_of_a_number_beyond_doubles(read_json(body))
     except NotJson as error:
         raise InvalidRequest("", error.reason, f"the body is not JSON in UTF-8 ({error})") from error
+    if number is not None:
+        raise InvalidRequest(number, "not_finite", "must be a number that a double holds")
     try:
-        return model.model_validate_json(body)
+        return model.model_validate_json(without_bom(body))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         path = ".".join(str(part) for part in first["loc"])
@@ -220,7 +230,7 @@ def sensor_paired(body: bytes, pairing: Pairing, received_at: datetime) -> Envel
         "sensor_id": pairing.answer.sensor_id,
         "serial_number": pairing.answer.serial_number,
     }
-    data = msgspec.json.encode({**msgspec.json.decode(redact(body)), **sensor})
+    data = encode({**read_json(redact(body)), **sensor})
     identity = message_id([SENSOR_PAIRED, pairing.hub, pairing.sensor, str(pairing.number)])
     return Envelope(identity, SENSOR_PAIRED, SOURCE, pairing.hub, received_at, data)
 

@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from connectors.common.context import Context, utc_now
+from connectors.common.dead_letters import MessageSource
 from connectors.common.decoded import Decoded
+from connectors.common.entrance import admit
 from connectors.common.state_file import StateFile
 from connectors.karcher import protocol
 from connectors.karcher.cloud import Cloud
@@ -30,6 +33,7 @@ class AccountList:
     name: str
     pages: Pages
     decode: Decode
+    message_type: str
 
 
 class ListReader:
@@ -43,8 +47,10 @@ class ListReader:
         self._cloud = cloud
         self._context = context
         self._registry = registry
-        self._reports = AccountList("reports", self._report_pages, protocol.cleaning_report)
-        self._notifications = AccountList("notifications", self._notification_pages, protocol.notification)
+        self._reports = AccountList("reports", self._report_pages, protocol.cleaning_report, protocol.REPORT)
+        self._notifications = AccountList(
+            "notifications", self._notification_pages, protocol.notification, protocol.NOTIFICATION
+        )
 
     async def read_reports(self) -> None:
         """Publish the new cleaning reports. VendorError, AnswerError."""
@@ -86,7 +92,8 @@ class ListReader:
         published: list[tuple[str, datetime]] = []
         async for page in wanted.pages(seen.since(now), now):
             for item in page.items:
-                decoded = wanted.decode(item, self._registry.devices, now)
+                source = MessageSource(VENDOR, wanted.message_type, now)
+                decoded = admit(item, source, partial(wanted.decode, item, self._registry.devices, now))
                 decoded.envelopes = [e for e in decoded.envelopes if seen.is_new(e.id)]
                 decoded.dead_letters = [d for d in decoded.dead_letters if seen.is_new(d.payload_sha256)]
                 waiting += await self._context.deliver_new(VENDOR, decoded)

@@ -15,7 +15,8 @@ from connectors.common.dead_letters import MessageSource, dead_letter, unparsabl
 from connectors.common.decoded import Decoded
 from schemas.device import device_id, karcher_native_id
 from schemas.envelope import Envelope, message_id
-from schemas.redact import NotJson, redact, redact_value
+from schemas.json_reading import NotJson, elements, encode, members, read_json, without_bom
+from schemas.redact import redact, redact_value
 from schemas.timestamps import format_iso, from_millis, parse_iso
 from schemas.wire import Device, Problem
 
@@ -86,17 +87,29 @@ class _Answer(msgspec.Struct):
 def read_page(body: bytes) -> Page:
     """A list answer: `{"data": […], "errors": […], "pageInfo": {…}}`, or a bare array. AnswerError otherwise."""
     try:
-        if body.lstrip()[:1] == b"[":
-            return Page([bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])])
-        answer = msgspec.json.decode(body, type=_Answer)
+        if without_bom(body).lstrip()[:1] == b"[":
+            return Page(elements(body))
+        answer, items = _answer(body)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise AnswerError(str(error)) from error
     more = answer.pageInfo is not None and answer.pageInfo.hasNextPage
     return Page(
-        [bytes(raw) for raw in answer.data or []],
+        items,
         [(str(e.get("machineId", "")), str(e.get("message", ""))) for e in answer.errors or []],
         answer.pageInfo.endCursor if more and answer.pageInfo else None,
     )
+
+
+def _answer(body: bytes) -> tuple[_Answer, list[bytes]]:
+    """An answer and the elements of its `data`; one that holds NaN or follows a byte order mark is read, too."""
+    try:
+        answer = msgspec.json.decode(body, type=_Answer)
+        return answer, [bytes(raw) for raw in answer.data or []]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        fields = members(body)
+    rest = {name: read_json(fields[name]) for name in ("errors", "pageInfo") if name in fields}
+    data = fields.get("data", b"null")
+    return msgspec.convert(rest, type=_Answer), [] if data == b"null" else elements(data)
 
 
 def read_machine(item: bytes, now: datetime) -> Machine:
@@ -258,9 +271,9 @@ def _execution_event(
 ) -> Envelope:
     at = event.get("updatedAt") if isinstance(event, dict) else fields.get("createdAt")
     body = {**fields, "executionEvents": [] if event is None else [event]}
-    what = _status_of(event) or ("" if event is None else json.dumps(event, sort_keys=True))
+    what = _status_of(event) or ("" if event is None else json.dumps(event, sort_keys=True, default=_as_written))
     identity = message_id([COMMAND, device, execution_id, what, str(at)])
-    return Envelope(identity, COMMAND, "karcher/rest", device, received_at, msgspec.json.encode(body), _time(at))
+    return Envelope(identity, COMMAND, "karcher/rest", device, received_at, encode(body), _time(at))
 
 
 def _status_of(event: Any) -> str:
@@ -300,23 +313,32 @@ def _take_report(payload: bytes) -> tuple[bytes | None, bytes | None]:
     if b'"cleaningReport"' not in payload:
         return None, payload
     try:
-        message = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
-        data = msgspec.json.decode(message["data"], type=dict[str, msgspec.Raw])
-        report = bytes(data.pop("cleaningReport"))
-        if not json.loads(report).get("reportId"):
+        message = members(payload)
+        data = members(message["data"])
+        report = data.pop("cleaningReport")
+        if not read_json(report).get("reportId"):
             return None, payload
-    except (msgspec.MsgspecError, KeyError, AttributeError):  # not shaped as documented: the normaliser reports that
+    except (NotJson, KeyError, AttributeError):  # not shaped as documented: the normaliser reports that
         return None, payload
     if not data:
         return report, None
-    return report, msgspec.json.encode({**message, "data": data})
+    return report, _joined({**message, "data": _joined(data)})
+
+
+def _joined(fields: Mapping[str, bytes]) -> bytes:
+    return encode({name: msgspec.Raw(value) for name, value in fields.items()})
+
+
+def _as_written(number: msgspec.Raw) -> str:
+    """A number that no double holds, for an identity."""
+    return bytes(number).decode()
 
 
 def _report(report: bytes, device: str, received_at: datetime, source: str) -> Envelope:
     """The envelope of a report. Its id covers the vendor's id and the content: a changed report is a new version."""
     fields = _object(report)
     content = {name: value for name, value in fields.items() if name not in _IDENTITY}
-    canonical = json.dumps(content, sort_keys=True, default=str)
+    canonical = json.dumps(content, sort_keys=True, default=_as_written)
     identity = message_id([REPORT, device, str(fields.get("reportId")), canonical])
     return Envelope(identity, REPORT, source, device, received_at, report, _time(fields.get("finishedAt")))
 
@@ -339,8 +361,8 @@ def _object(item: bytes) -> dict[str, Any]:
 
 def _object_or_none(item: bytes) -> dict[str, Any] | None:
     try:
-        fields = msgspec.json.decode(item)
-    except (msgspec.MsgspecError, RecursionError, ValueError):
+        fields = read_json(item)
+    except NotJson:
         return None
     return fields if isinstance(fields, dict) else None
 

@@ -12,7 +12,9 @@ from functools import partial
 
 from connectors.common.connection_state import ConnectionState, Gap
 from connectors.common.context import Context, utc_now
+from connectors.common.dead_letters import MessageSource
 from connectors.common.device_ownership import DeviceTasks
+from connectors.common.entrance import admit
 from connectors.common.http_client import VendorError
 from connectors.common.rate_limits import FloodGuard
 from connectors.common.websocket import WebSocketReader
@@ -111,8 +113,10 @@ class MachineSocket:
     async def on_message(self, payload: bytes) -> None:
         """Forward a message."""
         self._sequence += 1
-        decoded = protocol.socket_message(payload, self.machine.device_id, utc_now(), self._sequence)
-        await self.context.forward(VENDOR, decoded)
+        device, now = self.machine.device_id, utc_now()
+        source = MessageSource(VENDOR, protocol.DATAPOINTS, now, device)
+        read = partial(protocol.socket_message, payload, device, now, self._sequence)
+        await self.context.forward(VENDOR, admit(payload, source, read))
 
     async def on_gap(self, gap: Gap) -> None:
         """Publish the gap, and have the machine's status read."""

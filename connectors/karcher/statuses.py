@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 from connectors.common.context import Context, utc_now
+from connectors.common.dead_letters import MessageSource
+from connectors.common.entrance import admit
 from connectors.common.http_client import VendorError
 from connectors.karcher import protocol
 from connectors.karcher.cloud import Cloud
@@ -61,7 +64,10 @@ class StatusReader:
                 for machine_id, message in page.errors:
                     self._note_unknown(machine_id, message)
                 for item in page.items:
-                    await self._context.forward(VENDOR, protocol.status(item, self._registry.devices, utc_now()))
+                    now = utc_now()
+                    source = MessageSource(VENDOR, protocol.STATUS, now)
+                    read = partial(protocol.status, item, self._registry.devices, now)
+                    await self._context.forward(VENDOR, admit(item, source, read))
 
     async def _request(self, machine_ids: list[str]) -> list[Page]:
         """The statuses of some machines. Where one makes the whole request fail (400), each is asked for alone."""

@@ -22,7 +22,7 @@ from connectors.ogmen.account_data import clean, unusable
 from connectors.ogmen.privacy import PrivacyGate
 from connectors.ogmen.protocol import VENDOR
 from schemas.envelope import Envelope, message_id
-from schemas.redact import NotJson
+from schemas.json_reading import NotJson, without_bom
 from schemas.timestamps import format_iso
 from schemas.topics import MAX_MESSAGE_BYTES
 from schemas.wire import Problem
@@ -174,6 +174,7 @@ class Channel:
         (odometry beyond the rate) or `deadband` (odometry of a robot that stands still).
         """
         self._sequence += 1
+        payload = without_bom(payload)
         try:
             message = _decode_message(payload) if payload.lstrip()[:1] == b"{" else None
         except _UNREADABLE:

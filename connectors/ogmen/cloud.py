@@ -93,7 +93,7 @@ def rest_client(settings: OgmenSettings, http: aiohttp.ClientSession) -> RestCli
     return RestClient(http, settings.api_url.rstrip("/"), FixedHeaders(headers))
 
 
-def loggable(error: VendorError | ValueError) -> str:
+def loggable(error: Exception) -> str:
     """The text of an error without the vendor's words: of an answer, the status only."""
     if isinstance(error, VendorError):
         return f"HTTP {error.status}" if error.status else "no answer"

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from connectors.common.context import Context, utc_now
 from connectors.common.dead_letters import MessageSource
 from connectors.common.decoded import Decoded
+from connectors.common.entrance import problem_of
 from connectors.common.http_client import VendorError
 from connectors.ogmen import protocol
 from connectors.ogmen.account_data import unusable
@@ -70,7 +71,7 @@ class EndpointReader:
         for path in self._paths(robot, endpoint):
             try:
                 await self._read(robot, endpoint, path)
-            except (VendorError, ValueError) as error:
+            except (VendorError, ValueError, RecursionError, OverflowError) as error:
                 self._failing.failed(endpoint.name, path, loggable(error), hint)
             else:
                 self._failing.succeeded(endpoint.name, path)
@@ -114,7 +115,7 @@ class EndpointReader:
                 await self._refuse(robot, endpoint, body, source, error)
                 raise
             robot.unusable.pop(endpoint.name, None)
-            entries = [protocol.read_entry(endpoint, e, robot.device, received_at, robot.gate) for e in raw]
+            entries = [_entry(endpoint, e, robot, received_at) for e in raw]
             more = self._more(endpoint, requested)
             has_gap = seen.versions and len(entries) >= requested > 0 and not _overlaps(entries, seen.versions)
             if not (has_gap and more):
@@ -161,6 +162,16 @@ class EndpointReader:
         letter = unusable(body, source, problem, hidden=robot.gate.hides())
         await asyncio.gather(*await self._context.deliver(VENDOR, Decoded(dead_letters=[letter])))
         robot.unusable[endpoint.name] = digest
+
+
+def _entry(endpoint: Endpoint, entry: bytes, robot: Robot, received_at: datetime) -> Entry:
+    """An entry of an answer; one that cannot be read costs no other."""
+    try:
+        return protocol.read_entry(endpoint, entry, robot.device, received_at, robot.gate)
+    except Exception as error:
+        source = MessageSource(VENDOR, endpoint.type, received_at, robot.device)
+        letter = unusable(entry, source, problem_of(error, endpoint.type), hidden=robot.gate.hides())
+        return Entry(Decoded(dead_letters=[letter]))
 
 
 def _overlaps(entries: list[Entry], seen: Mapping[str, str]) -> bool:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from connectors.common.dead_letters import MessageSource
 from connectors.common.decoded import Decoded
 from connectors.ogmen.account_data import clean, unusable
@@ -16,7 +14,7 @@ from connectors.ogmen.endpoints import Endpoint
 from connectors.ogmen.privacy import PrivacyGate
 from schemas.device import device_id, quote_id
 from schemas.envelope import Envelope, message_id
-from schemas.redact import NotJson
+from schemas.json_reading import BOM, NotJson, elements, encode, members, read_json, without_bom
 from schemas.timestamps import format_iso, parse_iso
 from schemas.wire import Device, Problem
 
@@ -56,12 +54,12 @@ def alert(body: bytes, native_id: str, received_at: datetime, private: bool = Fa
         cleaned = clean(body)
     except NotJson as error:
         raise InvalidAlert("", error.reason, f"the body is not JSON in UTF-8 ({error})") from error
-    fields = msgspec.json.decode(cleaned)
+    fields = read_json(cleaned)
     if not isinstance(fields, dict):
         raise InvalidAlert("", "wrong_type", "the body must be an object")
     time = _check_alert(fields)
     if private and fields.pop("link_for_large_image", None) is not None:
-        cleaned = msgspec.json.encode(fields)
+        cleaned = encode(fields)
     device = device_id(VENDOR, native_id)
     identity = message_id([ALERT, device, fields["uuid"].lower()])
     return Envelope(identity, ALERT, "ogmen/webhook", device, received_at, cleaned, time)
@@ -107,32 +105,32 @@ def entries(body: bytes) -> list[bytes]:
     """
     try:
         return _entries(body)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except (NotJson, RecursionError) as error:
         raise AnswerError(str(error)) from error
 
 
 def _entries(raw: bytes) -> list[bytes]:
-    text = raw.strip()
+    text = without_bom(raw).strip()
     if text in _NOTHING:
         return []
     if text[:1] == b"[":
-        return [entry for item in msgspec.json.decode(raw, type=list[msgspec.Raw]) for entry in _entries(bytes(item))]
+        return [entry for item in elements(raw) for entry in _entries(item)]
     if text[:1] == b'"':
-        inner = msgspec.json.decode(raw, type=str).strip()
-        if inner[:1] in ("{", "["):
+        inner = str(read_json(raw)).strip()
+        if inner.lstrip(BOM)[:1] in ("{", "["):
             return _entries(inner.encode())
     if text[:1] != b"{":
         raise AnswerError("an entry is no object")
-    members = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-    if "data" not in members or not members.keys() & {"code", "status", "message"}:
+    fields = members(raw)
+    if "data" not in fields or not fields.keys() & {"code", "status", "message"}:
         return [raw]
-    _check_success(members)
-    return _entries(bytes(members["data"]))
+    _check_success(fields)
+    return _entries(fields["data"])
 
 
-def _check_success(members: dict[str, msgspec.Raw]) -> None:
+def _check_success(fields: dict[str, bytes]) -> None:
     """Raise AnswerError for an envelope that reports an error, which may happen with HTTP 200."""
-    code, status = (msgspec.json.decode(bytes(members.get(name) or b"null")) for name in ("code", "status"))
+    code, status = (read_json(fields.get(name) or b"null") for name in ("code", "status"))
     number = str(code) if isinstance(code, int | str) and not isinstance(code, bool) else ""
     if number.isdigit() and not 200 <= int(number) < 300:
         raise AnswerError(f"the answer says code {int(number)}")
@@ -160,7 +158,7 @@ def read_entry(endpoint: Endpoint, entry: bytes, device: str, received_at: datet
     """
     try:
         cleaned = clean(entry)
-        fields = msgspec.json.decode(cleaned)
+        fields = read_json(cleaned)
     except NotJson as error:
         source = MessageSource(VENDOR, endpoint.type, received_at, device)
         problem = Problem(path="", reason=error.reason, detail=str(error))
@@ -169,7 +167,7 @@ def read_entry(endpoint: Endpoint, entry: bytes, device: str, received_at: datet
     time = next((t for field in _ENTRY_TIMES if (t := parsed_time(fields.get(field))) is not None), None)
     if gate.was_on(time) and endpoint.private_fields & fields.keys():
         fields = {name: value for name, value in fields.items() if name not in endpoint.private_fields}
-        cleaned = msgspec.json.encode(fields)
+        cleaned = encode(fields)
     version = message_id([endpoint.type, device, cleaned])
     if endpoint.private and gate.hides(time):  # an entry that is hidden for good need not be read again
         return Entry(Decoded(left_out="privacy"), version if gate.on is False else "", time=time)
@@ -181,13 +179,13 @@ def read_entry(endpoint: Endpoint, entry: bytes, device: str, received_at: datet
     if not endpoint.bookkeeping:
         return Entry(Decoded([envelope]), version, time=time)
     rest = {name: value for name, value in fields.items() if name not in endpoint.bookkeeping}
-    stable = message_id([endpoint.type, device, "stable", msgspec.json.encode(rest)])
+    stable = message_id([endpoint.type, device, "stable", encode(rest)])
     return Entry(Decoded([envelope]), version, stable, time)
 
 
 def device_record(entry: bytes, native_id: str, now: datetime) -> Device:
     """The registry's record of a robot: what it is, and nothing about its owner."""
-    fields = msgspec.json.decode(clean(entry))
+    fields = read_json(clean(entry))
     named = {
         name: str(fields[name])
         for name in ("model", "serial_number", "os_version", "manufacturer")
@@ -209,7 +207,7 @@ def device_record(entry: bytes, native_id: str, now: datetime) -> Device:
 
 def native_id_of(entry: bytes) -> str | None:
     """The robot an entry of an account's devices is about; ids are not always UUIDs."""
-    native_id = msgspec.json.decode(entry).get("device_id")
+    native_id = read_json(entry).get("device_id")
     if isinstance(native_id, bool) or not isinstance(native_id, str | int):
         return None
     return str(native_id) or None
@@ -226,7 +224,7 @@ class PrivacyStatus:
 
 def privacy_status(entry: bytes) -> PrivacyStatus | None:
     """The privacy mode by its own answer or by that of the device settings; None where it does not say."""
-    fields = msgspec.json.decode(entry)
+    fields = read_json(entry)
     for name in ("privacy_mode_enabled", "privacy_status"):
         enabled = _boolean(fields.get(name))
         if enabled is not None:

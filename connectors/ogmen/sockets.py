@@ -11,10 +11,14 @@ from typing import Protocol
 
 from connectors.common.connection_state import ConnectionState, Gap
 from connectors.common.context import Context, utc_now
+from connectors.common.dead_letters import MessageSource
 from connectors.common.device_ownership import DeviceTasks
+from connectors.common.entrance import admit
 from connectors.common.rate_limits import FloodGuard
 from connectors.common.websocket import SocketOptions, WebSocketReader
 from connectors.ogmen import protocol
+from connectors.ogmen.account_data import unusable
+from connectors.ogmen.channel import CHANNEL
 from connectors.ogmen.protocol import VENDOR
 from connectors.ogmen.registry import RobotRegistry
 from connectors.ogmen.robot import Robot
@@ -110,7 +114,11 @@ class RobotSocket:
 
     async def on_message(self, payload: bytes) -> None:
         """Forward a message."""
-        await self.context.forward(VENDOR, self.robot.channel.message(payload, utc_now()))
+        robot, now = self.robot, utc_now()
+        source = MessageSource(VENDOR, CHANNEL, now, robot.device)
+        refuse = partial(unusable, hidden=robot.gate.hides())
+        decoded = admit(payload, source, lambda: robot.channel.message(payload, now), refuse)
+        await self.context.forward(VENDOR, decoded)
 
     async def on_gap(self, gap: Gap) -> None:
         """Publish the gap, and have the robot's states and logs read."""

@@ -12,6 +12,7 @@ from aiohttp import web
 from connectors.common import STAGE
 from connectors.common.context import Context, utc_now
 from connectors.common.dead_letters import MessageSource
+from connectors.common.entrance import problem_of
 from connectors.common.http_server import Body, read_body, seconds, settled
 from connectors.common.rate_limits import RateWindow
 from connectors.ogmen.account_data import unusable
@@ -19,6 +20,7 @@ from connectors.ogmen.protocol import ALERT, VENDOR, InvalidAlert, alert
 from connectors.ogmen.settings import OgmenSettings
 from runtime.metrics import LEFT_OUT, RECORDS_IN
 from schemas.device import device_id
+from schemas.envelope import Envelope
 from schemas.wire import Problem
 
 WEBHOOK_NAME = "ogmen webhook"
@@ -77,12 +79,22 @@ class AlertWebhook:
             if body.too_large:
                 limit = f"the body must not be longer than {self._settings.max_alert_bytes} bytes"
                 raise InvalidAlert("", "too_large", limit)
-            envelope = alert(body.data, native_id, utc_now(), self._is_private(native_id))
+            envelope = self._read(body.data, native_id)
         except InvalidAlert as error:
             return await self._refuse(body, native_id, error)
         if not await settled(self._publisher, envelope, self._settings.ack_timeout_seconds):
             return _unavailable()
         return web.json_response({"message": "Alert sent successfully.", "acknowledged": True})
+
+    def _read(self, body: bytes, native_id: str) -> Envelope:
+        """The alert; InvalidAlert for whatever is wrong with it."""
+        try:
+            return alert(body, native_id, utc_now(), self._is_private(native_id))
+        except InvalidAlert:
+            raise
+        except Exception as error:
+            problem = problem_of(error, ALERT)
+            raise InvalidAlert("", problem.reason, "the body cannot be read") from error
 
     def _knows_secret(self, request: web.Request) -> bool:
         """Whether the shared secret is right, or none is configured but a signature is."""

@@ -9,6 +9,8 @@ import logging
 import aiohttp
 
 from connectors.common.context import Context, utc_now
+from connectors.common.dead_letters import MessageSource
+from connectors.common.entrance import admit
 from connectors.common.http_client import VendorError
 from connectors.common.state_file import StateFile
 from connectors.wayscloud import objects
@@ -22,7 +24,7 @@ from connectors.wayscloud.known_devices import KnownDevices
 from connectors.wayscloud.logins import logins
 from connectors.wayscloud.mqtt_connection import ConnectionMemory, MqttConnection, Outage
 from connectors.wayscloud.objects import VENDOR, BrokerAddress
-from connectors.wayscloud.protocol import Inbox, Packet
+from connectors.wayscloud.protocol import PUBLISH, Inbox, Packet
 from connectors.wayscloud.settings import WayscloudSettings
 from runtime.errors import StageError
 from runtime.locks import exclusive, lowest_free_number
@@ -118,7 +120,8 @@ class WayscloudConnector:
 
     async def receive(self, packet: Packet) -> list[asyncio.Future[None]]:
         """Publish a packet; the futures are done when Kafka has it."""
-        decoded = self._inbox.packet(packet, utc_now())
+        now = utc_now()
+        decoded = admit(packet.payload, MessageSource(VENDOR, PUBLISH, now), lambda: self._inbox.packet(packet, now))
         self._devices.add(*(split_device_id(envelope.device_id)[1] for envelope in decoded.envelopes))
         return await self._context.deliver(VENDOR, decoded)
 

@@ -100,10 +100,10 @@ class MqttConnection:
             while True:
                 started = time.monotonic()
                 try:
-                    await self._connect(await self._receiver.find_broker())
+                    await self._connect(await self._find_broker())
                 except MqttSilentError as error:
                     self._report_silence(str(error))
-                except (MqttError, VendorError, ValueError) as error:
+                except (MqttError, VendorError) as error:
                     if self._try_other_version(error):
                         continue
                     self._state.lost(utc_now(), str(error))
@@ -117,6 +117,12 @@ class MqttConnection:
         """Note in the memory up to which time everything is in Kafka or with the broker."""
         if self._session is not None and self._state.up:
             self._memory.alive[self._login.client_id] = self._session.safe_until()
+
+    async def _find_broker(self) -> BrokerAddress:
+        try:
+            return await self._receiver.find_broker()
+        except ValueError as error:
+            raise VendorError(str(error)) from error
 
     async def _connect(self, address: BrokerAddress) -> None:
         name = f"{address.host}:{address.port}"

@@ -93,7 +93,8 @@ class MqttSession:
     async def _take(self, message: paho.MQTTMessage, publish: Publish) -> None:
         received = utc_now()
         identity = f"{self._login.client_id}/{message.mid}"
-        packet = Packet(message.topic, bytes(message.payload), message.retain, message.dup, identity)
+        topic, unreadable = _topic(message)
+        packet = Packet(topic, bytes(message.payload), message.retain, message.dup, identity, unreadable)
         delivered = asyncio.gather(*await publish(packet))
         self._unacknowledged.append((message, delivered, received))
         delivered.add_done_callback(self._acknowledge)
@@ -124,3 +125,11 @@ class MqttSession:
                 await asyncio.wait(pending, timeout=self._settings.drain_seconds)
             self._acknowledge(None)
         await self._client.close()
+
+
+def _topic(message: paho.MQTTMessage) -> tuple[str, bytes]:
+    """The topic; or, where a broker let one pass that is not UTF-8, an empty text and the topic's bytes."""
+    try:
+        return message.topic, b""
+    except UnicodeDecodeError as error:
+        return "", error.object

@@ -16,6 +16,7 @@ import msgspec
 
 from schemas.device import device_id
 from schemas.envelope import BackfillWindow, Envelope, message_id
+from schemas.json_reading import read_json
 from schemas.redact import redact_value
 from schemas.timestamps import format_iso, parse_iso
 from schemas.wire import Device, encode
@@ -273,20 +274,17 @@ _REST = "wayscloud/rest"
 
 def read_object(body: bytes) -> dict[str, Any]:
     """Parse a JSON object; ValueError where the body is something else."""
-    try:
-        fields = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise ValueError(str(error)) from error
+    fields = read_json(body)
     if not isinstance(fields, dict):
         raise ValueError("not a JSON object")
     return fields
 
 
 def _array(body: bytes) -> list[Any]:
-    try:
-        return msgspec.json.decode(body, type=list[Any])
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise ValueError(str(error)) from error
+    items = read_json(body)
+    if not isinstance(items, list):
+        raise ValueError("not a JSON array")
+    return items
 
 
 def _time(fields: Mapping[str, Any], name: str) -> datetime | None:

@@ -11,16 +11,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from connectors.common.dead_letters import MessageSource, dead_letter, unparsable
 from connectors.common.decoded import Decoded
 from connectors.wayscloud.objects import VENDOR, Datapoint
 from schemas.device import device_id
 from schemas.envelope import Envelope, message_id
-from schemas.redact import NotJson, redact_text
+from schemas.json_reading import NotJson, read_json
+from schemas.redact import mask, redact_text
 from schemas.timestamps import format_iso, parse_iso
-from schemas.wire import Problem, encode
+from schemas.wire import DeadLetter, Problem, encode
 
 __all__ = ["PUBLISH", "VENDOR", "Inbox", "Packet", "native_id", "subscriptions"]
 
@@ -41,6 +40,8 @@ class Packet:
     dup: bool
     identity: str = ""
     """Client id and packet identifier: a redelivery has the same ones (MQTT 5.0, 4.4)."""
+    unreadable_topic: bytes = b""
+    """A topic that is not UTF-8; `topic` is empty then."""
 
 
 def subscriptions(filters: Sequence[str], share_group: str = "", device: str = "") -> tuple[str, ...]:
@@ -90,6 +91,8 @@ class Inbox:
         """Read one packet. A retained one repeats an old message and is left out."""
         if packet.retain:
             return Decoded(left_out="retained")
+        if packet.unreadable_topic:
+            return Decoded(dead_letters=[_unreadable_topic(packet, received_at)])
         native = native_id(packet.topic, self.filters)
         if native is None:
             return Decoded(left_out="other_topic")
@@ -105,7 +108,7 @@ class Inbox:
         return Decoded([self._envelope(packet, clean, device, received_at)])
 
     def _envelope(self, packet: Packet, payload: bytes, device: str, received_at: datetime) -> Envelope:
-        fields = _fields(payload)
+        is_json, fields = _fields(payload)
         time = _time(fields)
         identity = message_id([PUBLISH, packet.topic, packet.payload])
         if time is None:
@@ -117,7 +120,7 @@ class Inbox:
             attributes["mqttdup"] = "true"
         if self.definitions and (named := self._named(packet.topic, fields)):
             attributes["datapoints"] = named
-        kind = "application/json" if _is_json(payload) else "text/plain"
+        kind = "application/json" if is_json else "text/plain"
         return Envelope(identity, PUBLISH, "wayscloud/mqtt", device, received_at, payload, time, kind, attributes)
 
     def _named(self, topic: str, fields: Mapping[str, Any]) -> str:
@@ -140,20 +143,19 @@ class Inbox:
         return identity
 
 
-def _is_json(payload: bytes) -> bool:
+def _unreadable_topic(packet: Packet, received_at: datetime) -> DeadLetter:
+    source = MessageSource(VENDOR, PUBLISH, received_at)
+    detail = f"the topic is not UTF-8: {packet.unreadable_topic[:100].decode(errors='backslashreplace')}"
+    return dead_letter(packet.payload, source, Problem(path="topic", reason="not_utf8", detail=mask(detail)))
+
+
+def _fields(payload: bytes) -> tuple[bool, Mapping[str, Any]]:
+    """Whether the payload is JSON, and the members of an object; none of anything else."""
     try:
-        msgspec.json.decode(payload, type=msgspec.Raw)
-    except (msgspec.MsgspecError, RecursionError):
-        return False
-    return True
-
-
-def _fields(payload: bytes) -> Mapping[str, Any]:
-    """The members of an object; none of anything else."""
-    if payload.lstrip()[:1] != b"{":
-        return {}
-    fields: Mapping[str, Any] = msgspec.json.decode(payload)
-    return fields
+        value = read_json(payload)
+    except NotJson:
+        return False, {}
+    return True, value if isinstance(value, dict) else {}
 
 
 def _time(fields: Mapping[str, Any]) -> datetime | None:
