@@ -13,6 +13,7 @@ from typing import Protocol
 import aiohttp
 
 from connectors.common.context import utc_now
+from connectors.common.proxy import ProxySettingError, proxy_for
 from connectors.common.rate_limits import SharedLimiter
 from runtime.backoff import Backoff
 
@@ -25,6 +26,14 @@ class VendorError(RuntimeError):
     def __init__(self, text: str, status: int | None = None) -> None:
         super().__init__(text)
         self.status = status
+
+
+def vendor_proxy(url: str) -> str | None:
+    """The proxy through which a vendor is reached. VendorError where the environment names an unusable one."""
+    try:
+        return proxy_for(url)
+    except ProxySettingError as error:
+        raise VendorError(str(error)) from error
 
 
 def retry_after_seconds(headers: Mapping[str, str], default: float, cap: float = 3600.0) -> float:
@@ -119,9 +128,11 @@ class RestClient:
         self, path: str, params: Mapping[str, str] | None, headers: dict[str, str]
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body; status 0 where no answer came."""
+        url = self.base_url + path
+        proxy = vendor_proxy(url)
         try:
             async with self.http.get(
-                self.base_url + path, params=params, headers=headers, allow_redirects=False
+                url, params=params, headers=headers, allow_redirects=False, proxy=proxy
             ) as response:
                 return response.status, response.headers, await _whole(response.content)
         except (aiohttp.ClientError, TimeoutError, OSError):

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from pydantic import SecretStr
 
-from connectors.common.http_client import VendorError, retry_after_seconds
+from connectors.common.http_client import VendorError, retry_after_seconds, vendor_proxy
 from connectors.common.rate_limits import SharedLimiter
 from runtime.backoff import Backoff
 
@@ -105,9 +105,11 @@ class TokenSource:
         }
         if self.credentials.scope:
             form["scope"] = self.credentials.scope
+        url = self.credentials.token_url
+        proxy = vendor_proxy(url)
         await self.limiter.acquire()
         try:
-            async with self.http.post(self.credentials.token_url, data=form, allow_redirects=False) as response:
+            async with self.http.post(url, data=form, allow_redirects=False, proxy=proxy) as response:
                 status, headers = response.status, response.headers
                 body = await response.json(content_type=None) if status == 200 else None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 
 from connectors.common.connection_state import ConnectionState, Gap
 from connectors.common.context import utc_now
+from connectors.common.http_client import VendorError, vendor_proxy
 from connectors.common.rate_limits import FloodGuard
 from runtime.backoff import Backoff
 from schemas.topics import MAX_MESSAGE_BYTES
@@ -54,6 +55,19 @@ class SocketOptions:
     ping_interval: float = 20.0
 
 
+class _ConnectHere(connect):
+    """The library's `connect`, which does not follow redirects: they would take the token to another origin."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Treat a redirect like any other refusal."""
+        return exc
+
+
+def is_redirect(status: int) -> bool:
+    """Whether a handshake was answered with a redirect."""
+    return 300 <= status < 400
+
+
 @dataclass
 class WebSocketReader:
     """Reads one WebSocket until cancelled. Frames are taken as bytes: the handler decides about invalid UTF-8."""
@@ -83,7 +97,7 @@ class WebSocketReader:
                 return True
         except InvalidStatus as error:
             await self.handler.on_refused(error.response.status_code)
-        except (OSError, WebSocketException, TimeoutError):
+        except (OSError, WebSocketException, TimeoutError, VendorError):
             pass
         return False
 
@@ -101,9 +115,13 @@ class WebSocketReader:
                     message = await socket.recv(decode=False)
                     if self.flood_guard is None or self.flood_guard.passes(time.monotonic()):
                         await self.handler.on_message(_as_bytes(message))
+        except VendorError as error:
+            self.connection.lost(utc_now(), str(error))
         except InvalidStatus as error:
-            self.connection.lost(utc_now(), f"HTTP {error.response.status_code}")
-            await self.handler.on_refused(error.response.status_code)
+            status = error.response.status_code
+            why = ": redirects are refused" if is_redirect(status) else ""
+            self.connection.lost(utc_now(), f"HTTP {status}{why}")
+            await self.handler.on_refused(status)
         except ConnectionClosed as error:
             code = error.rcvd.code if error.rcvd else error.sent.code if error.sent else 1006
             self.connection.lost(utc_now(), f"closed, code {code}")
@@ -116,8 +134,9 @@ class WebSocketReader:
     async def _open(self) -> ClientConnection:
         url = await self.handler.url()
         async with self.handshakes:
-            return await connect(
+            return await _ConnectHere(
                 url,
+                proxy=vendor_proxy(url),
                 additional_headers=self.options.headers,
                 open_timeout=self.options.open_timeout,
                 ping_interval=self.options.ping_interval,

@@ -17,7 +17,7 @@ from connectors.common.device_ownership import DeviceTasks
 from connectors.common.entrance import admit
 from connectors.common.http_client import VendorError
 from connectors.common.rate_limits import FloodGuard
-from connectors.common.websocket import WebSocketReader
+from connectors.common.websocket import WebSocketReader, is_redirect
 from connectors.karcher import protocol
 from connectors.karcher.cloud import Cloud
 from connectors.karcher.protocol import VENDOR, Machine
@@ -124,13 +124,13 @@ class MachineSocket:
         self.sockets.missed(self.machine)
 
     async def on_refused(self, status: int) -> None:
-        """Have the token renewed; after 400, 403 and 404, wait as long as between two readings of the registry."""
+        """Have the token renewed; after 400, 403, 404 or a redirect, wait for about `registry_seconds`."""
         if status == 401:
             self.cloud.tokens.refused(self._token)
         if status == 403:
             self.sockets.forbidden()
             self.cloud.tokens.refused(self._token, after=_REFUSED_TOKEN_SECONDS)
-        if status in (400, 403, 404):
+        if status in (400, 403, 404) or is_redirect(status):
             await asyncio.sleep(self.cloud.settings.registry_seconds * (0.5 + random.random()))
 
     async def _wait_for_token(self) -> str:

@@ -15,7 +15,7 @@ from connectors.common.dead_letters import MessageSource
 from connectors.common.device_ownership import DeviceTasks
 from connectors.common.entrance import admit
 from connectors.common.rate_limits import FloodGuard
-from connectors.common.websocket import SocketOptions, WebSocketReader
+from connectors.common.websocket import SocketOptions, WebSocketReader, is_redirect
 from connectors.ogmen import protocol
 from connectors.ogmen.account_data import unusable
 from connectors.ogmen.channel import CHANNEL
@@ -127,5 +127,5 @@ class RobotSocket:
 
     async def on_refused(self, status: int) -> None:
         """Wait about a minute after a status that another attempt would not change soon."""
-        if status in (400, 401, 403, 404):
+        if status in (400, 401, 403, 404) or is_redirect(status):
             await asyncio.sleep(60 * (0.5 + random.random()))
