@@ -18,11 +18,12 @@ SAMPLE ?= 300
 SEED ?= 11
 ONLY ?=
 READINGS ?= 10000000
+INPUTS ?= 10000000
 LAKE ?=
 MINUTES ?= 5
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q --upgrade
 
-.PHONY: demo test mutants chaos sink-chaos lake-readers alarms-day stores-test bench bench-plots check format contract lock setup clean help
+.PHONY: demo test mutants fuzz chaos sink-chaos lake-readers alarms-day stores-test bench bench-plots check format contract lock setup clean help
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +36,9 @@ test: $(DEV) ## Pass the tests
 
 mutants: $(DEV) ## Mutate the pure modules: do their tests notice? (SAMPLE=300 SEED=11 MINUTES=60 ONLY=streams.detect)
 	@$(BIN)/python -m tests.mutants --sample $(SAMPLE) --seed $(SEED) --minutes $(if $(filter file,$(origin MINUTES)),60,$(MINUTES)) $(if $(ONLY),--only $(ONLY))
+
+fuzz: $(DEV) ## Hostile messages into every entrance (INPUTS=10000000 MINUTES=5 SEED=11)
+	@$(BIN)/python -m tests.fuzz --inputs $(INPUTS) --minutes $(MINUTES) --seed $(SEED)
 
 chaos: $(DEV) ## Kill every process of a running pipeline in turn, then count
 	@$(BIN)/python -m pytest -m chaos

@@ -26,6 +26,7 @@ __all__ = [
     "excerpt",
     "forget_names",
     "is_secret_name",
+    "looks_like_json",
     "mask",
     "redact",
     "redact_text",
@@ -109,7 +110,7 @@ def redact_text(payload: bytes, name: str = "") -> bytes:
     """
     text = text_of(payload)
     kind = kind_of(name)
-    if text.lstrip(_BLANK)[:1] in ("{", "["):
+    if looks_like_json(text):
         clean = redact(payload)
         if not is_secret_name(name):
             return clean
@@ -117,6 +118,14 @@ def redact_text(payload: bytes, name: str = "") -> bytes:
     if is_secret_name(name):
         return REDACTED.encode() if text else b""
     return _redact_string(text, kind is not FieldKind.VERSION).encode()
+
+
+def looks_like_json(text: str) -> bool:
+    """Whether a text that may be plain begins like an object or an array; text of which the beginning is hidden does
+    not.
+    """
+    begun = text.lstrip(_BLANK)
+    return begun[:1] in ("{", "[") and not begun.startswith(REDACTED)
 
 
 def redact_value(value: Any, name: str = "") -> Any:

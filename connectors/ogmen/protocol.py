@@ -207,7 +207,10 @@ def device_record(entry: bytes, native_id: str, now: datetime) -> Device:
 
 def native_id_of(entry: bytes) -> str | None:
     """The robot an entry of an account's devices is about; ids are not always UUIDs."""
-    native_id = read_json(entry).get("device_id")
+    try:
+        native_id = read_json(entry).get("device_id")
+    except NotJson:  # not UTF-8: a splitter of answers does not look into strings
+        return None
     if isinstance(native_id, bool) or not isinstance(native_id, str | int):
         return None
     return str(native_id) or None
@@ -224,7 +227,10 @@ class PrivacyStatus:
 
 def privacy_status(entry: bytes) -> PrivacyStatus | None:
     """The privacy mode by its own answer or by that of the device settings; None where it does not say."""
-    fields = read_json(entry)
+    try:
+        fields = read_json(entry)
+    except NotJson:
+        return None
     for name in ("privacy_mode_enabled", "privacy_status"):
         enabled = _boolean(fields.get(name))
         if enabled is not None:

@@ -12,6 +12,7 @@ from connectors.ogmen.protocol import VENDOR
 from connectors.ogmen.robot import Robot
 from connectors.ogmen.settings import OgmenSettings
 from schemas.device import device_id
+from schemas.json_reading import NotJson
 from schemas.wire import Device, encode
 
 _CONFIGURATION = ""
@@ -71,7 +72,10 @@ class RobotRegistry:
     async def publish(self, robot: Robot, entries: Iterable[bytes], received_at: datetime) -> None:
         """Publish what the entries say about the robot, where that has changed."""
         for entry in entries:
-            device = protocol.device_record(entry, robot.native_id, received_at)
+            try:
+                device = protocol.device_record(entry, robot.native_id, received_at)
+            except NotJson:  # the reader of the endpoint made a dead letter of it
+                continue
             content = encode([device.model, device.serial_number, device.firmware_version, device.attributes])
             if robot.registered != content:
                 await self._context.publisher.publish_device(device)

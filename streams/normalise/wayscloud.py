@@ -22,6 +22,7 @@ import msgspec
 
 from schemas.envelope import BackfillWindow
 from schemas.metrics import UNKNOWN_UNIT, Kind, catalogue, vendor_metric
+from schemas.redact_patterns import REDACTED
 from schemas.severity import severity_of_word
 from schemas.timestamps import to_micros
 from schemas.units import UNITS, ucum_code
@@ -94,8 +95,8 @@ def _payload(message: Message, name: str) -> Any:
     data = message.envelope.data
     if not data.strip():
         raise FieldError("missing", "an empty payload")
-    looks_like_json = data.lstrip()[:1] in (b"{", b"[", b'"')
-    if looks_like_json:
+    begun = data.lstrip()
+    if begun[:1] in (b"{", b"[", b'"') and not begun.startswith(REDACTED.encode()):
         return load_json(data)
     definition = _definition(message, name)
     if definition is not None and _kind(definition) == "text":

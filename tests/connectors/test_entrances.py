@@ -231,3 +231,19 @@ async def test_a_topic_that_is_not_utf8_is_acknowledged_and_the_next_packet_flow
         await raw.envelopes(lambda found: any(e.device_id == "wayscloud:next" for e in found))
         letters = await dead_tail.dead_letters(1)
     assert {(p.path, p.reason) for letter in letters for p in letter.problems} == {("topic", "not_utf8")}
+
+
+@pytest.mark.parametrize("payload", [b"ann@example.com is here", b"10.0.0.7", b"HomeNet"])
+def test_mqtt_text_whose_beginning_is_hidden_stays_text(payload: bytes) -> None:
+    (envelope,) = mqtt(payload, "devices/s1/sensors/" + ("ssid" if payload == b"HomeNet" else "note")).envelopes
+    result = normalised(envelope)
+    assert result.dead_letter is None and result.observation is not None
+    assert str(result.observation.readings[0].value_text).startswith("[redacted]")
+
+
+def test_ogmen_an_entry_that_is_not_utf8_costs_no_other() -> None:
+    first, second = ogmen.entries(b'[{"device_id":"a","model":"\xff"},{"device_id":"b"}]')
+    assert (ogmen.native_id_of(first), ogmen.native_id_of(second)) == (None, "b")
+    assert ogmen.privacy_status(first) is None
+    (letter,) = ogmen.read_entry(BATTERY, first, "ogmen:a", NOW, PrivacyGate(on=False)).decoded.dead_letters
+    assert [p.reason for p in letter.problems] == ["not_utf8"]
