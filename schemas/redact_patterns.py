@@ -73,7 +73,7 @@ def mask_unparsed(text: str, more_words: str = "") -> str:
 def mask_free_text(text: str, addresses: bool = True) -> str:
     """Text in a parsed message, also text that contains JSON («note: {…}»), without its secrets."""
     if ":" in text or "=" in text:
-        has_structure = "{" in text or "[" in text
+        has_structure = "{" in text or "[" in text.replace(REDACTED, "")
         is_sensitive = is_secret_name if has_structure else is_credential_name
         text = mask_fields(text, lambda name: _ends_with(name, is_sensitive))
     return mask(text, addresses)

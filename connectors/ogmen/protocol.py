@@ -132,7 +132,7 @@ def _check_success(fields: dict[str, bytes]) -> None:
     """Raise AnswerError for an envelope that reports an error, which may happen with HTTP 200."""
     code, status = (read_json(fields.get(name) or b"null") for name in ("code", "status"))
     number = str(code) if isinstance(code, int | str) and not isinstance(code, bool) else ""
-    if number.isdigit() and not 200 <= int(number) < 300:
+    if number.isascii() and number.isdigit() and len(number) < 10 and not 200 <= int(number) < 300:
         raise AnswerError(f"the answer says code {int(number)}")
     if not number and isinstance(status, str) and status.lower() not in _GOOD:
         raise AnswerError("the answer says that it is no success")

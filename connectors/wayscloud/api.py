@@ -44,7 +44,7 @@ class WayscloudApi:
             page = objects.read_page(
                 await self.get(name, page=str(number), page_size=str(self._page_size), **params), name
             )
-            listed = {str(item[identity]): item for item in page.items if item.get(identity)}
+            listed = {str(item[identity]): item for item in page.items if objects.is_id(item.get(identity))}
             is_last = not page.may_go_on or listed.keys() <= items.keys()
             items |= listed
             if is_last:

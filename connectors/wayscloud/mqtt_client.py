@@ -185,7 +185,8 @@ class MqttClient:
     def _on_broken(self, error: Exception) -> None:
         """The broker sent a packet that paho cannot read."""
         text = f"malformed packet: {type(error).__name__}"
-        self._settle(self._subscribed, MqttError(text))
+        self._settle(self._accepted, MqttError(text))
+        self._settle(self.subscribed, MqttError(text))
         self._settle(self.ended, text)
 
     def _on_message(self, _: Any, __: Any, message: paho.MQTTMessage) -> None:

@@ -188,7 +188,7 @@ def alarm_signature(fields: Mapping[str, Any]) -> str:
 
 def alarm(detail: Mapping[str, Any], timeline: bytes, now: datetime) -> Envelope:
     """An alarm with its timeline; ValueError where it names no device."""
-    if not detail.get("device_id"):
+    if not is_id(detail.get("device_id")):
         raise ValueError(f"alarm {_text(detail.get('id'))} names no device")
     entries = _array(timeline)
     body = encode(redact_value({"alarm": detail, "timeline": entries}))
@@ -292,6 +292,11 @@ def _time(fields: Mapping[str, Any], name: str) -> datetime | None:
         return parse_iso(fields[name]) if isinstance(fields.get(name), str) else None
     except (ValueError, OverflowError):
         return None
+
+
+def is_id(value: object) -> bool:
+    """Whether a value can be an id: a text or an integer, and not an object, which may hold anything."""
+    return isinstance(value, str | int) and bool(value) and value is not True
 
 
 def _integer(value: object) -> int | None:

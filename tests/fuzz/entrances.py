@@ -98,7 +98,7 @@ def _account_objects(payload: bytes) -> Outcome:
         fields = objects.read_object(payload)
     except ValueError:
         return outcome
-    outcome.shown.append(wire.encode(objects.device_record({"device_id": "s1"} | fields, {}, NOW)).decode())
+    outcome.shown.append(wire.encode(objects.device_record(fields | {"device_id": "s1"}, {}, NOW)).decode())
     objects.alarm_signature(fields)
     return outcome
 
