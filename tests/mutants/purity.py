@@ -6,6 +6,7 @@ it: an audit hook refuses both. What needs Kafka or PostgreSQL is not even begun
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
@@ -103,7 +104,9 @@ class Purity:
 
 
 def _may_be_pure(item: pytest.Item) -> bool:
-    return not NEEDS_MORE & set(getattr(item, "fixturenames", ()))
+    if NEEDS_MORE & set(getattr(item, "fixturenames", ())):
+        return False
+    return not inspect.iscoroutinefunction(getattr(item, "function", None))  # pure modules have nothing to wait for
 
 
 def pytest_configure(config: pytest.Config) -> None:
