@@ -17,6 +17,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.mutants.modules import pure_modules
@@ -25,6 +26,8 @@ SECONDS = 3.0
 """A test that takes longer, while its calls are noted, is not quick."""
 MOST_SLOW_OFFENCES = 2
 """After so many tests of a file that were refused something and took a second over it, the others are skipped."""
+EXAMPLES = 20
+"""Examples of a property test; noting the calls takes about as long as the others would."""
 NEEDS_MORE = {"kafka", "postgresql", "database_url"}
 IMPURE = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.exec", "socket.bind", "socket.connect")
 
@@ -52,9 +55,8 @@ class Purity:
             self.offence = event
             raise NotPure(event)
 
-    def _profile(self, frame: FrameType, event: str, argument: object) -> None:
-        if event != "call":
-            return
+    def _trace(self, frame: FrameType, event: str, argument: object) -> None:
+        """Note a call. A trace function sees calls of Python functions only, if it returns None."""
         code = frame.f_code
         if code not in self.known:
             module = self.modules.get(code.co_filename)
@@ -71,13 +73,13 @@ class Purity:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         self.called, self.offence, self.testing = set(), None, True
-        sys.setprofile(self._profile)
-        threading.setprofile(self._profile)
+        sys.settrace(self._trace)
+        threading.settrace(self._trace)
         try:
             return (yield)
         finally:
-            sys.setprofile(None)
-            threading.setprofile(None)
+            sys.settrace(None)
+            threading.settrace(None)
             self.testing = False
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -110,4 +112,6 @@ def _may_be_pure(item: pytest.Item) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.register_profile("map", max_examples=EXAMPLES, deadline=None, database=None)
+    hypothesis.settings.load_profile("map")
     config.pluginmanager.register(Purity(Path(os.environ["MUTANTS_MAP"])))
