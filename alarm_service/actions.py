@@ -12,6 +12,8 @@ _ALLOWED = {
     "reopen": ("resolved",),
     "snooze": ("active", "acknowledged"),
 }
+_MADE = {"acknowledge": "acknowledged", "resolve": "resolved"}
+"""What an action makes of an alarm."""
 
 
 def refusal(action: str, status: str, resolved_at: datetime | None, is_latest: bool, now: datetime) -> str | None:
@@ -20,7 +22,8 @@ def refusal(action: str, status: str, resolved_at: datetime | None, is_latest: b
     `is_latest`: no later alarm of the same device and rule exists.
     """
     if status not in _ALLOWED[action]:
-        return f"the alarm is {status}"
+        already = "already " if _MADE.get(action) == status else ""
+        return f"the alarm is {already}{status}"
     if action == "reopen" and not is_latest:
         return "there is a later alarm of the same device and rule"
     if action == "reopen" and resolved_at is not None and now - resolved_at >= REOPENABLE:

@@ -22,6 +22,7 @@ from fleetlake.errors import UserError
 from schemas.words import AlarmStatus, KeyRole, Severity
 
 if TYPE_CHECKING:
+    from alarm_service.action_client import KnownAlarm
     from alarm_service.store.store import AlarmDatabase
     from fleetlake.config import Settings
 
@@ -233,23 +234,27 @@ def _act(settings: Settings, action: str, alarm: str, request: _ActionOptions, u
 
     from alarm_service.action_client import act
     from alarm_service.action_publisher import KafkaAway
-    from alarm_service.actions import refusal
     from fleetlake.local.stages import resolve_kafka
     from runtime.kafka import client_options
     from schemas import wire
 
-    row = _find(settings.pipeline.data, alarm)
-    now = datetime.now(UTC)
-    resolved_at = row["resolved_at"].replace(tzinfo=UTC) if row["resolved_at"] else None
-    why = refusal(action, row["status"], resolved_at, row["is_latest"], now)
-    if why is not None:
-        raise UserError(f"cannot {action}: {why}, as last published")
-    actor = request.actor or getpass.getuser()
-    record = wire.AlarmAction(str(uuid4()), row["alarm_id"], row["device_id"], action, actor, now, request.note, until)
+    known = _published(settings.pipeline.data, alarm)
+    record = wire.AlarmAction(
+        str(uuid4()),
+        known.alarm_id,
+        known.device_id,
+        action,
+        request.actor or getpass.getuser(),
+        datetime.now(UTC),
+        request.note,
+        until,
+    )
     try:
-        event = asyncio.run(act(client_options(resolve_kafka(settings)), record, request.wait))
+        event, refused = asyncio.run(act(client_options(resolve_kafka(settings)), record, known, request.wait))
     except (KafkaAway, KafkaError, OSError) as error:
         raise UserError(f"Kafka does not answer: {error or type(error).__name__}") from error
+    if refused is not None:
+        raise UserError(f"cannot {action}: {refused}")
     if event is None:
         raise UserError(
             f"the action is in Kafka, but the alarm engine has not carried it out within {request.wait:g} s: either no "
@@ -257,6 +262,25 @@ def _act(settings: Settings, action: str, alarm: str, request: _ActionOptions, u
         )
     word = f"snoozed until {time_text(event.alarm.snoozed_until)}" if action == "snooze" else event.alarm.status
     typer.echo(f"{event.alarm.alarm_id} is {word}: {event.alarm.title}")
+
+
+def _published(folder: Path, alarm: str) -> KnownAlarm:
+    """The alarm as last published; what came since is read from the topic, an hour of it twice to be sure."""
+    from alarm_service.action_client import KnownAlarm
+
+    row = _find(folder, alarm)
+    since = "greatest(max(received_at) - INTERVAL 1 HOUR, max(received_at) FILTER (alarm_id = ?)) AS since"
+    (written,) = _ask(folder, f"SELECT {since} FROM alarm_events", [str(row["alarm_id"])])
+    return KnownAlarm(
+        row["alarm_id"],
+        row["device_id"],
+        row["rule_id"],
+        row["triggered_at"].replace(tzinfo=UTC),
+        row["status"],
+        row["resolved_at"].replace(tzinfo=UTC) if row["resolved_at"] else None,
+        row["is_latest"],
+        written["since"].replace(tzinfo=UTC) if written["since"] else None,
+    )
 
 
 def _find(folder: Path, alarm: str) -> dict[str, Any]:

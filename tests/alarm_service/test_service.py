@@ -9,6 +9,7 @@ import json
 import re
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -21,7 +22,7 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 
-from alarm_service.action_client import act
+from alarm_service.action_client import KnownAlarm, act
 from alarm_service.service import AlarmServiceConfig, run_alarms
 from alarm_service.settings import AlarmsSettings
 from alarm_service.store.alarms import AlarmFilter
@@ -82,7 +83,7 @@ async def test_an_alarm_lives_and_its_timeline_tells_it(running: Running, ask: C
     until = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
     assert (await ask("POST", f"{alarm}/snooze", {"until": until}))["snoozed_until"]
     assert (await ask("POST", f"{alarm}/resolve"))["status"] == "resolved"
-    assert "is resolved" in (await ask("POST", f"{alarm}/resolve", {}, 409))["message"]
+    assert "is already resolved" in (await ask("POST", f"{alarm}/resolve", {}, 409))["message"]
     bearer = {"X-API-Key": "", "Authorization": f"Bearer {ask.key}"}
     assert (await ask("POST", f"{alarm}/reopen", {"note": None}, headers=bearer))["status"] == "active"
 
@@ -270,12 +271,16 @@ async def test_the_command_line_reads_what_is_published_and_acts_through_kafka(r
 
     await eventually(is_recorded, 30, running.logs)
 
+    asked = time.monotonic()
+    output = await asyncio.to_thread(running.run, "acknowledge", alarm, "--wait", "60", status=1)
+    assert "cannot acknowledge: the alarm is already acknowledged" in output
+    assert time.monotonic() - asked < 30, "at once, and not when the time is over"
+
     async def is_published() -> bool:
         published = await asyncio.to_thread(shows, alarm)
         return published is not None and published["status"] != "active"
 
     await eventually(is_published, 30, running.logs)
-    assert "the alarm is acknowledged, as last published" in running.run("acknowledge", alarm, status=1)
     assert "no alarm has an id" in running.run("show", "ffffffff-none", status=1)
     assert "too short" in running.run("show", "f", status=1)
     assert "is not a duration" in running.run("snooze", alarm, "long", status=1)
@@ -284,8 +289,12 @@ async def test_the_command_line_reads_what_is_published_and_acts_through_kafka(r
     assert f"1 of {len(everything)}" in running.run("list", "--all", "--limit", "1") or len(everything) == 1
     summary = json.loads(running.run("summary", "--json"))
     assert summary["active_total"] >= 1 and "acknowledged" in running.run("summary")
+    for action, made in (("resolve", "resolved"), ("reopen", "active"), ("resolve", "resolved")):
+        output = await asyncio.to_thread(running.run, action, alarm)
+        assert f"{alarm} is {made}" in output, "it reads what the command before has written"
     ghost = wire.AlarmAction(str(uuid4()), str(uuid4()), "wayscloud:nobody", "resolve", "me", datetime.now(UTC))
-    assert await act({"bootstrap_servers": running.kafka}, ghost, 1.0) is None
+    nobody = KnownAlarm(ghost.alarm_id, ghost.device_id, "none", datetime.now(UTC), "active")
+    assert await act({"bootstrap_servers": running.kafka}, ghost, nobody, 1.0) == (None, None)
 
 
 async def test_two_services_that_are_killed_leave_every_event_once(running: Running) -> None:
