@@ -95,8 +95,11 @@ def forget_names() -> None:
 
 def redact(payload: bytes) -> bytes:
     """The payload without its secrets; the very same bytes where it has none. NotJson where it cannot be parsed."""
-    text = text_of(payload)
-    payload = without_bom(payload)
+    return _redact_json(without_bom(payload), text_of(payload))
+
+
+def _redact_json(payload: bytes, text: str) -> bytes:
+    """See `redact`; `text` is the payload decoded."""
     if _is_strict(payload) and not _is_suspicious()(payload):
         return payload
     clean, changed = _redacted(text)
@@ -111,8 +114,8 @@ def redact_text(payload: bytes, name: str = "") -> bytes:
     text = text_of(payload)
     kind = kind_of(name)
     if looks_like_json(text):
-        clean = redact(payload)
-        if not is_secret_name(name):
+        clean = _redact_json(without_bom(payload), text)
+        if kind in (FieldKind.PLAIN, FieldKind.VERSION):
             return clean
         return encode(_hidden(read_verbatim(clean.decode()).value, kind, keep=_TIMES))
     if is_secret_name(name):

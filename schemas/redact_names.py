@@ -98,6 +98,7 @@ def is_part_of_a_system(value: str) -> bool:
     return value.strip().lower() in _PARTS_OF_A_SYSTEM
 
 
+@lru_cache(maxsize=16384)
 def plain_name(name: str) -> str:
     """The last part of a dotted name in lower case, without separators."""
     return name.rpartition(".")[2].translate(_NO_SEPARATORS).lower()

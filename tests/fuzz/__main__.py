@@ -28,19 +28,26 @@ def budget(length: int) -> float:
 
 def finding(entrance: Entrance, given: Input) -> str | None:
     """What is wrong with what an entrance makes of an input; None where nothing is."""
-    started = time.process_time()
+    started = time.perf_counter()
     try:
         outcome = entrance(given.payload)
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__} in {place.name} ({place.filename.rpartition('/')[2]}:{place.lineno})"
-    if (spent := time.process_time() - started) > budget(len(given.payload)):
-        return f"more CPU time than {budget(len(given.payload)):.2f} s: {spent:.2f} s" if spent > 2 else "slow"
+    if time.perf_counter() - started > budget(len(given.payload)) < _cpu_seconds(entrance, given.payload):
+        return "too much CPU time"
     if BUG in outcome.reasons:
         return "a bug became a dead letter"
     if given.hides_a_secret and any(SECRET in text for text in outcome.shown):
         return "a secret is shown"
     return None
+
+
+def _cpu_seconds(entrance: Entrance, payload: bytes) -> float:
+    """CPU time of one more try: on a busy machine, the clock on the wall says little, but asking it is cheap."""
+    started = time.process_time()
+    entrance(payload)
+    return time.process_time() - started
 
 
 @dataclass
