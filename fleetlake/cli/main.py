@@ -14,6 +14,7 @@ from fleetlake.cli.alarms import alarms
 from fleetlake.cli.climasense import climasense, keys
 from fleetlake.cli.dead_letters import dead_letters
 from fleetlake.cli.demo import demo
+from fleetlake.cli.doctor import doctor
 from fleetlake.cli.erase import erase
 from fleetlake.cli.lake import lake
 from fleetlake.cli.maintenance import maintenance
@@ -88,7 +89,7 @@ for _name, _group in {
 for _command in (
     *(demo, up, connect, stream, sink, broker, simulate),
     *(config, check, topics, capture),
-    *(sql, plot, export, replay, erase),
+    *(sql, plot, export, replay, erase, doctor),
 ):
     app.command()(_command)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -46,12 +47,20 @@ async def test_two_workers_share_the_work(tmp_path: Path) -> None:
                 assert demo.returncode is None
                 await asyncio.sleep(0.3)  # between two looks at Kafka
         await asyncio.sleep(5)  # both work for a while
+        status, examined = await _doctor(data)
+        assert (status, [f for f in examined if f["verdict"] == "WRONG"]) == (0, []), examined
+        assert {"topics", "stream", "delta", "clocks", "tables", "gaps", "dead letters", "devices", "disk"} <= {
+            finding["subject"] for finding in examined
+        }
+        assert any(f["subject"] == "stream" and f["what"].startswith("2 processes read") for f in examined)
         demo.send_signal(signal.SIGINT)
         output, _ = await asyncio.wait_for(demo.communicate(), 90)
     finally:
         if demo.returncode is None:
             demo.kill()
     assert demo.returncode == 0, output
+    status, examined = await _doctor(data)
+    assert (status, [f["subject"] for f in examined if f["verdict"] == "WRONG"]) == (1, ["Kafka"])
     with fleetlake.connect(data) as tables:
         partitions = "SELECT count(DISTINCT origin_partition) FROM readings"
         assert tables.execute(partitions).fetchone() == (2,)
@@ -65,6 +74,14 @@ async def test_two_workers_share_the_work(tmp_path: Path) -> None:
     assert load_settings(data / "effective.toml").karcher.client_secret.get_secret_value() == "********"
     for log in ("stream.log", "stream-2.log"):
         assert "CRITICAL" not in (data / "logs" / log).read_text()
+
+
+async def _doctor(data: Path) -> tuple[int | None, list[dict[str, str]]]:
+    """The exit status and the findings of `fleetlake doctor`."""
+    command = [sys.executable, "-m", "fleetlake", "doctor", "--json", "--data", str(data)]
+    doctor = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    output, _ = await asyncio.wait_for(doctor.communicate(), 90)
+    return doctor.returncode, json.loads(output)
 
 
 async def _members(data: Path, group: str) -> int:

@@ -1,0 +1,1 @@
+"""`fleetlake doctor`: what is wrong with a running pipeline, in plain words, and what to do."""
