@@ -23,10 +23,11 @@ DEAD_LETTER = "telemetry.dead-letter.v1"
 # State of the stream operators: private to them, and written in the transaction of the batch that changes it.
 NORMALISE_STATE = "fleetlake.state.normalise.v1"
 ALARM_STATE = "fleetlake.state.alarms.v2"
-# Private, too: up to when the raw topics are normalised, the alarms that inhibit alarms of other devices, and what the
-# rules file last put on the rules topic.
+# Private, too: up to when the raw topics are normalised, the alarms that inhibit alarms of other devices, when the
+# connectors listened, and what the rules file last put on the rules topic.
 WATERMARKS = "fleetlake.clock.v1"
 INHIBITORS = "fleetlake.causes.v1"
+COVERAGE = "fleetlake.coverage.v1"
 RULES_FILE_STATE = "fleetlake.state.rules.v1"
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
@@ -96,6 +97,11 @@ def topic_specs(vendors: Sequence[str] | None = None) -> list[TopicSpec]:
             INHIBITORS,
             "private: when alarms that inhibit other devices' alarms were open, and up to when all are reported",
             _compacted(),
+        ),
+        TopicSpec(
+            COVERAGE,
+            "private: when the connectors listened, and up to when they have reported it",
+            _compacted() | {"segment.ms": "600000", "min.cleanable.dirty.ratio": "0.1"},
         ),
         TopicSpec(RULES_FILE_STATE, "private: what the rules file last put on the rules topic", _compacted()),
     ]

@@ -173,6 +173,26 @@ class Watermark(msgspec.Struct, omit_defaults=True, gc=False):
     at: datetime
     readings_to: int = -1
     events_to: int = -1
+    clock: datetime | None = None
+    """As `at`, but not held back where the vendor's connectors do not report that they listen; absent: `at`."""
+    coverage_to: int = -1
+    """Offset of the last report of coverage (same partition number) before `clock`."""
+
+
+class Coverage(msgspec.Struct, omit_defaults=True):
+    """When one listener listened (topic `fleetlake.coverage.v1`, private; `schemas.coverage`).
+
+    Times are microseconds since the epoch. A vendor-wide listener (a channel of a connector process) reports every
+    second or so; a device's socket when that changes. Only the latest spans are kept.
+    """
+
+    vendor: str
+    channel: str
+    spans: list[tuple[int, int | None]]
+    """Start and end of each span; the end of the one under way is None, which lasts until `reported_until` so far."""
+    reported_until: int
+    device_id: str = ""
+    """The device whose socket it is; empty for a vendor-wide listener."""
 
 
 class InhibitorHistory(msgspec.Struct, omit_defaults=True):
@@ -209,6 +229,7 @@ decode_alarm_event = msgspec.json.Decoder(AlarmEvent).decode
 decode_alarm_action = msgspec.json.Decoder(AlarmAction).decode
 decode_device = msgspec.json.Decoder(Device).decode
 decode_watermark = msgspec.json.Decoder(Watermark).decode
+decode_coverage = msgspec.json.Decoder(Coverage).decode
 decode_inhibitor_history = msgspec.json.Decoder(InhibitorHistory).decode
 decode_inhibitor_progress = msgspec.json.Decoder(InhibitorProgress).decode
 decode_dead_letter = msgspec.json.Decoder(DeadLetter).decode

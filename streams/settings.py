@@ -108,6 +108,11 @@ class StreamSettings(BaseModel):
         ge=0,
         description="How long a message may take from its receipt to Kafka before silence is evaluated.",
     )
+    not_listening_seconds: float = Field(
+        default=60,
+        ge=60,
+        description="After how long without a listening connector that is an alarm (rule `pipeline-not-listening`).",
+    )
     vendor_quiet_seconds: dict[str, float] = Field(
         default_factory=lambda: {"ogmen": 86400.0},
         description="By vendor: after how many seconds without a report an alarm of its own resolves.",
@@ -150,6 +155,7 @@ class StreamSettings(BaseModel):
             profiles=self.profiles,
             attributes=self.attributes,
             inhibition_wait=round(self.inhibition_wait_seconds * 1_000_000),
+            not_listening=round(self.not_listening_seconds * 1_000_000),
             maintenance=tuple(each.window() for each in self.maintenance),
         )
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from runtime.health import Health
 from runtime.kafka import KafkaSettings, client_options
 from runtime.metrics import BATCH_SECONDS, LAG
-from schemas.topics import EVENTS, READINGS, raw_topic
+from schemas.topics import COVERAGE, EVENTS, READINGS, raw_topic
 from schemas.vendors import vendor_names
+from streams.detect.listening_operator import ListeningOperator
 from streams.detect.rule_operator import RuleOperator
 from streams.detect.rules_file_sync import sync_rules_file
 from streams.detect.vendor_alarm_operator import VendorAlarmOperator
@@ -52,7 +53,7 @@ async def run_worker(
         work,
         WorkerOptions(
             group_instance_id=settings.instance_id,
-            pipelines=PipelineOptions(min_intervals=dict.fromkeys((READINGS, EVENTS), _DETECT_INTERVAL)),
+            pipelines=PipelineOptions(min_intervals=dict.fromkeys((READINGS, EVENTS, COVERAGE), _DETECT_INTERVAL)),
             observer=_Observer(),
         ),
     )
@@ -80,6 +81,7 @@ def step_factories(settings: StreamSettings) -> dict[str, StepFactory]:
         **{raw_topic(vendor): normalising for vendor in vendor_names()},
         READINGS: lambda _, partition: RuleOperator(partition, detect_options),
         EVENTS: lambda _, partition: VendorAlarmOperator(partition, detect_options),
+        COVERAGE: lambda _, partition: ListeningOperator(partition, detect_options),
     }
 
 
@@ -91,7 +93,7 @@ def _spare_the_collector() -> None:
 
 
 def _stage(topic: str) -> str:
-    return "detect" if topic in (READINGS, EVENTS) else "normalise"
+    return "detect" if topic in (READINGS, EVENTS, COVERAGE) else "normalise"
 
 
 class _Observer:

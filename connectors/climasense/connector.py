@@ -67,6 +67,7 @@ class ClimasenseConnector:
             asyncio.TaskGroup() as group,
         ):
             _log.info("climasense: devices may post to http://%s:%d/v1/telemetry", settings.host, self.port)
+            group.create_task(self._context.coverage.listening())
             group.create_task(self._keep_keys_current(keys))
             group.create_task(self._publish_devices(store))
             group.create_task(_count_connected(api))

@@ -11,6 +11,7 @@ from pathlib import Path
 from prometheus_client import Counter
 
 from connectors.common import STAGE
+from connectors.common.coverage import Coverage
 from connectors.common.decoded import Decoded
 from connectors.common.device_ownership import DeviceOwnership
 from connectors.common.publisher import Publisher
@@ -37,6 +38,8 @@ class Context:
     """The devices that this process owns."""
     registry: RegistryTopic = field(default_factory=NoRegistryTopic)
     """What the registry held before this process."""
+    coverage: Coverage = field(default_factory=Coverage)
+    """Where the connector says what it listens to."""
 
     async def forward(self, vendor: str, decoded: Decoded) -> None:
         """Count one message and queue its outcome. Waits only for room in the buffer, not for an acknowledgement."""

@@ -14,6 +14,7 @@ from connectors.common.publishing.background_tasks import BackgroundTasks
 from connectors.common.publishing.kafka_availability import KafkaAvailability
 from connectors.common.publishing.outgoing_record import (
     VendorRule,
+    coverage_record,
     dead_letter_record,
     device_record,
     envelope_record,
@@ -112,6 +113,14 @@ class Publisher:
     async def publish_device(self, device: wire.Device) -> None:
         """Publish what is known about a device and wait for the acknowledgement."""
         await (await self._sender.enqueue(device_record(device)))
+
+    async def publish_coverage(self, report: wire.Coverage, key: str, subject: str) -> None:
+        """Publish a report of coverage on its subject's partition and wait for the acknowledgement."""
+        await (await self._sender.enqueue(coverage_record(report, key, subject)))
+
+    async def flushed(self) -> None:
+        """Wait until Kafka has everything that was given to this publisher before the call."""
+        await self._queues.flushed()
 
     async def publish_rule(self, rule: VendorRule) -> None:
         """Publish a vendor's alarm rule, or its deletion, and wait for the acknowledgement."""

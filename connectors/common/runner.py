@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from connectors.common.context import Context
+from connectors.common.context import Context, utc_now
+from connectors.common.coverage import CoverageReporter
 from connectors.common.device_ownership import DeviceOwnership
 from connectors.common.ownership_leases import OwnershipLeases
 from connectors.common.publisher import Publisher
@@ -23,6 +26,7 @@ from runtime.backoff import Backoff
 from runtime.errors import StageError
 from runtime.health import Health
 from runtime.kafka import KafkaSettings
+from runtime.locks import lowest_free_number
 from schemas.redact import mask
 from schemas.vendors import RegistrationError, vendors
 
@@ -61,26 +65,31 @@ async def run_connectors(
     health.ready.append(lambda: publisher.problem)
     health.live.append(lambda: publisher.defect)
     await publisher.start()
-    tasks, leases = [], []
-    for vendor, settings in vendor_settings.items():
-        ownership = DeviceOwnership()
-        if vendors()[vendor].owned_devices:
-            ownership = OwnershipLeases(vendor, kafka, data_dir / "state")
-            leases.append(asyncio.create_task(ownership.run(), name=f"{vendor} ownership"))
-        context = Context(publisher, data_dir / "state", Health(vendor), ownership, KafkaRegistryTopic(kafka))
-        health.ready.append(partial(_problems, context.health))
-        health.ready.append(partial(_ownership_problem, vendor, ownership))
-        tasks.append(asyncio.create_task(_supervise(vendor, settings, context), name=vendor))
-    waiting = asyncio.create_task(stop.wait())
-    broken = asyncio.create_task(publisher.broken())
-    try:
-        done, _ = await asyncio.wait({waiting, broken, *tasks, *leases}, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        await _cancel(*tasks, waiting, broken)
-        await _cancel(*leases)  # leaves the groups: only now may others connect to the devices
-        await publisher.stop()
+    tasks, services = [], []
+    with ExitStack() as names:
+        for vendor, settings in vendor_settings.items():
+            ownership = DeviceOwnership()
+            if vendors()[vendor].owned_devices:
+                ownership = OwnershipLeases(vendor, kafka, data_dir / "state")
+                services.append(asyncio.create_task(ownership.run(), name=f"{vendor} ownership"))
+            number = names.enter_context(lowest_free_number(data_dir / "state", f"coverage-{vendor}"))
+            coverage = CoverageReporter(vendor, f"{socket.gethostname()}-{number}", publisher, kafka, utc_now)
+            services.append(asyncio.create_task(coverage.run(), name=f"{vendor} coverage"))
+            registry = KafkaRegistryTopic(kafka)
+            context = Context(publisher, data_dir / "state", Health(vendor), ownership, registry, coverage)
+            health.ready.append(partial(_problems, context.health))
+            health.ready.append(partial(_ownership_problem, vendor, ownership))
+            tasks.append(asyncio.create_task(_supervise(vendor, settings, context), name=vendor))
+        waiting = asyncio.create_task(stop.wait())
+        broken = asyncio.create_task(publisher.broken())
+        try:
+            done, _ = await asyncio.wait({waiting, broken, *tasks, *services}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            await _cancel(*tasks, waiting, broken)
+            await _cancel(*services)  # leaves the groups: only now may others connect to the devices
+            await publisher.stop()
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:
@@ -111,6 +120,7 @@ async def _supervise(vendor: str, settings: BaseModel, context: Context) -> None
             if text != last:
                 _log.error("%s: the connector failed and is restarted: %s", vendor, text)
             last = text
+        context.coverage.stopped()
         context.health.ready[:] = [lambda: f"{vendor}: the connector failed and waits for its restart"]
         if time.monotonic() - started > _STABLE_SECONDS:
             backoff.reset()

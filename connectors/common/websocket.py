@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 
 from connectors.common.connection_state import ConnectionState, Gap
 from connectors.common.context import utc_now
+from connectors.common.coverage import SOCKET, Coverage
 from connectors.common.http_client import VendorError, vendor_proxy
 from connectors.common.rate_limits import FloodGuard
 from runtime.backoff import Backoff
@@ -26,6 +27,8 @@ _silent = logging.getLogger("connectors.common.websocket.library")
 _silent.disabled = True
 
 _STABLE_SECONDS = 5.0
+_REFUSED_FOR_LONG = (400, 403, 404)
+"""Statuses after which a device has no socket: what REST says is all there is, and its silence counts."""
 
 
 class SocketHandler(Protocol):
@@ -79,6 +82,8 @@ class WebSocketReader:
     options: SocketOptions = field(default_factory=SocketOptions)
     flood_guard: FloodGuard | None = None
     """Messages that it does not let through are read and dropped."""
+    coverage: Coverage = field(default_factory=Coverage)
+    """Where it says when the socket is up; `connection.name` is its device."""
     _backoff: Backoff = field(default_factory=Backoff, init=False)
 
     async def run(self) -> None:
@@ -109,6 +114,7 @@ class WebSocketReader:
             opened = time.monotonic()
             async with socket:
                 gap = self.connection.connected(utc_now())
+                await self.coverage.listening(SOCKET, self.connection.name)
                 if gap is not None:
                     await self.handler.on_gap(gap)
                 while True:
@@ -117,19 +123,29 @@ class WebSocketReader:
                         await self.handler.on_message(_as_bytes(message))
         except VendorError as error:
             self.connection.lost(utc_now(), str(error))
+            self.coverage.interrupted(SOCKET, self.connection.name)
         except InvalidStatus as error:
             status = error.response.status_code
             why = ": redirects are refused" if is_redirect(status) else ""
             self.connection.lost(utc_now(), f"HTTP {status}{why}")
-            await self.handler.on_refused(status)
+            await self._refused(status)
         except ConnectionClosed as error:
             code = error.rcvd.code if error.rcvd else error.sent.code if error.sent else 1006
             self.connection.lost(utc_now(), f"closed, code {code}")
+            self.coverage.interrupted(SOCKET, self.connection.name)
         except (OSError, WebSocketException, TimeoutError) as error:
             # only the kind of error: the library's texts may contain the URL
             self.connection.lost(utc_now(), type(error).__name__)
+            self.coverage.interrupted(SOCKET, self.connection.name)
         if opened and time.monotonic() - opened > _STABLE_SECONDS:
             self._backoff.reset()
+
+    async def _refused(self, status: int) -> None:
+        if status in _REFUSED_FOR_LONG:
+            await self.coverage.listening(SOCKET, self.connection.name)
+        else:
+            self.coverage.interrupted(SOCKET, self.connection.name)
+        await self.handler.on_refused(status)
 
     async def _open(self) -> ClientConnection:
         url = await self.handler.url()

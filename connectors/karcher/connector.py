@@ -59,6 +59,7 @@ class _Account:
     ) -> None:
         self._settings = settings
         self._ownership = context.ownership
+        self._coverage = context.coverage
         cloud = open_cloud(settings, http, context.state_dir)
         self.registry = MachineRegistry(cloud, context)
         self.statuses = StatusReader(cloud, context, self.registry)
@@ -83,6 +84,7 @@ class _Account:
         while True:
             version = self._ownership.version
             self.sockets.reconcile()
+            await self._coverage.listening()
             await self.registry.publish()
             await self._ownership.changed(version)
 

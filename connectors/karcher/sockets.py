@@ -70,13 +70,15 @@ class MachineSockets:
 
     async def _listen(self, machine: Machine, lapsed_at: datetime | None) -> None:
         """Read a machine's socket. `lapsed_at`: until when another process, or the one before this, held it."""
+        await self._context.coverage.resume(machine.device_id, lapsed_at)
         connection = ConnectionState(VENDOR, "websocket", machine.device_id)
         if lapsed_at is not None:
             connection.interrupted(lapsed_at, "held by no process, or handed over")
         socket = MachineSocket(machine, connection, self._cloud, self._context, self)
         rate = self._cloud.settings.messages_per_second
         flood_guard = FloodGuard(machine.device_id, rate, burst=10 * rate)
-        await WebSocketReader(connection, socket, self._handshakes, flood_guard=flood_guard).run()
+        coverage = self._context.coverage
+        await WebSocketReader(connection, socket, self._handshakes, flood_guard=flood_guard, coverage=coverage).run()
 
     def missed(self, machine: Machine) -> None:
         """A machine's messages may have been missed."""

@@ -17,6 +17,8 @@ from connectors.karcher.registry import MachineRegistry
 
 _log = logging.getLogger(__name__)
 
+_CHANNEL = "status"
+
 
 class StatusReader:
     """Reads statuses, ten machines per request. A machine that the cloud does not know is left out until
@@ -38,7 +40,12 @@ class StatusReader:
     async def read_all(self) -> None:
         """Read the statuses of all owned machines. VendorError, AnswerError."""
         await self._registry.until_read()
-        await self._read([m.machine_id for m in self._registry.owned() if m.machine_id not in self._unknown])
+        try:
+            await self._read([m.machine_id for m in self._registry.owned() if m.machine_id not in self._unknown])
+        except (VendorError, AnswerError):
+            self._context.coverage.interrupted(_CHANNEL)
+            raise
+        await self._context.coverage.listening(_CHANNEL)
 
     def resynchronise(self, machine_id: str) -> None:
         """Have a machine's status read at once, because its messages may have been missed."""

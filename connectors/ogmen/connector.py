@@ -70,6 +70,7 @@ class OgmenConnector:
             version = ownership.version
             self.registry.update()
             sockets.reconcile()
+            await self._context.coverage.listening()
             await rest.ownership_changed()
             await self.registry.publish_vanished()
             await ownership.changed(version)

@@ -81,14 +81,17 @@ class RobotSockets:
             self._tasks.keep({native_id: partial(self._listen, robot) for native_id, robot in robots})
 
     async def _listen(self, robot: Robot) -> None:
+        lapsed_at = self._registry.take_lapsed(robot.native_id)
+        await self._context.coverage.resume(robot.device, lapsed_at)
         await self._rest.read_privacy(robot)
         connection = ConnectionState(VENDOR, "websocket", robot.device)
-        if (lapsed_at := self._registry.take_lapsed(robot.native_id)) is not None:
+        if lapsed_at is not None:
             connection.interrupted(lapsed_at, "held by no process, or handed over")
         socket = RobotSocket(robot, self._settings.socket_url, self._pace, self._context, self._rest)
         rate = self._settings.messages_per_second
         flood_guard = FloodGuard(robot.device, rate, burst=10 * rate)
-        await WebSocketReader(connection, socket, self._handshakes, self._options, flood_guard).run()
+        coverage = self._context.coverage
+        await WebSocketReader(connection, socket, self._handshakes, self._options, flood_guard, coverage).run()
 
     @property
     def _options(self) -> SocketOptions:

@@ -22,7 +22,7 @@ from connectors.wayscloud.datapoints import DatapointDefinitions
 from connectors.wayscloud.device_registry import DeviceRegistry
 from connectors.wayscloud.known_devices import KnownDevices
 from connectors.wayscloud.logins import logins
-from connectors.wayscloud.mqtt_connection import ConnectionMemory, MqttConnection, Outage
+from connectors.wayscloud.mqtt_connection import CHANNEL, ConnectionMemory, MqttConnection, Outage
 from connectors.wayscloud.objects import VENDOR, BrokerAddress
 from connectors.wayscloud.protocol import PUBLISH, Inbox, Packet
 from connectors.wayscloud.settings import WayscloudSettings
@@ -124,6 +124,14 @@ class WayscloudConnector:
         decoded = admit(packet.payload, MessageSource(VENDOR, PUBLISH, now), lambda: self._inbox.packet(packet, now))
         self._devices.add(*(split_device_id(envelope.device_id)[1] for envelope in decoded.envelopes))
         return await self._context.deliver(VENDOR, decoded)
+
+    async def connected(self, device: str) -> None:
+        """Say that the devices are listened to, and wait until Kafka knows it."""
+        await self._context.coverage.listening(CHANNEL, device_id(VENDOR, device) if device else "")
+
+    def lost(self, device: str) -> None:
+        """Say that the devices are not listened to."""
+        self._context.coverage.interrupted(CHANNEL, device_id(VENDOR, device) if device else "")
 
     async def outage_ended(self, outage: Outage) -> None:
         """Publish a gap record of each device concerned, and back-fill what may be missing."""

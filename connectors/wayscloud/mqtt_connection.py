@@ -50,6 +50,12 @@ class PacketReceiver(Protocol):
     async def receive(self, packet: Packet) -> list[asyncio.Future[None]]:
         """Hand a packet on; the futures are done when Kafka has what the packet contained."""
 
+    async def connected(self, device: str) -> None:
+        """Note that a connection is up, of a device (native id) or of all; packets come when this returns."""
+
+    def lost(self, device: str) -> None:
+        """Note that a connection was lost."""
+
     async def outage_ended(self, outage: Outage) -> None:
         """Report an outage when the connection is back."""
 
@@ -102,8 +108,10 @@ class MqttConnection:
                 try:
                     await self._connect(await self._find_broker())
                 except MqttSilentError as error:
+                    self._receiver.lost(self._login.device)
                     self._report_silence(str(error))
                 except (MqttError, VendorError) as error:
+                    self._receiver.lost(self._login.device)
                     if self._try_other_version(error):
                         continue
                     self._state.lost(utc_now(), str(error))
@@ -135,7 +143,9 @@ class MqttConnection:
             if self._known_version is None and self._version == V311:
                 self._memory.old_brokers.setdefault(name, utc_now())
             self._known_version = self._version
-            await self._report_outage(self._state.connected(utc_now()), session_present)
+            gap = self._state.connected(utc_now())
+            await self._receiver.connected(self._login.device)
+            await self._report_outage(gap, session_present)
 
         self._session = MqttSession(self._settings, self._login, self._version)
         try:

@@ -20,7 +20,7 @@ from schemas import wire
 from schemas.consumed import Record
 from schemas.device import split_device_id
 from schemas.timestamps import to_micros
-from schemas.topics import ALARM_ACTIONS, ALARM_STATE, ALARMS, WATERMARKS
+from schemas.topics import ALARM_ACTIONS, ALARM_STATE, ALARMS, COVERAGE, WATERMARKS
 from schemas.vendors import vendor_names
 from streams.detect.actions import hold_action
 from streams.detect.device import TrackedDevice
@@ -31,6 +31,7 @@ from streams.detect.state import DeviceState, decode_state, encode_state
 from streams.detect.unusable_records import CONTENT_TYPE, UnusableRecords
 from streams.detect.watermarks import Watermarks
 from streams.engine.step import Output, SideInput, Step
+from streams.normalise.coverage import CoverageMap
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,11 @@ class AlarmOperator(Step, Generic[A]):
 
     input_topic: str
     state_topic = ALARM_STATE
-    side_inputs: Sequence[SideInput] = (SideInput(ALARM_ACTIONS), SideInput(WATERMARKS, from_end=True))
+    side_inputs: Sequence[SideInput] = (
+        SideInput(ALARM_ACTIONS),
+        SideInput(WATERMARKS, from_end=True),
+        SideInput(COVERAGE, all_partitions=True, is_ahead=True),
+    )
 
     def __init__(self, partition: int, options: DetectOptions) -> None:
         self.open_alarms = 0
@@ -71,6 +76,7 @@ class AlarmOperator(Step, Generic[A]):
         self._key_prefix = f"{self.input_topic}/".encode()
         self._watermarks_key = f"{self.input_topic}#seen".encode()
         self._watermarks = Watermarks(vendor_names())
+        self._coverage = CoverageMap()
         self._due = DueQueue()
         self._alarms: dict[str, A] = {}
         self._changed: set[str] = set()
@@ -79,6 +85,7 @@ class AlarmOperator(Step, Generic[A]):
         self._handlers: dict[str, Callable[[Record], None]] = {
             ALARM_ACTIONS: self._take_action,
             WATERMARKS: self._take_watermark,
+            COVERAGE: self._take_coverage,
         }
 
     # -- what a subclass says
@@ -159,7 +166,29 @@ class AlarmOperator(Step, Generic[A]):
 
     def _take_watermark(self, record: Record) -> None:
         watermark = wire.decode_watermark(record.value or b"")
-        self._watermarks.add(watermark.vendor, to_micros(watermark.at), self._raw_offset(watermark))
+        clock = None if watermark.clock is None else to_micros(watermark.clock)
+        self._watermarks.add(watermark.vendor, to_micros(watermark.at), self._raw_offset(watermark), clock)
+
+    def _take_coverage(self, record: Record) -> None:
+        if record.value is None:
+            return
+        report = wire.decode_coverage(record.value)
+        is_changed = self._coverage.take((record.key or b"").decode(), report)
+        if (until := self._coverage.reported_until(report.vendor)) is not None:
+            self._watermarks.bound(report.vendor, until)
+        if not is_changed:
+            return
+        concerned = (
+            [report.device_id] if report.device_id else [d for d in self._alarms if vendor_of(d) == report.vendor]
+        )
+        for device_id in concerned:
+            if (alarms := self._alarms.get(device_id)) is not None:
+                self._look_at(alarms)
+
+    def _look_at(self, alarms: A) -> None:
+        """Have the next watermark look at a device: something may be due."""
+        alarms.device.due = 0
+        self._schedule(alarms)
 
     def _take_action(self, record: Record) -> None:
         if record.value is None:
@@ -176,6 +205,14 @@ class AlarmOperator(Step, Generic[A]):
             self._schedule(alarms)
 
     # -- records
+
+    def needs_side_inputs(self, records: Sequence[Record]) -> bool:
+        """See `Step.needs_side_inputs`. Something may be due before a record, which may depend on who listened."""
+        keys = [(record.key or b"").decode(errors="replace") for record in records]
+        return len(set(keys)) < len(keys) or any(
+            (alarms := self._alarms.get(key)) is not None and alarms.device.due < record.timestamp * 1000
+            for key, record in zip(keys, records, strict=True)
+        )
 
     @property
     def pending(self) -> bool:

@@ -62,6 +62,7 @@ class DeviceAlarms:
         if origin.offset <= state.offset:
             device.skipped.replayed += 1
             return []
+        device.proven_until = 0 if observation.polled else moment
         events = self.advance(moment) if device.due < moment or state.deferred_silences else []
         state.offset, state.processed_until, device.changed = origin.offset, moment, True
         if of_record:
@@ -71,6 +72,7 @@ class DeviceAlarms:
         for reading, of_reading in concerned:
             events += self._apply_reading(reading, of_reading, _reading_heard_at(reading, observation), received)
         self._finish(events, moment)
+        device.proven_until = 0
         return events
 
     def _apply_record(

@@ -29,5 +29,7 @@ class DetectOptions:
     """Attribute to value to devices: ids, or patterns with `*`. They take precedence over the registry's."""
     inhibition_wait: int = 0
     """How much later than a condition an inhibitor on another device may open and still inhibit it."""
+    not_listening: int = 60_000_000
+    """How long nobody must have listened before that is an alarm."""
     most_deferred: int = MOST_DEFERRED
     """When more is deferred on a level of a device, the oldest is evaluated by the inhibitors that are known."""

@@ -96,6 +96,8 @@ class RateRules:
         end, count = state.window_start + rule.window, state.window_count
         state.window_start, state.window_count = end, 0
         holds = compare(rule.operator, count, rule.value)
+        if not self._device.was_listened_to(end - rule.window, end) and not (holds and rule.operator in ("gt", "gte")):
+            return  # there may have been more
         facts = {"count": count, "window_seconds": rule.window / 1e6}
         yield from self._deferred.evaluate(Evaluation(rule, holds, end, facts, self._device.last_subject))
         is_calm = state.alarm is None and state.crossing_since is None and not state.holds_as_received

@@ -83,11 +83,6 @@ class RuleOperator(AlarmOperator[DeviceAlarms]):
             alarms.device.profile = self._registry.profile(device_id)
             self._look_at(alarms)
 
-    def _look_at(self, alarms: DeviceAlarms) -> None:
-        """Have the next watermark look at a device: something may be due."""
-        alarms.device.due = 0
-        self._schedule(alarms)
-
     def _prepare(self) -> None:
         """After rules or windows have changed, something may be due for any device."""
         if self._windows_changed:
@@ -106,7 +101,8 @@ class RuleOperator(AlarmOperator[DeviceAlarms]):
     def _new_alarms(self, device_id: str, state: DeviceState) -> DeviceAlarms:
         profile = self._registry.profile(device_id)
         skipped = self._skipped_of(device_id)
-        return DeviceAlarms(TrackedDevice(state, profile, READINGS, self._partition, skipped), self._context)
+        device = TrackedDevice(state, profile, READINGS, self._partition, skipped, coverage=self._coverage)
+        return DeviceAlarms(device, self._context)
 
     def _track(self, alarms: DeviceAlarms) -> None:
         self._exchange.track(alarms)

@@ -10,6 +10,7 @@ from streams.detect.deferred import DeferredEvaluations
 from streams.detect.device import TrackedDevice
 from streams.detect.lifecycle import Evaluation
 from streams.detect.rules import CompiledRule
+from streams.detect.schedules import NEVER
 from streams.detect.silence_retries import after_cooldown
 
 
@@ -26,7 +27,7 @@ class SilenceRules:
         """End a silence: by the record at `offset` the device spoke at `heard_at`."""
         device = self._device
         if (silence := self._max_silence(rule)) is not None:
-            device.wake_at(heard_at + silence)
+            device.wake_at(device.listened_for(silence, heard_at))
         state = device.state.rules.get(rule.id)
         if state is None or (state.crossing_since is None and not state.holds_as_received):
             return ()
@@ -39,19 +40,25 @@ class SilenceRules:
     def is_too_long_ago(self, rule: CompiledRule, heard_at: int) -> bool:
         """Whether a device last heard at `heard_at` is silent for too long by now."""
         silence = self._max_silence(rule)
-        return silence is not None and heard_at + silence <= self._device.state.processed_until
+        return silence is not None and (
+            self._device.listened_for(silence, heard_at) <= self._device.state.processed_until
+        )
 
     def wake(self, rule: CompiledRule, heard_at: int) -> None:
         """Have the device looked at when its silence since `heard_at` is too long."""
         if (silence := self._max_silence(rule)) is not None:
-            self._device.wake_at(max(heard_at + silence, self._device.state.processed_until))
+            device = self._device
+            device.wake_at(max(device.listened_for(silence, heard_at), device.state.processed_until))
 
     def silent_at(self, rule: CompiledRule, heard_at: int) -> int | None:
         """When a device last heard at `heard_at` has been silent for too long; None where that has no effect."""
         silence = self._max_silence(rule)
         if silence is None:
             return None
-        at = max(heard_at + silence, self._device.state.processed_until)
+        due = self._device.listened_for(silence, heard_at)
+        if due == NEVER:
+            return None
+        at = max(due, self._device.state.processed_until)
         state = self._device.state.rules.get(rule.id)
         if self._deferred.level_of(rule):
             return None if state is not None and state.holds_as_received else at

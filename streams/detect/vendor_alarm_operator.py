@@ -44,7 +44,8 @@ class VendorAlarmOperator(AlarmOperator[VendorAlarms]):
     def _new_alarms(self, device_id: str, state: DeviceState) -> VendorAlarms:
         profile = Profile(device_id, split_device_id(device_id)[0])
         skipped = self._skipped_of(device_id)
-        return VendorAlarms(TrackedDevice(state, profile, EVENTS, self._partition, skipped), self._settings)
+        device = TrackedDevice(state, profile, EVENTS, self._partition, skipped, coverage=self._coverage)
+        return VendorAlarms(device, self._settings)
 
     def _apply(self, record: Record) -> list[wire.AlarmEvent]:
         event_set = wire.decode_event_set(record.value or b"")

@@ -125,7 +125,7 @@ class VendorAlarms:
             else:
                 events.append(_apply_alert(state, entry, report))
         if self._quiet is not None:
-            device.wake_at(moment + self._quiet)
+            device.wake_at(device.listened_for(self._quiet, moment))
         _forget_oldest(state)
         return events
 
@@ -167,9 +167,11 @@ class VendorAlarms:
         ]
         if self._quiet is not None:
             due += [
-                _Due(max(rule.last_reported_at + self._quiet, state.processed_until), _What.FELL_QUIET, identity)
+                _Due(max(at, state.processed_until), _What.FELL_QUIET, identity)
                 for identity, rule in state.rules.items()
-                if rule.last_reported_at is not None and rule.has_open_alarm
+                if rule.last_reported_at is not None
+                and rule.has_open_alarm
+                and (at := self.device.listened_for(self._quiet, rule.last_reported_at)) < NEVER
             ]
         if state.held_actions:
             due.append(_Due(max(state.held_actions[0].due, state.processed_until), _What.ACTION_DUE))

@@ -12,33 +12,57 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from streams.detect.schedules import NEVER
+
+UNREPORTED = 60 * 1_000_000
+"""Where coverage is not reported for so long (microseconds), nobody listens: nothing happens before that is over."""
+
 
 class VendorWatermark:
     """The watermark of one vendor."""
 
-    __slots__ = ("_waiting", "newest_offset", "reached", "read_offset")
+    __slots__ = ("_bound", "_read", "_waiting", "clock", "newest_offset", "reached", "read_offset")
 
     def __init__(self) -> None:
         self.read_offset = -1
         """Offset of the raw record that the last record read was made of."""
         self.reached = -1
-        """All that was received before this moment (microseconds) has been read."""
+        """All that was received before this moment (microseconds) has been read, and it is known who listened."""
+        self.clock = -1
+        """All that was received before this moment has been read."""
         self.newest_offset = -1
         """The furthest raw offset that a watermark named."""
-        self._waiting: deque[tuple[int, int]] = deque()
+        self._read = -1
+        self._bound = NEVER
+        self._waiting: deque[tuple[int, int, int]] = deque()
 
-    def add(self, at: int, raw_offset: int) -> None:
+    def add(self, at: int, raw_offset: int, clock: int | None = None) -> None:
         """Take a watermark. Of those that wait the oldest is kept, so that a lag does not put all of them off."""
         if len(self._waiting) > 1:
             self._waiting.pop()
-        self._waiting.append((at, raw_offset))
+        self._waiting.append((at, raw_offset, at if clock is None else clock))
         self.newest_offset = max(self.newest_offset, raw_offset)
+        self.settle()
+
+    def bound(self, reported_until: int) -> None:
+        """Hold back at the moment until which it is known who listened."""
+        self._bound = reported_until
         self.settle()
 
     def settle(self) -> None:
         """Advance to the last watermark that holds."""
         while self._waiting and self._waiting[0][1] <= self.read_offset:
-            self.reached = max(self.reached, self._waiting.popleft()[0])
+            at, _, clock = self._waiting.popleft()
+            self._read, self.clock = max(self._read, at), max(self.clock, clock)
+        self.reached = max(self.reached, min(self._read, self._bound))
+
+    @property
+    def complete_until(self) -> int:
+        """The moment before which nothing can happen any more.
+
+        A listener that has not reported for long has a gap from its last report to its next: no silence ends in it.
+        """
+        return self.clock if self.clock - self.reached > UNREPORTED else self.reached
 
 
 class Watermarks:
@@ -61,9 +85,13 @@ class Watermarks:
         read = {vendor: mark.read_offset for vendor, mark in self._vendors.items() if mark.read_offset >= 0}
         return msgspec.msgpack.encode(read)
 
-    def add(self, vendor: str, at: int, raw_offset: int) -> None:
+    def add(self, vendor: str, at: int, raw_offset: int, clock: int | None = None) -> None:
         """Take a watermark of a vendor."""
-        self._vendors.setdefault(vendor, VendorWatermark()).add(at, raw_offset)
+        self._vendors.setdefault(vendor, VendorWatermark()).add(at, raw_offset, clock)
+
+    def bound(self, vendor: str, reported_until: int) -> None:
+        """Hold a vendor back at the moment until which it is known who listened."""
+        self._vendors.setdefault(vendor, VendorWatermark()).bound(reported_until)
 
     def read(self, vendor: str, raw_offset: int) -> None:
         """Take note that a record made of this raw record has been read."""
@@ -89,8 +117,8 @@ class Watermarks:
 
     @property
     def all_reached(self) -> int:
-        """The moment before which all records, of whichever vendor, have been read."""
-        return min(mark.reached for mark in self._vendors.values())
+        """The moment before which all that can happen, to devices of whichever vendor, has happened."""
+        return min(mark.complete_until for mark in self._vendors.values())
 
     def skip_mark(self) -> Mapping[str, int]:
         """By vendor, the furthest raw offset that a watermark named."""

@@ -11,7 +11,7 @@ from itertools import chain
 from runtime.aiokafka_internals.transactions import TransactionalProducer
 from streams.engine.options import BatchStats
 from streams.engine.record_batch import RecordBatch
-from streams.engine.step import Step
+from streams.engine.step_inputs import StepInputs
 from streams.engine.transaction import Transaction, TransactionScope
 
 _SLICE_RECORDS = 1000  # the step lets the event loop go between slices: requests of other transactions go out meanwhile
@@ -58,8 +58,10 @@ class PreparedBatch:
 class BatchProcessor:
     """The step of one input partition and its transactions."""
 
-    def __init__(self, step: Step, producer: TransactionalProducer, scope: TransactionScope) -> None:
-        self._step = step
+    def __init__(self, inputs: StepInputs, producer: TransactionalProducer, scope: TransactionScope) -> None:
+        self._step = inputs.step
+        self._inputs = inputs
+        self._is_behind_others = any(side_input.is_ahead for side_input in inputs.step.side_inputs)
         self._producer = producer
         self._scope = scope
         self._next = Transaction(producer, scope)
@@ -79,6 +81,8 @@ class BatchProcessor:
         """Run the step on the batches. Only in memory: whether it happened is decided by the commit."""
         started = time.monotonic()
         records = batches[0].records if len(batches) == 1 else list(chain.from_iterable(b.records for b in batches))
+        if records and self._is_behind_others and self._step.needs_side_inputs(records):
+            await self._inputs.catch_up.wait()
         for batch in batches:
             if batch.skipped is not None:
                 self._step.skipped(batch.skipped)

@@ -95,7 +95,7 @@ class Pipeline:
         scope = TransactionScope(
             TopicPartition(tp.topic, tp.partition), context.application_id, context.options.max_record_bytes
         )
-        self._processor = BatchProcessor(step, producer, scope)
+        self._processor = BatchProcessor(self.inputs, producer, scope)
         self._min_interval = context.options.interval_of(tp.topic)
         self._queue = BatchQueue(context.options)
         self._changed = self.inputs.changed

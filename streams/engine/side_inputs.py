@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from streams.engine.step import SideInput
 from streams.engine.step_inputs import StepInputs
@@ -15,6 +16,8 @@ from streams.engine.step_inputs import StepInputs
 _POLL_MS = 1000
 _FIRST_MS = 50
 _CHUNK_RECORDS = 2000
+_CATCH_UP_SECONDS = 0.005
+_RETRY_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -47,10 +50,59 @@ async def read_side_inputs(client: Mapping[str, Any], inputs: Sequence[StepInput
         await _read_to(consumer, subscriptions, ends)
         for reader in inputs:
             reader.side_inputs_read()
-        while True:
-            await _read(consumer, subscriptions, _POLL_MS)
+        await _read_on(consumer, subscriptions, inputs)
     finally:
         await consumer.stop()
+
+
+async def _read_on(
+    consumer: AIOKafkaConsumer, subscriptions: Mapping[TopicPartition, Subscription], inputs: Sequence[StepInputs]
+) -> None:
+    """Read as the topics grow, and answer whoever waits for what they hold, until cancelled."""
+    tasks = [asyncio.create_task(_answer(consumer, reader)) for reader in inputs if _ahead_of(reader)]
+    try:
+        while True:
+            await _read(consumer, subscriptions, _POLL_MS)
+            for task in tasks:
+                if task.done():
+                    task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _ahead_of(reader: StepInputs) -> list[TopicPartition]:
+    """The partitions of side inputs that are ahead of the step's input."""
+    return [
+        TopicPartition(side_input.topic, number)
+        for side_input in reader.step.side_inputs
+        if side_input.is_ahead
+        for number in sorted(_partitions(reader, side_input))
+    ]
+
+
+async def _answer(consumer: AIOKafkaConsumer, reader: StepInputs) -> None:
+    """Whenever the step asks, answer once all has been handed over that the topics held then."""
+    partitions = _ahead_of(reader)
+    while True:
+        number = await reader.catch_up.asked()
+        ends = await _ends_of(consumer, partitions)
+        for tp, end in ends.items():
+            # What the consumer has given out was handed over in the same turn of the event loop.
+            while await consumer.position(tp) < end:
+                await asyncio.sleep(_CATCH_UP_SECONDS)
+        reader.catch_up.answer(number)
+
+
+async def _ends_of(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    while True:
+        try:
+            ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+        except KafkaError:  # the input waits, too, until a broker answers
+            await asyncio.sleep(_RETRY_SECONDS)
+        else:
+            return ends
 
 
 def subscriptions_of(inputs: Sequence[StepInputs]) -> dict[TopicPartition, Subscription]:

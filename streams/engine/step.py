@@ -40,6 +40,8 @@ class SideInput(NamedTuple):
     """Every partition, not only the one with the number of the input partition."""
     from_end: bool = False
     """Only records written after the assignment; else also all earlier ones, before the first record of the input."""
+    is_ahead: bool = False
+    """What was written there before a record of the input may matter to it (`Step.needs_side_inputs`)."""
 
 
 SkipMark = Mapping[str, int]
@@ -107,6 +109,10 @@ class Step(ABC):
 
     def assign_side_inputs(self, partitions: Mapping[str, set[int]]) -> None:  # noqa: B027  # most have none
         """Take the partitions of each side input's topic, before any other call."""
+
+    def needs_side_inputs(self, records: Sequence[Record]) -> bool:
+        """Whether these records must wait for all that side inputs which are ahead hold by now."""
+        return False
 
     def process_side_input(self, record: Record) -> None:
         """Take one record of a side input, in order per partition; after the state, between calls of `process`.

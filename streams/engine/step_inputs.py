@@ -10,6 +10,34 @@ from schemas.consumed import Record
 from streams.engine.step import Step
 
 
+class CatchUp:
+    """A step's wish to have read all that side inputs hold which are ahead of its input, and its fulfilment."""
+
+    def __init__(self) -> None:
+        self._wanted = self._reached = 0
+        self._asked, self._answered = asyncio.Event(), asyncio.Event()
+
+    async def wait(self) -> None:
+        """Wait until all is read that those side inputs hold now."""
+        self._wanted += 1
+        wanted = self._wanted
+        self._asked.set()
+        while self._reached < wanted:
+            self._answered.clear()
+            await self._answered.wait()
+
+    async def asked(self) -> int:
+        """Wait for a wish; its number."""
+        await self._asked.wait()
+        self._asked.clear()
+        return self._wanted
+
+    def answer(self, number: int) -> None:
+        """Say that all is read that they held when the wish of this number was made."""
+        self._reached = number
+        self._answered.set()
+
+
 class StepInputs:
     """Gives one step its state first and then its side inputs; with all there is of both, it can begin.
 
@@ -26,6 +54,7 @@ class StepInputs:
         """Partitions of the side inputs' topics."""
         self.changed = asyncio.Event()
         """Set when a side input brought a record; whoever waits for it clears it."""
+        self.catch_up = CatchUp()
         self._early: list[Record] = []
         self._has_state = False
         self._has_side_inputs = not step.side_inputs

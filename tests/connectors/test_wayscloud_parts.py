@@ -120,6 +120,7 @@ class Receiver:
     def __init__(self) -> None:
         self.outages: list[Outage] = []
         self.packets: list[Packet] = []
+        self.changes: list[str] = []
 
     async def find_broker(self) -> BrokerAddress:
         return BROKER
@@ -127,6 +128,12 @@ class Receiver:
     async def receive(self, packet: Packet) -> list[asyncio.Future[None]]:
         self.packets.append(packet)
         return []
+
+    async def connected(self, device: str) -> None:
+        self.changes.append(f"up {device}")
+
+    def lost(self, device: str) -> None:
+        self.changes.append(f"down {device}")
 
     async def outage_ended(self, outage: Outage) -> None:
         self.outages.append(outage)

@@ -16,7 +16,7 @@ from fleetlake.ops.replay.topic_contents import RebuiltRecord, TopicContents
 from schemas import wire
 from schemas.records import AlarmRule
 from schemas.rules import encode_rule, parse_rule
-from schemas.topics import ALARM_ACTIONS, DEVICES, INHIBITORS, MAINTENANCE, READINGS, RULES
+from schemas.topics import ALARM_ACTIONS, COVERAGE, DEVICES, INHIBITORS, MAINTENANCE, READINGS, RULES
 from sinks.delta.location import LakeLocation
 from sinks.delta.tables import READINGS as READINGS_TABLE
 from streams.engine.step import Output
@@ -44,6 +44,7 @@ def contents(*records: bytes, end: int | None = None, begin: int = 0) -> TopicCo
 
 def side_inputs(**changed: TopicContents) -> dict[str, TopicContents]:
     topics = {"rules": RULES, "maintenance": MAINTENANCE, "inhibitors": INHIBITORS, "devices": DEVICES}
+    topics |= {"coverage": COVERAGE}
     named = topics | {"actions": ALARM_ACTIONS}
     return {topic: changed.get(name, contents()) for name, topic in named.items()}
 
@@ -76,14 +77,14 @@ def test_silence_lasts_until_the_last_watermark() -> None:
     assert isinstance(rule, AlarmRule), rule
     detection = AlarmDetection(StreamSettings().detect_options(), side_inputs(rules=contents(encode_rule(rule))))
     assert detection.process(0, [output(reading(10))]) == []
-    assert detection.finish({("ogmen", 0): _micros(40)}) == []
-    assert detection.finish({("karcher", 0): _micros(600)}) == [], "another vendor's time does not pass for this one"
-    [event] = detection.finish({("ogmen", 0): _micros(120)})
+    assert detection.finish(_watermark("ogmen", 40)) == []
+    assert detection.finish(_watermark("karcher", 600)) == [], "another vendor's time does not pass for this one"
+    [event] = detection.finish(_watermark("ogmen", 120))
     assert (event.event_type, event.alarm.device_id) == ("triggered", DEVICE)
 
 
-def _micros(seconds: float) -> int:
-    return int((NOW + timedelta(seconds=seconds)).timestamp() * 1_000_000)
+def _watermark(vendor: str, seconds: float) -> dict[tuple[str, int], wire.Watermark]:
+    return {(vendor, 0): wire.Watermark(vendor, NOW + timedelta(seconds=seconds))}
 
 
 def test_rebuilt_records_get_consecutive_offsets_across_batches(tmp_path: Path) -> None:

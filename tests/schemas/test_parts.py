@@ -180,7 +180,12 @@ def test_what_each_topic_keeps() -> None:
         **dict.fromkeys(
             [
                 *("telemetry.devices.v1", "telemetry.rules.v1", "telemetry.maintenance.v1"),
-                *("fleetlake.state.alarms.v2", "fleetlake.causes.v1", "fleetlake.state.rules.v1"),
+                *(
+                    "fleetlake.state.alarms.v2",
+                    "fleetlake.causes.v1",
+                    "fleetlake.coverage.v1",
+                    "fleetlake.state.rules.v1",
+                ),
             ]
         ),
     }

@@ -21,7 +21,8 @@ from fleetlake.cli.main import app
 from fleetlake.local.broker import EmbeddedKafka
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas import wire
-from schemas.topics import ALARMS, raw_topic, topic_specs
+from schemas.coverage import coverage_key, vendor_subject
+from schemas.topics import ALARMS, COVERAGE, raw_topic, topic_specs
 from tests.streams.scripted_day import ALLOWANCE, ATTRIBUTES, GROUPS, RULES, Sent, Told
 from tests.support.kafka import read_all
 from tests.support.paths import ROOT
@@ -40,6 +41,8 @@ class Fleet:
     folder: Path
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     told_to: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PARTITIONS), -1))
+    coverage_to: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PARTITIONS), -1))
+    """Offset of the last report of coverage, by partition."""
     started: int = 0
 
     @property
@@ -131,6 +134,13 @@ async def write_sent(producer: AIOKafkaProducer, fleet: Fleet, sent: list[Sent])
     for delivery in deliveries:
         written = await delivery
         fleet.told_to[written.partition] = max(written.offset, fleet.told_to[written.partition])
+
+
+async def write_coverage(producer: AIOKafkaProducer, fleet: Fleet, report: wire.Coverage) -> None:
+    subject = vendor_subject(report.vendor)
+    key = coverage_key(subject, report.channel, "0").encode()
+    written = await producer.send_and_wait(COVERAGE, wire.encode(report), key=key, partition=partition_of(subject))
+    fleet.coverage_to[written.partition] = written.offset
 
 
 async def told(kafka: str) -> list[Told]:

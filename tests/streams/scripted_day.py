@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from schemas import wire
+from schemas.coverage import NOT_LISTENING
 from schemas.derived_ids import derived_id
 from schemas.envelope import Envelope, message_id
 from schemas.timestamps import format_iso, to_micros
@@ -25,6 +27,10 @@ LASTING = 900
 SILENCE = 900
 COOLDOWN = 1800
 HOURS = 24
+OUTAGE_SLOTS = range(268, 278)
+"""When our connector is not running: longer than a silence, and after all stories."""
+NOT_LISTENING_AFTER = 60
+OURS = "wayscloud:fleetlake"
 
 RULES: list[dict[str, Any]] = [
     {
@@ -123,8 +129,36 @@ class Day:
     def __post_init__(self) -> None:
         for number in range(self.devices):
             _Device(self, number).live()
+        for special in (_SilentBefore(self), _SilentIntoIt(self), _Polled(self)):
+            special.live()
+        self._not_listening()
         self.sent.sort(key=lambda sent: (sent.received, sent.envelope.device_id))
         self.acts.sort()
+
+    @property
+    def outage(self) -> tuple[datetime, datetime]:
+        """From when to when nobody listens."""
+        begin = self.start + timedelta(seconds=OUTAGE_SLOTS.start * SLOT)
+        return begin, begin + timedelta(seconds=len(OUTAGE_SLOTS) * SLOT)
+
+    def is_heard(self, received: datetime) -> bool:
+        """Whether anybody is there to receive a message."""
+        begin, end = self.outage
+        return not begin <= received < end
+
+    def covered(self, now: datetime) -> wire.Coverage:
+        """What the connector has reported by then."""
+        begin, end = self.outage
+        first = to_micros(self.start - timedelta(hours=1))
+        if now < end:
+            return wire.Coverage("wayscloud", "mqtt", [(first, None)], to_micros(min(now, begin)))
+        return wire.Coverage("wayscloud", "mqtt", [(first, to_micros(begin)), (to_micros(end), None)], to_micros(now))
+
+    def _not_listening(self) -> None:
+        begin, end = self.outage
+        alarm = _Alarm(self, OURS, NOT_LISTENING, begin + timedelta(seconds=NOT_LISTENING_AFTER))
+        alarm.tell("triggered", alarm.triggered, actor="pipeline")
+        alarm.tell("resolved", end, "resolved", actor="pipeline")
 
     @property
     def end(self) -> datetime:
@@ -205,7 +239,7 @@ class _Device:
         """Tell the story; then send what the device measured."""
         self.story()
         for slot in range(SLOTS):
-            if slot not in self.silent:
+            if slot not in self.silent and self.day.is_heard(self.received(slot)):
                 values = {"temperature": self.temperature.get(slot, 21.5), "battery": self.battery.get(slot, 80.0)}
                 door = {"door_open": self.door.get(slot, False)}
                 self.day.sent.append(self._message(self.at(slot), self.received(slot), {**values, **door}))
@@ -330,6 +364,61 @@ class _Gateway(_Device):
             alarm = self._alarm(rule, self.received(self.begin - 1) + timedelta(seconds=SILENCE))
             alarm.tell("resolved", self.received(self.begin + 6), "resolved")
         self._alarm("gateway", self.received(SLOTS - 1) + timedelta(seconds=SILENCE))
+
+
+class _SilentBefore(_Device):
+    """Silent before our outage and until after it: one alarm, which stays open over it."""
+
+    def __init__(self, day: Day) -> None:
+        super().__init__(day, 0)
+        self.id = "wayscloud:silent-before"
+        self.story = self._away
+
+    def _away(self) -> None:
+        self.silent = set(range(OUTAGE_SLOTS.start - 6, OUTAGE_SLOTS.stop + 3))
+        alarm = self._alarm("off", self.received(OUTAGE_SLOTS.start - 7) + timedelta(seconds=SILENCE))
+        alarm.tell("resolved", self.received(OUTAGE_SLOTS.stop + 3), "resolved")
+
+
+class _SilentIntoIt(_Device):
+    """Silent for too short when our outage begins; its silence goes on when we are back."""
+
+    def __init__(self, day: Day) -> None:
+        super().__init__(day, 0)
+        self.id = "wayscloud:silent-into-it"
+        self.story = self._away
+
+    def _away(self) -> None:
+        begin, end = self.day.outage
+        last = OUTAGE_SLOTS.start - 2
+        self.silent = set(range(last + 1, OUTAGE_SLOTS.stop + 6))
+        alarm = self._alarm("off", end + timedelta(seconds=SILENCE) - (begin - self.received(last)))
+        alarm.tell("resolved", self.received(OUTAGE_SLOTS.stop + 6), "resolved")
+
+
+class _Polled(_Device):
+    """A device whose state we read; it is off for a while, and we go on reading."""
+
+    def __init__(self, day: Day) -> None:
+        super().__init__(day, 0)
+        self.id = "wayscloud:polled"
+
+    def live(self) -> None:
+        """Tell what is read in each slot."""
+        off = range(100, 120)
+        for slot in range(SLOTS):
+            seen = self.at(off.start - 1 if slot in off else slot)
+            if self.day.is_heard(self.received(slot)):
+                self.day.sent.append(self._read(slot, seen))
+        alarm = self._alarm("off", self.at(off.start - 1) + timedelta(seconds=SILENCE))
+        alarm.tell("resolved", self.received(off.stop), "resolved")
+        self._alarm("off", self.at(SLOTS - 1) + timedelta(seconds=SILENCE))
+
+    def _read(self, slot: int, seen: datetime) -> Sent:
+        data = json.dumps({"is_online": True, "battery_level": 80.0, "last_seen": format_iso(seen)}).encode()
+        received = self.received(slot)
+        name = message_id([self.id, format_iso(received), data])
+        return Sent(received, Envelope(name, "wayscloud.device", "wayscloud/rest", self.id, received, data))
 
 
 def day_before(now: datetime, devices: int) -> Day:

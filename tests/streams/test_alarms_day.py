@@ -22,8 +22,8 @@ from runtime.kafka import KafkaSettings
 from schemas import wire
 from schemas.derived_ids import NAMESPACE
 from schemas.envelope import Envelope
-from schemas.timestamps import to_micros
-from schemas.topics import ALARM_ACTIONS, ALARMS, INHIBITORS, WATERMARKS
+from schemas.timestamps import from_micros, to_micros
+from schemas.topics import ALARM_ACTIONS, ALARMS, COVERAGE, INHIBITORS, WATERMARKS
 from schemas.vendors import vendor_names
 from sinks.delta.diff import Scope, diff
 from sinks.delta.location import LakeLocation
@@ -40,6 +40,7 @@ from tests.streams.fleet import (
     partition_of,
     told,
     until_told,
+    write_coverage,
     write_sent,
 )
 from tests.streams.scripted_day import ALLOWANCE, ATTRIBUTES, GROUPS, Act, Day, Sent, Told, chunks, day_before
@@ -62,11 +63,15 @@ async def write_acts(producer: AIOKafkaProducer, acts: list[Act]) -> None:
     await producer.flush()
 
 
-async def write_ticks(producer: AIOKafkaProducer, fleet: Fleet, at: datetime) -> None:
-    """Say that all received before `at` is in the raw topic; every message of the script gives readings."""
+async def write_ticks(producer: AIOKafkaProducer, fleet: Fleet, day: Day, clock: datetime) -> None:
+    """Say that all received before `clock` is in the raw topic; every message of the script gives readings."""
+    report = day.covered(clock)
+    await write_coverage(producer, fleet, report)
     for partition, offset in fleet.told_to.items():
         for vendor in vendor_names():  # the others have sent nothing
-            tick = wire.Watermark(vendor, at, offset if vendor == "wayscloud" else -1, -1)
+            ours = vendor == "wayscloud"
+            at = min(clock, from_micros(report.reported_until)) if ours else clock
+            tick = wire.Watermark(vendor, at, offset if ours else -1, -1, clock, fleet.coverage_to[partition])
             await producer.send_and_wait(WATERMARKS, wire.encode(tick), partition=partition)
 
 
@@ -79,10 +84,10 @@ async def until_all_is_told(kafka: str, producer: AIOKafkaProducer, fleet: Fleet
         consumer.assign(tps)
         await consumer.seek_to_beginning()
         while count < len(day.truth) and asyncio.get_running_loop().time() < deadline:
-            await write_ticks(producer, fleet, day.end)
+            await write_ticks(producer, fleet, day, day.end)
             fetched = await consumer.getmany(timeout_ms=500)
             count += sum(map(len, fetched.values()))
-    await write_ticks(producer, fleet, day.end + timedelta(seconds=1))
+    await write_ticks(producer, fleet, day, day.end + timedelta(seconds=1))
     await asyncio.sleep(1)  # time in which too much might be emitted
 
 
@@ -91,7 +96,7 @@ async def play(fleet: Fleet, day: Day, disturb: Callable[[int], Any], pause: flo
         for hour, (end, sent, acts) in enumerate(chunks(day)):
             await write_acts(producer, acts)  # they wait for their time
             await write_sent(producer, fleet, sent)
-            await write_ticks(producer, fleet, end)
+            await write_ticks(producer, fleet, day, end)
             await disturb(hour)
             await asyncio.sleep(pause)
         fleet.mend(2)
@@ -107,9 +112,9 @@ def assert_equal(found: list[Told], day: Day) -> None:
 
 
 async def copied(old: Fleet, new: Fleet) -> None:
-    """The raw topic, the operators' actions and what inhibited others, as they were written."""
+    """The raw topic, operators' actions, what inhibited others and who listened, as they were written."""
     async with AIOKafkaProducer(bootstrap_servers=new.kafka, acks="all", linger_ms=5) as producer:
-        for topic in (ALARM_ACTIONS, INHIBITORS, RAW):
+        for topic in (ALARM_ACTIONS, INHIBITORS, COVERAGE, RAW):
             for records in (await read_all(old.kafka, topic, PARTITIONS)).values():
                 for record in records:
                     await producer.send(
@@ -170,7 +175,7 @@ async def test_a_small_day_with_kills_equals_the_truth(tmp_path: Path) -> None:
         assert chaos.done == ["kill", "kill"]
         assert_equal(found, day)
         await made_anew(fleet)
-        await lives_on(fleet)
+        await lives_on(fleet, day)
 
 
 async def made_anew(fleet: Fleet) -> None:
@@ -214,7 +219,18 @@ SILENT = {
 }
 
 
-async def lives_on(fleet: Fleet) -> None:
+async def listen(fleet: Fleet, day: Day, since: datetime) -> None:
+    """Report that the connector listens from now on, until cancelled."""
+    async with AIOKafkaProducer(bootstrap_servers=fleet.kafka, acks="all") as producer:
+        while True:
+            report = day.covered(day.end)
+            report.spans = [*report.spans[:-1], (report.spans[-1][0], report.reported_until), (to_micros(since), None)]
+            report.reported_until = to_micros(datetime.now(UTC))
+            await write_coverage(producer, fleet, report)
+            await asyncio.sleep(0.3)
+
+
+async def lives_on(fleet: Fleet, day: Day) -> None:
     """By the clock, now: a worker's own ticks tell of silence, and rules change while it runs."""
     for worker in list(fleet.workers):
         await fleet.stop(worker)
@@ -225,13 +241,17 @@ async def lives_on(fleet: Fleet) -> None:
     assert "unchanged" in await fleet.rules("apply", str(fleet.folder / "silent.json"))
     async with AIOKafkaProducer(bootstrap_servers=fleet.kafka, acks="all") as producer:
         now, device = datetime.now(UTC), "wayscloud:sensor-live"
+        listening = asyncio.create_task(listen(fleet, day, now))
         topic = {"mqtttopic": "devices/sensor-live/sensors/temperature"}
         sent = Sent(now, Envelope("live", "wayscloud.publish", "wayscloud/mqtt", device, now, b"21", attributes=topic))
         await write_sent(producer, fleet, [sent])
-    triggered = await until_told(fleet, device, "triggered")
-    assert triggered.at == now + timedelta(seconds=1)
-    await fleet.rules("disable", "silent")
-    resolved = await until_told(fleet, device, "resolved")
+    try:
+        triggered = await until_told(fleet, device, "triggered")
+        assert triggered.at == now + timedelta(seconds=1)
+        await fleet.rules("disable", "silent")
+        resolved = await until_told(fleet, device, "resolved")
+    finally:
+        listening.cancel()
     assert (resolved.alarm_id, resolved.actor) == (triggered.alarm_id, "rule_engine")
     listed = await fleet.rules("list")
     assert "device wayscloud:sensor-live" in listed and "Too hot" not in listed and "cli" in listed

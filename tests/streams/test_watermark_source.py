@@ -45,7 +45,7 @@ def test_only_a_restored_pipeline_that_reads_a_source_claims_something() -> None
 
 def test_a_watermark_waits_until_its_end_is_committed() -> None:
     pipeline = normalising()
-    claims = {PARTITION: Claim(at=1_773_645_667_000_000, end=7)}
+    claims = {PARTITION: Claim(at=1_773_645_667_000_000, end=7, clock=1_773_645_667_000_000)}
     assert due_watermarks({PARTITION: pipeline}, claims) == {}, "its position is not known"
     pipeline.positioned(6, 1)
     assert due_watermarks({PARTITION: pipeline}, claims) == {}
@@ -60,7 +60,7 @@ def test_a_watermark_says_up_to_which_raw_record_something_was_emitted() -> None
     pipeline = normalising()
     pipeline.step.restore(f"{RAW}#told".encode(), (41).to_bytes(8, "little") + (43).to_bytes(8, "little"))
     pipeline.positioned(50, 1)
-    (written,) = due_watermarks({PARTITION: pipeline}, {PARTITION: Claim(0, 50)}).values()
+    (written,) = due_watermarks({PARTITION: pipeline}, {PARTITION: Claim(0, 50, 0)}).values()
     watermark = wire.decode_watermark(written)
     assert (watermark.readings_to, watermark.events_to) == (41, 43)
     progress = pipeline.step.source_progress

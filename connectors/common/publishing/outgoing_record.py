@@ -10,7 +10,7 @@ from schemas import wire
 from schemas.device import split_device_id
 from schemas.envelope import Envelope
 from schemas.timestamps import to_micros
-from schemas.topics import DEAD_LETTER, DEVICES, RULES, raw_topic
+from schemas.topics import COVERAGE, DEAD_LETTER, DEVICES, RULES, raw_topic
 
 _FRAMING_BYTES = 500
 """Generous room for headers and framing of a record."""
@@ -32,6 +32,10 @@ class OutgoingRecord:
     headers: list[tuple[str, bytes]] = field(default_factory=list)
     envelope: Envelope | None = None
     """The envelope that the record is made of; None for devices, rules and dead letters."""
+    partition_key: bytes | None = None
+    """Chooses the partition in place of the key."""
+    generation: int = 0
+    """Which flush of the queues concerns the record."""
     delivered: asyncio.Future[None] = field(default_factory=_new_future)
 
     @property
@@ -72,6 +76,13 @@ def device_record(device: wire.Device) -> OutgoingRecord:
 def rule_record(rule: VendorRule) -> OutgoingRecord:
     """The record of a vendor's rule; a tombstone for a deleted one."""
     return OutgoingRecord(RULES, rule.vendor, rule.rule_id.encode(), rule.rule, _millis(rule.at), rule.headers)
+
+
+def coverage_record(report: wire.Coverage, key: str, subject: str) -> OutgoingRecord:
+    """The record of a report of coverage, on the partition of its subject."""
+    at = report.reported_until // 1000
+    value = wire.encode(report)
+    return OutgoingRecord(COVERAGE, report.vendor, key.encode(), value, at, partition_key=subject.encode())
 
 
 def dead_letter_record(letter: wire.DeadLetter) -> OutgoingRecord:

@@ -54,7 +54,7 @@ class RecordSender:
         return record.delivered
 
     def _put(self, record: OutgoingRecord, count: int) -> None:
-        partition = (record.topic, partition_of(record.key, count))
+        partition = (record.topic, partition_of(record.partition_key or record.key, count))
         if self._queues.put(partition, record):
             self._tasks.spawn(self._drain(partition))
 

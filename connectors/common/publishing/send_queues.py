@@ -26,6 +26,9 @@ class SendQueues:
         self._room = asyncio.Event()
         self._room.set()
         self.buffered_bytes = 0
+        self._generation = 0
+        self._counts: dict[int, int] = {}
+        self._counted_down = asyncio.Event()
 
     @property
     def is_empty(self) -> bool:
@@ -34,9 +37,15 @@ class SendQueues:
 
     async def reserve(self, record: OutgoingRecord) -> None:
         """Count a record; waits while the buffer is full. A record larger than the limit waits for an empty buffer."""
-        while self.buffered_bytes > 0 and self.buffered_bytes + record.size > self._max_bytes:
-            self._room.clear()
-            await self._room.wait()
+        record.generation = self._generation
+        self._counts[self._generation] = self._counts.get(self._generation, 0) + 1
+        try:
+            while self.buffered_bytes > 0 and self.buffered_bytes + record.size > self._max_bytes:
+                self._room.clear()
+                await self._room.wait()
+        except asyncio.CancelledError:
+            self._count_down(record)
+            raise
         self.buffered_bytes += record.size
 
     def put(self, partition: TopicPartition, record: OutgoingRecord) -> bool:
@@ -68,6 +77,20 @@ class SendQueues:
     def uncount(self, record: OutgoingRecord) -> None:
         """Free a record's bytes without waking those who wait for room."""
         self.buffered_bytes -= record.size
+        self._count_down(record)
+
+    def _count_down(self, record: OutgoingRecord) -> None:
+        self._counts[record.generation] -= 1
+        if not self._counts[record.generation]:
+            del self._counts[record.generation]
+            self._counted_down.set()
+
+    async def flushed(self) -> None:
+        """Wait until every record is done with that was to be reserved before the call."""
+        before, self._generation = self._generation, self._generation + 1
+        while any(generation <= before for generation in self._counts):
+            self._counted_down.clear()
+            await self._counted_down.wait()
 
     def release(self, record: OutgoingRecord) -> None:
         """Free the bytes of a record that is done with, for those who wait for room."""

@@ -14,8 +14,18 @@ from fleetlake.ops.replay.topic_contents import RebuiltRecord, TopicContents, re
 from runtime.kafka import KafkaSettings
 from schemas import wire
 from schemas.consumed import Record
-from schemas.timestamps import from_micros, to_micros
-from schemas.topics import ALARM_ACTIONS, ALARMS, DEVICES, EVENTS, INHIBITORS, MAINTENANCE, READINGS, RULES, WATERMARKS
+from schemas.topics import (
+    ALARM_ACTIONS,
+    ALARMS,
+    COVERAGE,
+    DEVICES,
+    EVENTS,
+    INHIBITORS,
+    MAINTENANCE,
+    READINGS,
+    RULES,
+    WATERMARKS,
+)
 from streams.detect.operators import OPERATORS, AnyAlarmOperator
 from streams.detect.options import DetectOptions
 from streams.engine.step import Output
@@ -47,12 +57,13 @@ class AlarmDetection:
                 events += _events(self._operator(topic, partition), records)
         return events
 
-    def finish(self, watermarks: Mapping[tuple[str, int], int]) -> list[wire.AlarmEvent]:
+    def finish(self, watermarks: Mapping[tuple[str, int], wire.Watermark]) -> list[wire.AlarmEvent]:
         """The alarm events that follow when event time advances to these watermarks, by vendor and partition."""
         events: list[wire.AlarmEvent] = []
-        for (vendor, partition), at in sorted(watermarks.items()):
-            watermark = wire.encode(wire.Watermark(vendor, from_micros(at), -1, -1))  # all before it has been read
-            for topic in (READINGS, EVENTS):
+        for (vendor, partition), last in sorted(watermarks.items(), key=lambda item: item[0]):
+            # All before it has been read.
+            watermark = wire.encode(wire.Watermark(vendor, last.at, clock=last.clock))
+            for topic in (READINGS, EVENTS, COVERAGE):
                 operator = self._operator(topic, partition)
                 operator.process_side_input(RebuiltRecord(WATERMARKS, partition, 0, 0, None, watermark))
                 events += _events(operator, [])
@@ -87,7 +98,7 @@ def _events(operator: AnyAlarmOperator, records: Sequence[Record]) -> list[wire.
 
 async def read_side_inputs(kafka: KafkaSettings) -> dict[str, TopicContents]:
     """The topics of detection's side inputs, as Kafka holds them now."""
-    topics = (RULES, MAINTENANCE, INHIBITORS, DEVICES, ALARM_ACTIONS)
+    topics = (RULES, MAINTENANCE, INHIBITORS, DEVICES, ALARM_ACTIONS, COVERAGE)
     return {topic: await read_contents(kafka, topic) for topic in topics}
 
 
@@ -103,8 +114,8 @@ def why_inexact(side_inputs: Mapping[str, TopicContents]) -> list[str]:
     return reasons
 
 
-async def last_watermarks(kafka: KafkaSettings, vendors: Sequence[str]) -> dict[tuple[str, int], int]:
-    """How far event time had advanced, by vendor and partition, in microseconds.
+async def last_watermarks(kafka: KafkaSettings, vendors: Sequence[str]) -> dict[tuple[str, int], wire.Watermark]:
+    """How far event time had advanced, by vendor and partition.
 
     Call this before the ends of the raw topics are read: a watermark covers what these held before it.
     """
@@ -114,11 +125,11 @@ async def last_watermarks(kafka: KafkaSettings, vendors: Sequence[str]) -> dict[
     return watermarks
 
 
-def _latest(records: Sequence[Record], vendors: Sequence[str]) -> dict[tuple[str, int], int]:
-    latest: dict[tuple[str, int], int] = {}
+def _latest(records: Sequence[Record], vendors: Sequence[str]) -> dict[tuple[str, int], wire.Watermark]:
+    latest: dict[tuple[str, int], wire.Watermark] = {}
     for record in records:
         watermark = wire.decode_watermark(record.value or b"")
         if watermark.vendor in vendors:
             key = (watermark.vendor, record.partition)
-            latest[key] = max(latest.get(key, 0), to_micros(watermark.at))
+            latest[key] = max(latest.get(key, watermark), watermark, key=lambda each: (each.clock or each.at, each.at))
     return latest

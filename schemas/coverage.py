@@ -1,0 +1,28 @@
+"""Reports of coverage: their keys, and how long a listener may be silent itself (docs/adr/0024-coverage.md).
+
+Reports are on `fleetlake.coverage.v1`, keyed by the subject and, for a vendor-wide listener, by channel and process.
+They are on the subject's partition.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SPANS_KEPT: Final = 64
+"""Number of the latest spans of a listener that are kept."""
+STALE_AFTER: Final = 60 * 1_000_000
+"""A listener this far behind the newest of its vendor has ended (microseconds)."""
+LAPSE: Final = 30 * 1_000_000
+"""A listener whose reports Kafka did not acknowledge for so long has not listened meanwhile (microseconds)."""
+NOT_LISTENING: Final = "pipeline-not-listening"
+"""Id of the rule of the alarms that say that fleetlake itself does not listen."""
+
+
+def vendor_subject(vendor: str) -> str:
+    """The device id that stands for fleetlake's own connection to a vendor."""
+    return f"{vendor}:fleetlake"
+
+
+def coverage_key(subject: str, channel: str = "", process: str = "") -> str:
+    """The key of a listener's reports: the subject alone for a device's socket."""
+    return f"{subject}#{channel}#{process}" if channel else subject

@@ -1,0 +1,163 @@
+"""When somebody listened to the vendors' devices, as the connectors report it on `fleetlake.coverage.v1` (pure).
+
+A listener is a channel of one connector process (vendor-wide), or one device's socket. Silence is counted only over
+time in which somebody listened (docs/adr/0024-coverage.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from schemas import wire
+from schemas.coverage import STALE_AFTER
+
+NEVER = 1 << 62
+
+Gap = tuple[int, int]
+"""From when to when nobody listened, in microseconds; NEVER where nobody listens yet."""
+
+
+@dataclass(slots=True)
+class _Listener:
+    channel: str
+    spans: Sequence[tuple[int, int | None]]
+    reported_until: int
+
+    @property
+    def is_listening(self) -> bool:
+        return bool(self.spans) and self.spans[-1][1] is None
+
+    def intervals(self) -> list[tuple[int, int]]:
+        """When it listened, as far as it has reported."""
+        return [(since, self.reported_until if until is None else until) for since, until in self.spans]
+
+
+class CoverageMap:
+    """What is known of all listeners. Reports of one listener come in order; old ones once more do no harm."""
+
+    def __init__(self) -> None:
+        self._vendors: dict[str, dict[str, _Listener]] = {}
+        self._devices: dict[str, _Listener] = {}
+        self._vendor_gaps: dict[str, list[Gap]] = {}
+        self._gaps: dict[str, list[Gap]] = {}
+
+    def take(self, key: str, report: wire.Coverage) -> bool:
+        """Take a report. Return whether it changes when somebody listened."""
+        known = self._devices if report.device_id else self._vendors.setdefault(report.vendor, {})
+        name = report.device_id or key
+        before = known.get(name)
+        if before is not None and before.reported_until > report.reported_until:
+            return False
+        known[name] = _Listener(report.channel, report.spans, report.reported_until)
+        if before is not None and before.spans == report.spans:
+            return False
+        if report.device_id:
+            self._gaps.pop(report.device_id, None)
+        else:
+            self._vendor_gaps.pop(report.vendor, None)
+            self._gaps.clear()
+        return True
+
+    def reported_until(self, vendor: str) -> int | None:
+        """Up to when it is known whether somebody listened to a vendor; None where nobody ever reported it.
+
+        A listener that is far behind the newest of its vendor has ended, and does not count.
+        """
+        times = [listener.reported_until for listener in self._vendors.get(vendor, {}).values()]
+        newest = max(times, default=None)
+        return None if newest is None else min(at for at in times if at >= newest - STALE_AFTER)
+
+    def due(self, device: str, since: int, duration: int, proven_until: int = 0) -> int:
+        """The first moment by which somebody has listened to the device for `duration` since a moment.
+
+        `proven_until`: a record that the device sent was received then, so that somebody listened until then whatever
+        the listener could report of it.
+        """
+        at = since + duration
+        for begin, end in self._gaps_of(device, proven_until):
+            if end <= since:
+                continue
+            begin = max(begin, since)
+            if begin >= at:
+                break
+            if end == NEVER:
+                return NEVER
+            at += end - begin
+        return at
+
+    def outages(self, vendor: str, device: str = "") -> Sequence[Gap]:
+        """When nobody listened to a vendor, or when a device's own socket was down; what is not reported counts.
+
+        The last of them may turn out to be none, as soon as its listener reports.
+        """
+        if device:
+            return list(self._of_device(device))
+        channels = _by_channel(self._vendors.get(vendor, {}).values())
+        tails = ((max(until for each in some for _, until in each.intervals()), NEVER) for some in channels)
+        return _merged([*self._of_vendor(vendor), *tails])
+
+    def is_whole(self, device: str, since: int, until: int, proven_until: int = 0) -> bool:
+        """Whether somebody listened to the device all the time."""
+        return all(end <= since or begin >= until for begin, end in self._gaps_of(device, proven_until))
+
+    def _gaps_of(self, device: str, proven_until: int) -> Sequence[Gap]:
+        gaps = self._gaps.get(device)
+        if gaps is None:
+            gaps = self._gaps[device] = _merged([*self._of_vendor(device.partition(":")[0]), *self._of_device(device)])
+        if not any(begin < proven_until < end for begin, end in gaps):
+            return gaps
+        of_vendor = (
+            (proven_until, end) if begin < proven_until < end else (begin, end)
+            for begin, end in self._of_vendor(device.partition(":")[0])
+        )
+        return _merged([*of_vendor, *self._of_device(device)])
+
+    def _of_vendor(self, vendor: str) -> Sequence[Gap]:
+        gaps = self._vendor_gaps.get(vendor)
+        if gaps is None:
+            channels = _by_channel(self._vendors.get(vendor, {}).values())
+            gaps = self._vendor_gaps[vendor] = _merged(gap for some in channels for gap in _between(some))
+        return gaps
+
+    def _of_device(self, device: str) -> Iterable[Gap]:
+        listener = self._devices.get(device)
+        if listener is None:
+            return ()
+        ends = [until for _, until in listener.spans if until is not None]
+        begins = [since for since, _ in listener.spans[1:]]
+        return [gap for gap in zip(ends, [*begins, NEVER], strict=False) if gap[0] < gap[1]]
+
+
+def _by_channel(listeners: Iterable[_Listener]) -> list[list[_Listener]]:
+    channels: dict[str, list[_Listener]] = {}
+    for listener in listeners:
+        if listener.spans:
+            channels.setdefault(listener.channel, []).append(listener)
+    return list(channels.values())
+
+
+def _between(listeners: Iterable[_Listener]) -> list[Gap]:
+    """When none of the listeners of a channel listened, after the first report."""
+    known = [(since, until, listener) for listener in listeners for since, until in listener.intervals()]
+    known.sort(key=lambda each: each[0])
+    gaps: list[Gap] = []
+    heard_until, last = -1, None
+    for since, until, listener in known:
+        if last is not None and since > heard_until:
+            gaps.append((heard_until, since))
+        if last is None or until >= heard_until:
+            heard_until, last = until, listener
+    if last is not None and not last.is_listening:
+        gaps.append((heard_until, NEVER))
+    return gaps
+
+
+def _merged(gaps: Iterable[Gap]) -> list[Gap]:
+    merged: list[Gap] = []
+    for begin, end in sorted(gaps):
+        if merged and begin < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((begin, end))
+    return merged
