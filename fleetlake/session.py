@@ -68,6 +68,19 @@ class Session:
         except duckdb.Error as error:
             raise explained(error) from error
 
+    def answers(self, text: str) -> Iterator[Answer]:
+        """Run the statements and return the answer of each before the next one runs; a query's, or the rows changed."""
+        import duckdb
+
+        self._refresh()
+        try:
+            for statement in duckdb.extract_statements(text):
+                self._run(lambda: self._connection.execute(statement))  # noqa: B023 (ends before the next one)
+                self._note_transaction(statement)
+                yield self._answer()
+        except duckdb.Error as error:
+            raise explained(error) from error
+
     def write(self, text: str, target: Path, ending: str = "") -> int:
         """Write the answer of a query to a Parquet, CSV or JSON file, whole or not at all.
 
@@ -102,8 +115,10 @@ class Session:
 
     def words(self) -> dict[str, str]:
         """The words of a query with their meanings: our tables, columns and macros, keywords, functions."""
-        words = self._connection.execute(_WORDS).fetchall()
-        return dict(reversed(words))  # ours come first, and override the others
+        ordered: dict[str, str] = {}
+        for word, meaning in self._connection.execute(_WORDS).fetchall():
+            ordered.setdefault(word, meaning)  # ours come first, and hide others of the same name
+        return ordered
 
     def __enter__(self) -> Session:
         return self
@@ -163,20 +178,24 @@ class Session:
 
 
 _WORDS = """
-SELECT table_name, 'table: ' || coalesce(comment, '') FROM duckdb_tables() WHERE database_name = 'fleet'
+SELECT word, meaning FROM (
+SELECT 1 AS place, table_name AS word, 'table: ' || coalesce(comment, '') AS meaning
+FROM duckdb_tables() WHERE database_name = 'fleet'
 UNION ALL
-SELECT view_name, 'view: ' || coalesce(comment, '') FROM duckdb_views() WHERE database_name = 'fleet' AND NOT internal
+SELECT 1, view_name, 'view: ' || coalesce(comment, '')
+FROM duckdb_views() WHERE database_name = 'fleet' AND NOT internal
 UNION ALL
-SELECT function_name || '(', 'macro: ' || coalesce(comment, '') FROM duckdb_functions() WHERE database_name = 'fleet'
+SELECT 2, function_name || '(', 'macro: ' || coalesce(comment, '') FROM duckdb_functions() WHERE database_name = 'fleet'
 UNION ALL
-SELECT column_name, data_type || ': ' || coalesce(comment, '') FROM duckdb_columns()
+SELECT 3, column_name, data_type || ': ' || coalesce(comment, '') FROM duckdb_columns()
 WHERE database_name = 'fleet' AND NOT internal
 UNION ALL
-SELECT upper(keyword_name), '' FROM duckdb_keywords() WHERE keyword_category IN ('reserved', 'type_function')
+SELECT 4, upper(keyword_name), '' FROM duckdb_keywords() WHERE keyword_category IN ('reserved', 'type_function')
   OR keyword_name IN ('by', 'first', 'last', 'over', 'partition', 'interval', 'filter', 'explain', 'values', 'exists')
 UNION ALL
-SELECT DISTINCT function_name || '(', 'function' FROM duckdb_functions()
+SELECT DISTINCT 5, function_name || '(', 'function' FROM duckdb_functions()
 WHERE database_name = 'system' AND regexp_full_match(function_name, '[a-z][a-z0-9_]{2,}')
+) ORDER BY place, word
 """
 
 

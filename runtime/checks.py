@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import socket
 from dataclasses import dataclass
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 
 @dataclass(frozen=True)
@@ -12,3 +17,38 @@ class CheckResult:
     name: str
     ok: bool
     detail: str
+
+
+async def unreachable(url: str, timeout: float = 5.0) -> str | None:
+    """Why nothing answers at a URL's host and port; None where something does, or where a proxy stands between.
+
+    Only opens a connection and closes it. `timeout` is in seconds.
+    """
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return "is no URL with a host"
+    if _behind_proxy(parts.scheme, parts.hostname):
+        return None
+    port = parts.port or _PORTS.get(parts.scheme, 443)
+    try:
+        async with asyncio.timeout(timeout):
+            _, writer = await asyncio.open_connection(parts.hostname, port)
+    except TimeoutError:
+        return f"no answer within {timeout:.0f} s"
+    except (socket.gaierror, UnicodeError):
+        return f"there is no host {parts.hostname}"
+    except ConnectionRefusedError:
+        return "connection refused"
+    except OSError as error:
+        return os.strerror(error.errno).lower() if error.errno else str(error)
+    writer.close()
+    return None
+
+
+_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+
+
+def _behind_proxy(scheme: str, host: str) -> bool:
+    if host == "localhost" or host.startswith("127.") or host == "::1":
+        return False
+    return {"ws": "http", "wss": "https"}.get(scheme, scheme) in getproxies() and not proxy_bypass(host)

@@ -18,7 +18,7 @@ from connectors.karcher import protocol
 from connectors.karcher.cloud import Cloud, open_cloud
 from connectors.karcher.protocol import AnswerError, Machine, Page
 from connectors.karcher.settings import KarcherSettings
-from runtime.checks import CheckResult
+from runtime.checks import CheckResult, unreachable
 from schemas.timestamps import format_iso
 
 
@@ -33,6 +33,9 @@ async def check(settings: KarcherSettings, state_dir: Path | None = None) -> lis
             return await check(settings, Path(folder))
     if not settings.client_id or not settings.client_secret.get_secret_value():
         return [CheckResult("karcher: token", False, "set client_id and client_secret in [karcher]")]
+    for what, url in zip(("token", "REST", "WebSocket"), settings.urls, strict=True):
+        if (why := await unreachable(url)) is not None:
+            return [CheckResult(f"karcher {what} {url}", False, f"{why} (nothing else was asked)")]
     timeout = aiohttp.ClientTimeout(total=settings.request_timeout_seconds)
     async with aiohttp.ClientSession(timeout=timeout) as http:
         cloud = open_cloud(settings, http, state_dir)

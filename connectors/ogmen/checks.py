@@ -13,7 +13,7 @@ from connectors.ogmen.cloud import loggable, rest_client
 from connectors.ogmen.endpoints import ENDPOINTS
 from connectors.ogmen.settings import OgmenSettings
 from connectors.ogmen.webhook import WEBHOOK_NAME
-from runtime.checks import CheckResult
+from runtime.checks import CheckResult, unreachable
 from runtime.http_server import check_port
 
 
@@ -22,7 +22,7 @@ async def check(settings: OgmenSettings, _: Path) -> list[CheckResult]:
     known = len(settings.devices), len(settings.accounts)
     results = [
         CheckResult("ogmen: devices", any(known), f"{known[0]} devices, {known[1]} accounts in [ogmen]"),
-        CheckResult("ogmen: WebSocket", bool(settings.socket_url), settings.socket_url or "set socket_url in [ogmen]"),
+        await _check_socket(settings.socket_url),
     ]
     if settings.webhook_port >= 0:
         has_secret = settings.webhook_secret is not None or settings.signature_secret is not None
@@ -33,8 +33,18 @@ async def check(settings: OgmenSettings, _: Path) -> list[CheckResult]:
     return results
 
 
+async def _check_socket(url: str) -> CheckResult:
+    if not url:
+        return CheckResult("ogmen: WebSocket", False, "set socket_url in [ogmen]")
+    why = await unreachable(url)
+    return CheckResult(f"ogmen: WebSocket {url}", why is None, why or "the host answers; no socket was opened")
+
+
 async def _check_rest(settings: OgmenSettings) -> list[CheckResult]:
     """Check each endpoint, for the first device, dog and account of the configuration."""
+    if (why := await unreachable(settings.api_url)) is not None:
+        count = len(list(_paths_to_check(settings)))
+        return [CheckResult(f"ogmen REST {settings.api_url}", False, f"{why} ({count} endpoints)")]
     results = []
     timeout = aiohttp.ClientTimeout(total=settings.request_timeout_seconds)
     async with aiohttp.ClientSession(timeout=timeout) as http:

@@ -17,7 +17,7 @@ from connectors.wayscloud.mqtt_session import MqttSession
 from connectors.wayscloud.objects import BrokerAddress
 from connectors.wayscloud.protocol import Packet
 from connectors.wayscloud.settings import WayscloudSettings
-from runtime.checks import CheckResult
+from runtime.checks import CheckResult, unreachable
 
 _ENDPOINTS = ("devices", "datapoints", "alarms", "rules", "groups", "profiles")
 
@@ -40,6 +40,9 @@ async def check(settings: WayscloudSettings, _: Path) -> list[CheckResult]:
 
 async def _check_rest(settings: WayscloudSettings) -> tuple[list[CheckResult], BrokerAddress | None]:
     """The result of each endpoint, and the broker that the account names."""
+    if (why := await unreachable(settings.api_url)) is not None:
+        text = f"{why} ({len(_ENDPOINTS) + 1} endpoints)"
+        return [CheckResult(f"wayscloud REST {settings.api_url}", False, text)], None
     named: BrokerAddress | None = None
     results: list[CheckResult] = []
     timeout = aiohttp.ClientTimeout(total=settings.request_timeout_seconds)

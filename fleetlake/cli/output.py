@@ -75,6 +75,8 @@ def write_table(answer: Answer, out: TextIO, limit: int, title: str | None = Non
         console.width,
     )
     console.print(_table(answer.names, rows, columns, title))
+    if not rows:
+        console.print("no rows")
     if None in columns:
         left = f"{len(answer.names)} columns, {len(columns) - 1} of them shown; --format line shows all"
         console.print(left, style="dim", highlight=False)
@@ -117,8 +119,6 @@ def _table(names: Sequence[str], rows: Sequence[Row], columns: Sequence[int | No
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:  # as Text: `dB[mW]` is no markup
         table.add_row(*(Text("…" if index is None else shown(row[index])) for index in columns))
-    if not rows:
-        table.caption = "no rows"
     return table
 
 

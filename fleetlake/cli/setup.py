@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleetlake.cli.options import ConfigOption, DataOption, read_settings
+from fleetlake.cli.options import ConfigOption, DataOption, JsonOption, read_settings
 from fleetlake.cli.output import print_table
 from schemas.vendors import BUILT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fleetlake.config import Settings
     from runtime.checks import CheckResult
 
 
@@ -37,6 +40,7 @@ def check(
     send: Annotated[
         bool, typer.Option("--send/--no-send", help="Also send a test notification over each channel of [notify].")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what works and what does not, and why.
 
@@ -47,16 +51,40 @@ def check(
     from fleetlake.ops.checks import run_checks
 
     settings = read_settings(config, data)
-    results = asyncio.run(run_checks(settings, vendors or [], lambda: resolve_kafka(settings), send=send))
-    _print_results(results)
+    results = asyncio.run(
+        run_checks(settings, vendors or [], lambda: resolve_kafka(settings), idle=_idle_kafka(settings), send=send)
+    )
+    if as_json:
+        typer.echo(json.dumps([asdict(result) for result in results], indent=1))
+    else:
+        _print_results(results)
     raise typer.Exit(0 if all(result.ok for result in results) else 1)
 
 
+def _idle_kafka(settings: Settings) -> CheckResult | None:
+    """The result where Kafka is the embedded one and does not run; None otherwise."""
+    from fleetlake.local.broker import find_bootstrap
+    from fleetlake.local.broker.jars import missing_jars
+    from runtime.checks import CheckResult
+
+    if settings.kafka.bootstrap_servers or find_bootstrap(settings.pipeline.data):
+        return None
+    missing = missing_jars()
+    download = f" and downloads {missing} files first" if missing else ""
+    return CheckResult("Kafka", True, f"embedded; not running: `fleetlake up` starts it{download}")
+
+
 def _print_results(results: Sequence[CheckResult]) -> None:
+    """Print a line per result, as `FAILED ogmen REST https://…: connection refused`, and how many failed."""
+    from rich.console import Console
     from rich.text import Text
 
-    marks = {True: Text("ok", "green"), False: Text("FAILED", "red")}
-    print_table(("", "what", "detail"), [(marks[result.ok], result.name, result.detail) for result in results])
+    console = Console()
+    for result in results:
+        mark = Text("ok    ", "green") if result.ok else Text("FAILED", "bold red")
+        console.print(mark + Text(f" {result.name}" + (f": {result.detail}" if result.detail else "")), soft_wrap=True)
+    failed = sum(not result.ok for result in results)
+    console.print(f"{failed} of {len(results)} checks failed" if failed else f"all {len(results)} checks passed")
 
 
 def topics(config: ConfigOption = None, data: DataOption = None) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +20,29 @@ from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer
 
 from fleetlake.cli.output import WRITERS
-from fleetlake.errors import UserError
-from fleetlake.session import Session
+from fleetlake.errors import UserError, file_reason
+from fleetlake.session import Answer, Session, require_folder
 
 PROMPT = "fleetlake> "
 HELP = """\
-A query ends with ; and may have several lines. Tab completes; the up arrow recalls earlier queries.
-.tables          tables, views and macros, with descriptions
+A query ends with ; and may have several lines; several queries are answered one after the other.
+Tab completes; the up arrow recalls earlier queries.
+.tables          tables, views and macros, with a sentence about each
 .columns TABLE   a table's columns, with descriptions
-.format NAME     table, markdown, csv or json
+.mode NAME       table, line, markdown, csv or json (also .format)
 .limit N         show at most N rows; 0 shows all
+.output FILE     write answers to a file; .output alone shows them again
+.timer on|off    say how long each query took
 .help            this help
 .quit            leave (or Ctrl-D)
 docs/queries.md has twenty queries to begin with."""
 
 TABLES = """
-SELECT name, kind, comment FROM (
+SELECT name, kind, regexp_extract(coalesce(comment, ''), '^(.*?[.;:])( |$)', 1) AS "what it holds" FROM (
   SELECT table_name AS name, 'table' AS kind, comment FROM duckdb_tables() WHERE database_name = 'fleet'
   UNION ALL SELECT view_name, 'view', comment FROM duckdb_views() WHERE database_name = 'fleet' AND NOT internal
-  UNION ALL SELECT function_name || '(' || list_aggregate(parameters, 'string_agg', ', ') || ')', 'macro', comment
-  FROM duckdb_functions() WHERE database_name = 'fleet'
+  UNION ALL SELECT function_name || '(' || coalesce(list_aggregate(parameters, 'string_agg', ', '), '') || ')',
+  'macro', comment FROM duckdb_functions() WHERE database_name = 'fleet'
 ) ORDER BY list_position(['table', 'view', 'macro'], kind), name"""
 
 COLUMNS = """
@@ -53,11 +57,16 @@ class Shell:
         self._session = session
         self._format = "table"
         self._limit = 1000
+        self._timed = True
+        self._output: Path | None = None
         self._commands: dict[str, Callable[[str], None]] = {
             ".tables": lambda _: self._print(TABLES),
             ".columns": self._columns,
+            ".mode": self._set_format,
             ".format": self._set_format,
             ".limit": self._set_limit,
+            ".output": self._set_output,
+            ".timer": self._set_timer,
             ".help": lambda _: print(HELP),
         }
 
@@ -74,16 +83,47 @@ class Shell:
             return False
         try:
             if not text.startswith("."):
-                self._print(text)
+                self._answer(text)
             elif word in self._commands:
                 self._commands[word](argument.strip().rstrip(";"))
             else:
                 raise UserError(f"{word}: no such command; .help lists them")
         except UserError as error:
             print(error, file=sys.stderr)
+        except OSError as error:
+            print(file_reason(error), file=sys.stderr)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
         return True
+
+    def _answer(self, text: str) -> None:
+        """Print the answer of each statement, its number of rows and the time that it took."""
+        answers = self._session.answers(text)
+        begun = time.monotonic()
+        for answer in answers:
+            rows = self._write(answer)
+            taken = f" in {time.monotonic() - begun:.3f} s" if self._timed else ""
+            if rows is not None and self._format in ("table", "line"):
+                print(f"{rows:,} row{'' if rows == 1 else 's'}{taken}")
+            begun = time.monotonic()
+
+    def _write(self, answer: Answer) -> int | None:
+        """Write an answer; its number of rows, or None where it is long and was cut, which is said already."""
+        counted = 0
+
+        def counting() -> Iterator[list[tuple[Any, ...]]]:
+            nonlocal counted
+            for batch in answer.batches:
+                counted += len(batch)
+                yield batch
+
+        shown = Answer(answer.names, answer.types, counting())
+        if self._output is None:
+            WRITERS[self._format](shown, sys.stdout, self._limit)
+        else:
+            with self._output.open("a", encoding="utf-8") as out:
+                WRITERS[self._format](shown, out, self._limit)
+        return None if self._limit and counted > self._limit else counted
 
     def _print(self, statement: str) -> None:
         if answer := self._session.ask(statement):
@@ -96,13 +136,27 @@ class Shell:
 
     def _set_format(self, name: str) -> None:
         if name not in WRITERS:
-            raise UserError(f".format takes {', '.join(WRITERS)}")
+            raise UserError(f".mode takes {', '.join(WRITERS)}")
         self._format = name
 
     def _set_limit(self, number: str) -> None:
         if not number.isdecimal():
             raise UserError(".limit takes a number; 0 shows all rows")
         self._limit = int(number)
+
+    def _set_output(self, name: str) -> None:
+        if name in ("", "stdout"):
+            self._output = None
+            return
+        target = Path(name).expanduser()
+        require_folder(target)
+        target.write_text("", encoding="utf-8")
+        self._output = target
+
+    def _set_timer(self, word: str) -> None:
+        if word not in ("on", "off"):
+            raise UserError(".timer takes on or off")
+        self._timed = word == "on"
 
 
 def run_shell(data: Path, **terminal: Any) -> None:

@@ -28,15 +28,24 @@ FindKafka = Callable[[], KafkaSettings]
 
 
 async def run_checks(
-    settings: Settings, chosen: list[str], find_kafka: FindKafka, *, send: bool = False
+    settings: Settings,
+    chosen: list[str],
+    find_kafka: FindKafka,
+    *,
+    idle: CheckResult | None = None,
+    send: bool = False,
 ) -> list[CheckResult]:
-    """Check everything concurrently. With `send`, each channel also gets a test notification."""
+    """Check everything concurrently. With `send`, each channel also gets a test notification.
+
+    `idle` is the result for an embedded Kafka that does not run yet, which nothing can be asked.
+    """
     names = chosen or list(settings.pipeline.vendors)
     require_vendors(names)
     groups = await asyncio.gather(
         _check_data(settings.pipeline.data),
         _check_rules(settings),
-        _check_kafka(find_kafka),
+        _check_kafka(find_kafka, idle),
+        _check_rules_in_force(settings, find_kafka),
         _check_alarms(settings, find_kafka, send),
         *(_check_vendor(name, settings) for name in names),
     )
@@ -68,11 +77,22 @@ async def _check_rules(settings: Settings) -> list[CheckResult]:
     return [CheckResult("alarm rules", True, f"{path}: {len(rules)} rules")]
 
 
-async def _check_kafka(find_kafka: FindKafka) -> list[CheckResult]:
-    try:
-        kafka = find_kafka()
-    except UserError as error:
-        return [CheckResult("Kafka", False, str(error))]
+async def _check_rules_in_force(settings: Settings, find_kafka: FindKafka) -> list[CheckResult]:
+    """Rules on the topic: those that the stream workers apply. Nothing where Kafka does not answer."""
+    in_force = await _rules_of_kafka(find_kafka)
+    if in_force is None:
+        return []
+    waiting = [rule for rule in _rules_of_file(settings) if rule not in in_force]
+    text = f"{len(in_force)} in Kafka"
+    if waiting:
+        text += f"; a stream worker adds {', '.join(waiting)}"
+    return [CheckResult("rules in force", True, text)]
+
+
+async def _check_kafka(find_kafka: FindKafka, idle: CheckResult | None) -> list[CheckResult]:
+    if idle is not None:
+        return [idle]
+    kafka = find_kafka()
     admin = AIOKafkaAdminClient(**client_options(kafka), request_timeout_ms=5000)
     try:
         await asyncio.wait_for(admin.start(), _TIMEOUT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -119,6 +120,7 @@ def test_check_knows_the_rules_and_the_channels(kafka: str, tmp_path: Path) -> N
     assert "there is no rule 'cold'" in output and "rule 'hot'" not in output
     assert "[notify.channels.ops.config] url: 127.0.0.1:1: 127.0.0.1 is a private address" in output
     assert "hush" not in output
+    assert re.search(r"ok rules in force: \d+ in Kafka; a stream worker adds hot", output)
 
 
 def test_topics_declares_and_shows(kafka: str, tmp_path: Path) -> None:

@@ -173,3 +173,40 @@ def test_ctrl_c_ends_make_demo_without_a_word_of_make(tmp_path: Path) -> None:
 def test_hints_can_be_pasted() -> None:
     words = ["sql", "--data", "a folder", "SELECT 'x'"]
     assert shlex.split(command(*words))[-4:] == words
+
+
+CLOUDS = """
+[pipeline]
+vendors = ["ogmen", "wayscloud", "karcher"]
+[ogmen]
+devices = ["r1"]
+socket_url = "wss://no-such-host.invalid/ws/{device_id}"
+api_url = "http://127.0.0.1:1"
+[wayscloud]
+api_url = "http://127.0.0.1:1"
+api_key = "k"
+mqtt_host = "127.0.0.1"
+mqtt_port = 1
+[karcher]
+client_id = "c"
+client_secret = "s"
+token_url = "http://127.0.0.1:1/token"
+"""
+
+
+def test_a_check_before_up_says_once_what_each_host_does(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "fleetlake.toml").write_text(CLOUDS)
+    lines = run("check", status=1).splitlines()
+    assert "ok     Kafka: embedded; not running: `fleetlake up` starts it" in "\n".join(lines)
+    failed = [line for line in lines if line.startswith("FAILED")]
+    assert [line for line in failed if "ogmen" in line] == [
+        "FAILED ogmen: WebSocket wss://no-such-host.invalid/ws/{device_id}: there is no host no-such-host.invalid",
+        "FAILED ogmen: webhook secret: set webhook_secret",
+        "FAILED ogmen REST http://127.0.0.1:1: connection refused (12 endpoints)",
+    ]
+    assert "FAILED wayscloud REST http://127.0.0.1:1: connection refused (7 endpoints)" in failed
+    assert "FAILED karcher token http://127.0.0.1:1/token: connection refused (nothing else was asked)" in failed
+    assert lines[-1] == f"{len(failed)} of {len(lines) - 1} checks failed"
+    told = json.loads(run("check", "--json", status=1))
+    assert sum(not result["ok"] for result in told) == len(failed)
+    assert list(tmp_path.iterdir()) == [tmp_path / "fleetlake.toml"]

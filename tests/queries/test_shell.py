@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import re
 import subprocess
 import sys
 from contextlib import closing
@@ -64,6 +66,48 @@ def test_it_ends_with_the_input(fleet: Path, capsys: pytest.CaptureFixture[str])
     out = capsys.readouterr().out
     assert "device_uptime(since, until, silence)" in out and "alarm_mttr" in out
     assert "battery_level" in out and "Latest battery.level, %." in out
+
+
+def test_several_queries_are_answered_with_rows_and_time(
+    fleet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (
+        "SELECT 1 AS a; SELECT 2 AS b WHERE false;",
+        ".timer off",
+        "SELECT 3 AS c;",
+        ".mode csv",
+        f".output {tmp_path}/x.csv",
+        "SELECT 4 AS d; SELECT 5 AS e;",
+        ".output",
+        "SELECT 6 AS f;",
+        ".output nowhere/x",
+        ".timer maybe",
+        ".quit",
+    )
+    typed(fleet, "".join(f"{line}\r" for line in lines))
+    out, err = capsys.readouterr()
+    assert re.search(r"│ 1 │\n.*\n1 row in \d\.\d{3} s\n", out)
+    assert re.search(r"no rows *\n0 rows in \d\.\d{3} s\n", out)
+    assert re.search(r"│ 3 │\n.*\n1 row\n", out)
+    assert (tmp_path / "x.csv").read_text() == "d\n4\ne\n5\n"
+    assert out.endswith("f\n6\n")
+    assert "no folder nowhere" in err and ".timer takes on or off" in err
+
+
+def test_tables_are_short_and_macros_without_parameters_are_there(
+    fleet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed(fleet, ".mode csv\r.tables\r.quit\r")
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()[1:]))
+    assert {"readings", "latest", "fleet_now()"} <= {row["name"] for row in rows}
+    assert all(0 < len(row["what it holds"]) <= 200 for row in rows)
+
+
+def test_ours_come_first_in_completion(fleet: Path) -> None:
+    with Session(fleet) as session:
+        words = list(session.words())
+    ours = ("readings", "fleet_health", "fleet_now(", "battery_level")
+    assert max(words.index(word) for word in ours) < words.index("SELECT")
 
 
 def test_tab_completes_what_there_is(fleet: Path) -> None:

@@ -105,6 +105,11 @@ def kafka_class_path(cache: Path | None = None) -> list[Path]:
     return [folder / jar.filename for jar in jars]
 
 
+def missing_jars(cache: Path | None = None) -> int:
+    """The number of jars that the next start downloads."""
+    return len(_missing(read_lock(), (cache or cache_dir()) / f"kafka-{KAFKA_VERSION}"))
+
+
 def _missing(jars: list[Jar], folder: Path) -> list[Jar]:
     return [jar for jar in jars if not jar.is_valid(folder / jar.filename)]
 
