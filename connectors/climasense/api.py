@@ -18,6 +18,7 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from connectors.climasense import protocol
 from connectors.climasense.answers import RequestRefused, error_answer, json_answer, unavailable
+from connectors.climasense.command_events import CommandEvents
 from connectors.climasense.delivery import Delivery
 from connectors.climasense.endpoints import CommandEndpoints, PairingEndpoint, SettingsEndpoints, TelemetryEndpoint
 from connectors.climasense.firmware import FirmwareEndpoints
@@ -50,17 +51,27 @@ class _BodyEndpoint:
     limit: int
 
 
+@dataclass(frozen=True)
+class Stored:
+    """What the endpoints read and change."""
+
+    store: StoreThreads
+    keys: KeyRing
+    command_events: CommandEvents
+
+
 class ClimaSenseApi:
     """The web application: who may call what how often, and what becomes of bodies that are refused.
 
     `last_call` holds when each device (native id) last called, on the monotonic clock.
     """
 
-    def __init__(self, settings: ClimasenseSettings, delivery: Delivery, store: StoreThreads, keys: KeyRing) -> None:
+    def __init__(self, settings: ClimasenseSettings, delivery: Delivery, stored: Stored) -> None:
         self._settings = settings
         self._delivery = delivery
-        self._store = store
-        self._keys = keys
+        self._store = stored.store
+        self._keys = stored.keys
+        self._command_events = stored.command_events
         self._limits = _limits(settings)
         self._document = contract.openapi(settings.paths)
         self.last_call: dict[str, float] = {}
@@ -82,7 +93,8 @@ class ClimaSenseApi:
 
     def _endpoints(self) -> dict[str, Get]:
         store, delivery, longest = self._store, self._delivery, self._settings.max_body_bytes
-        settings, commands = SettingsEndpoints(store, delivery), CommandEndpoints(store, delivery)
+        settings = SettingsEndpoints(store, delivery)
+        commands = CommandEndpoints(store, delivery, self._command_events)
         firmware = FirmwareEndpoints(store, delivery)
         pairing = PairingEndpoint(store, delivery, self._keys)
         bodies = {

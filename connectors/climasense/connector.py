@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
-from connectors.climasense.api import ClimaSenseApi
+from connectors.climasense.api import ClimaSenseApi, Stored
+from connectors.climasense.command_events import CommandEvents
 from connectors.climasense.delivery import Delivery
 from connectors.climasense.keys import KeyRing
 from connectors.climasense.protocol import VENDOR, device_record
@@ -18,6 +19,7 @@ from connectors.climasense.settings import ClimasenseSettings
 from connectors.climasense.store.store import Store, open_store
 from connectors.climasense.store.threads import StoreThreads
 from connectors.common.context import Context, utc_now
+from connectors.common.state_file import StateFile
 from runtime.http_server import serving
 from runtime.metrics import CONNECTED
 from schemas.timestamps import EPOCH
@@ -61,7 +63,9 @@ class ClimasenseConnector:
     async def _serve(self, store: StoreThreads, keys: KeyRing) -> None:
         settings = self._settings
         delivery = Delivery(self._context.publisher, settings.ack_timeout_seconds, self._devices_changed.set)
-        api = ClimaSenseApi(settings, delivery, store, keys)
+        file = StateFile(self._context.state_dir / "climasense-commands.json")
+        events = CommandEvents(store, self._context.publisher, file)
+        api = ClimaSenseApi(settings, delivery, Stored(store, keys, events))
         async with (
             serving(api.app(), settings.host, settings.port, VENDOR, settings) as self.port,
             asyncio.TaskGroup() as group,
@@ -70,6 +74,7 @@ class ClimasenseConnector:
             group.create_task(self._context.coverage.listening())
             group.create_task(self._keep_keys_current(keys))
             group.create_task(self._publish_devices(store))
+            group.create_task(events.run(settings.keys_seconds))
             group.create_task(_count_connected(api))
 
     async def _keep_keys_current(self, keys: KeyRing) -> None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from connectors.climasense import protocol
 from connectors.climasense.answers import json_answer
+from connectors.climasense.command_events import CommandEvents
 from connectors.climasense.delivery import Delivery
 from connectors.climasense.keys import KeyRing
 from connectors.climasense.protocol import Identity, InvalidRequest, Pairing, parse
@@ -65,14 +66,17 @@ class SettingsEndpoints:
 class CommandEndpoints:
     """Pending commands, and their results."""
 
-    def __init__(self, store: StoreThreads, delivery: Delivery) -> None:
+    def __init__(self, store: StoreThreads, delivery: Delivery, events: CommandEvents) -> None:
         self._run = store.run
         self._commands = store.store.commands
         self._delivery = delivery
+        self._events = events
 
     async def pending(self, _: web.Request, identity: Identity) -> web.Response:
         """Answer the commands that wait for the device."""
-        commands = await self._run(self._commands.pending, identity.device, utc_now())
+        now = utc_now()
+        commands = await self._run(self._commands.pending, identity.device, now)
+        self._events.handed_out(commands, now)
         waiting = [
             contract.PendingCommand.model_validate(
                 {"command_id": c.command_id, "type": c.type, "payload": c.payload, "expires_at": c.expires_at}

@@ -17,7 +17,7 @@ from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ValidationError
 
-from connectors.climasense.store.records import DeviceState
+from connectors.climasense.store.records import Command, DeviceState
 from runtime.api_keys import hash_key
 from schemas.climasense import DEFAULT_INTERVAL_SECONDS, MAX_READINGS, SENSOR_TYPES, Role, SensorPaired
 from schemas.device import device_id
@@ -38,6 +38,8 @@ VENDOR = "climasense"
 SOURCE = "climasense/http"
 TELEMETRY = "climasense.telemetry"
 COMMAND_RESULT = "climasense.command-result.event"
+COMMAND = "climasense.command.event"
+"""What becomes of a command before its result: `state` is queued, handed_out or expired."""
 OTA_STATUS = "climasense.ota-status.event"
 SENSOR_PAIRED = "climasense.sensor-paired.event"
 SETTINGS = "climasense.settings"
@@ -204,6 +206,20 @@ def command_result(body: bytes, device: str, command_id: str, command_type: str,
     return Envelope(
         identity, COMMAND_RESULT, SOURCE, device, received_at, clean, attributes={"commandtype": command_type}
     )
+
+
+def command_event(command: Command, state: str, at: datetime, now: datetime) -> Envelope:
+    """What became of a command at a moment. The payload stays in the database, since it may hold secrets."""
+    device = device_id(VENDOR, command.device)
+    body = {
+        "command_id": command.command_id,
+        "command_type": command.type,
+        "state": state,
+        "at": format_iso(at),
+        "expires_at": format_iso(command.expires_at),
+    }
+    identity = message_id([COMMAND, device, command.command_id, state])
+    return Envelope(identity, COMMAND, SOURCE, device, now, encode(body), at)
 
 
 def ota_status(body: bytes, device: str, attempt: int, received_at: datetime) -> Envelope:

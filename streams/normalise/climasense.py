@@ -1,8 +1,8 @@
 """ClimaSense: the readings a device or hub posts, and what it reports of commands, updates and sensors (pure).
 
 Source: ClimaSense's API document. Sensor types are open-ended: one we do not know is kept as `climasense.<type>`.
-Message types: `climasense.telemetry`, `climasense.command-result.event`, `climasense.ota-status.event`,
-`climasense.sensor-paired.event`.
+Message types: `climasense.telemetry`, `climasense.command.event`, `climasense.command-result.event`,
+`climasense.ota-status.event`, `climasense.sensor-paired.event`.
 """
 
 from __future__ import annotations
@@ -93,6 +93,20 @@ def command_result(message: Message) -> None:
     message.event(VendorEvent("command_result", named, message.received, facts, _severity(payload), title))
 
 
+def command(message: Message) -> None:
+    """A command was queued, handed out to its device, or has expired without a result."""
+    payload = mapping(load_json(message.envelope.data))
+    state, kind = payload.get("state"), payload.get("command_type")
+    if state not in ("queued", "handed_out", "expired"):
+        raise FieldError("missing", "state")
+    command_id = payload.get("command_id")
+    named = command_id if isinstance(command_id, str) and command_id else None
+    stamp = message.stamp(payload.get("at"), "at")
+    severity = "warning" if state == "expired" else None
+    title = f"{kind or 'command'}: {state.replace('_', ' ')}"
+    message.event(VendorEvent(f"command_{state}", named, stamp, payload, severity, title))
+
+
 _PROGRESS = into("ota.progress", _within(0, 100))
 
 
@@ -124,6 +138,7 @@ def _severity(payload: Mapping[str, Any]) -> str | None:
 
 HANDLERS: Mapping[str, Callable[[Message], None]] = {
     "climasense.telemetry": telemetry,
+    "climasense.command.event": command,
     "climasense.command-result.event": command_result,
     "climasense.ota-status.event": ota_status,
     "climasense.sensor-paired.event": sensor_paired,

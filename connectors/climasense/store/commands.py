@@ -49,6 +49,16 @@ class CommandStore(StorePart):
         with self._engine.begin() as tx:
             return [Command(**row._mapping) for row in tx.execute(query)]
 
+    def expiring_since(self, moment: datetime) -> list[Command]:
+        """The commands that had not expired at a moment, with those that have a result, oldest first."""
+        query = (
+            sa.select(tables.commands)
+            .where(tables.commands.c.expires_at > moment)
+            .order_by(tables.commands.c.created_at, tables.commands.c.command_id)
+        )
+        with self._engine.begin() as tx:
+            return [Command(**row._mapping) for row in tx.execute(query)]
+
     def all(self, device: str | None = None) -> list[Command]:
         """All commands, of one device or of all, latest first."""
         query = sa.select(tables.commands).order_by(tables.commands.c.created_at.desc())
