@@ -13,6 +13,7 @@ AZURITE := $(STORES)/node_modules/.bin/azurite-blob
 FAKE_GCS := $(STORES)/bin/fake-gcs-server
 DEV := $(VENV)/.ready-dev
 BENCH := $(VENV)/.ready-bench
+UI_VENDOR := $(VENV)-ui-vendor
 RUNS ?= 3
 SAMPLE ?= 300
 SEED ?= 11
@@ -23,7 +24,7 @@ LAKE ?=
 MINUTES ?= 5
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q --upgrade
 
-.PHONY: demo test mutants fuzz chaos sink-chaos lake-readers alarms-day stores-test bench bench-plots check format contract lock setup clean help
+.PHONY: demo test mutants fuzz chaos sink-chaos lake-readers alarms-day stores-test browser-test ui-vendor bench bench-plots check format contract lock setup clean help
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +60,14 @@ stores-test: $(DEV) ## Test the lake in S3, Azure and Google storage, on emulato
 	@export FLEETLAKE_S3_SERVER=$(STORES)/bin/moto_server; \
 	test ! -x $(AZURITE) || export FLEETLAKE_AZURE_SERVER=$(AZURITE); test ! -x $(FAKE_GCS) || export FLEETLAKE_GCS_SERVER=$(FAKE_GCS); \
 	$(BIN)/python -m pytest -m stores -rs tests/sinks
+
+browser-test: $(DEV) ## Test the live page in Chromium (Debian: apt-get install chromium)
+	@$(BIN)/python -m pytest -m browser tests/ui
+
+ui-vendor: ## Fetch the libraries of the live page anew from npm, in the versions named in the Makefile
+	@rm -rf $(UI_VENDOR) && mkdir -p $(UI_VENDOR)
+	npm install --silent --no-audit --no-fund --prefix $(UI_VENDOR) htm@3.1.1 preact@10.5.13 uplot@1.6.32 leaflet@1.9.4 axe-core@4.14.1
+	@sh ui/vendor.sh $(UI_VENDOR)/node_modules
 
 bench: $(BENCH) ## Measure fleetlake and its peers (ONLY=normalise for one part, RUNS=3, READINGS=10000000)
 	@$(BIN)/python -m bench --runs $(RUNS) --readings $(READINGS) $(if $(LAKE),--lake "$(LAKE)") $(if $(ONLY),--only $(ONLY))
@@ -111,4 +120,4 @@ $(BENCH): $(READY) requirements-bench.lock
 	@touch $(BENCH)
 
 clean: ## Remove the virtual environment and caches (data stays)
-	rm -rf $(VENV) $(STORES) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(STORES) $(UI_VENDOR) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -40,6 +40,7 @@ from schemas.vendors import RegistrationError, vendor_names, vendors
 from simulators.settings import SimulatorSettings, simulator_settings
 from sinks.settings import DeltaSettings, DuckdbSettings
 from streams.settings import StreamSettings
+from ui.settings import UiSettings
 
 DEFAULT_FILE = Path("fleetlake.toml")
 _PERCENT_CODE = re.compile("%[0-9A-Fa-f]{2}")
@@ -141,6 +142,7 @@ class Settings(BaseSettings):
     sink: SinkSettings = Field(default_factory=SinkSettings)
     alarms: AlarmsSettings = Field(default_factory=AlarmsSettings)
     notify: NotifySettings = Field(default_factory=NotifySettings)
+    ui: UiSettings = Field(default_factory=UiSettings)
     simulate: SimulatorSettings = Field(default_factory=SimulatorSettings)
 
     def vendor(self, name: str) -> BaseModel:

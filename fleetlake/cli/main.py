@@ -24,6 +24,7 @@ from fleetlake.cli.replay import replay
 from fleetlake.cli.rules import rules
 from fleetlake.cli.setup import capture, check, config, topics
 from fleetlake.cli.sql import export, plot, sql
+from fleetlake.cli.ui import ui
 from fleetlake.errors import UserError, file_reason
 from schemas.vendors import RegistrationError
 
@@ -87,7 +88,7 @@ for _name, _group in {
     app.add_typer(_group, name=_name)
 
 for _command in (
-    *(demo, up, connect, stream, sink, broker, simulate),
+    *(demo, up, ui, connect, stream, sink, broker, simulate),
     *(config, check, topics, capture),
     *(sql, plot, export, replay, erase, doctor),
 ):

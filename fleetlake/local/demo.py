@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from schemas.vendors import BUILT_IN
 from simulators.climasense import write_keys
 from simulators.ogmen.payloads import build_fleet
 from streams.detect.rule_compiler import DEFAULT_RULES
+from ui.settings import UiSettings
 
 
 def run_demo(seconds: int, devices: int, data: Path) -> int:
@@ -71,8 +73,21 @@ def demo_settings(data: Path, devices: int) -> Settings:
         },
         climasense={"port": ports["climasense"], "keys_file": data / "climasense-keys.json"},
         stream={"rules_file": data / "rules.yaml"},
+        ui={"port": _ui_port(), "sign_in": False},
         sink={"delta": {"flush_seconds": 1.0}, "duckdb": {"publish_seconds": 2.0}},  # a demo is watched
     )
+
+
+def _ui_port() -> int:
+    """The usual port of the live page, or a free one where that is taken."""
+    usual = UiSettings().port
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", usual))
+        except OSError:
+            return free_port()
+    return usual
 
 
 def _share(devices: int) -> dict[str, int]:

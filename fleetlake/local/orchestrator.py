@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import os
 import socket
@@ -24,11 +25,13 @@ from fleetlake.local.broker import find_bootstrap
 from fleetlake.local.progress import step
 from fleetlake.local.status import StatusModel, plain_line, render
 from fleetlake.local.supervisor import ChildSpec, Supervisor
+from runtime.files import write_atomically
 from runtime.kafka import declare_topics
 from runtime.locks import FileLock, LockHeldError
 from runtime.ports import free_port
 from runtime.systemd import ALIVE, READY, notify
 from schemas.topics import topic_specs
+from ui.stages import STAGES_FILE
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +69,7 @@ class Orchestrator:
 
     async def start(self, stop: asyncio.Event) -> None:
         """Start everything in order, unless stopped meanwhile. UserError where Kafka does not start."""
+        self._start_ui()
         if self._embedded:
             with step(self._console, "starting Kafka"):
                 if not await self._start_broker(stop):
@@ -92,6 +96,23 @@ class Orchestrator:
             own = self._stream_workers.get(name, {})
             child = ChildSpec(name, [*arguments, "--config", self._config], port, {**environment, **own})
             self.supervisor.start(child)
+        self._write_stages()
+
+    def _start_ui(self) -> None:
+        """Start the live page first, so that its address is the first thing to read; it waits for the others."""
+        ui = self.settings.ui
+        if not ui.enabled:
+            return
+        port = ui.port or free_port()
+        arguments = ["ui", "--config", self._config, "--port", str(port)]
+        self.supervisor.start(ChildSpec("ui", arguments, free_port()))
+        self._console.print(f"Live page: {ui.url(port)}", highlight=False)
+
+    def _write_stages(self) -> None:
+        """Write down where each stage tells its health and metrics: the live page shows them."""
+        children = self.supervisor.children.values()
+        ports = {child.spec.name: child.spec.health_port for child in children if child.spec.health_port > 0}
+        write_atomically(self.data / STAGES_FILE, json.dumps(ports))
 
     async def _start_broker(self, stop: asyncio.Event) -> bool:
         """True once the embedded broker serves; False where the user stopped it meanwhile."""
@@ -133,6 +154,7 @@ class Orchestrator:
 
     async def stop(self, *, drain_seconds: float = 30.0) -> None:
         """Stop in order: sources first, then each stage once no record is left for it."""
+        (self.data / STAGES_FILE).unlink(missing_ok=True)
         with step(self._console, "stopping: the sources first"):
             await self.supervisor.stop("simulate")
             await self.supervisor.stop("connect")

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pydantic import BaseModel
 
@@ -114,6 +114,30 @@ def alarms_stage(settings: Settings) -> Stage:
         members = Memberships(settings.stream.groups, settings.stream.profiles)
         config = AlarmServiceConfig(settings.alarms, kafka, settings.pipeline.data, settings.notify, members)
         await run_alarms(config, stop, health, partial(topics_ready, kafka, stop))
+
+    return stage
+
+
+def ui_stage(settings: Settings) -> Stage:
+    """The live page. It starts without Kafka too, and shows the tables until one answers."""
+    from fleetlake.api import connect
+    from ui.service import UiConfig, run_ui
+
+    data = settings.pipeline.data
+
+    def find_kafka() -> Mapping[str, Any] | None:
+        bootstrap = settings.kafka.bootstrap_servers or find_bootstrap(data)
+        if not bootstrap:
+            return None
+        return client_options(settings.kafka.model_copy(update={"bootstrap_servers": bootstrap}))
+
+    options = settings.sink.delta.options() or None
+    config = UiConfig(
+        settings.ui, settings.alarms, data, partial(connect, data, options), find_kafka, settings.stream.groups
+    )
+
+    async def stage(stop: asyncio.Event, health: Health) -> None:
+        await run_ui(config, stop, health)
 
     return stage
 

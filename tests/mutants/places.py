@@ -15,8 +15,8 @@ LOGGING = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 DESCRIBING = {"description", "title", "examples", "help", "message", "detail", "comment"}
 """Keywords of texts for people: neither left out nor mutated."""
 TYPES = {"Literal", "Callable", "dict", "list", "tuple", "set", "frozenset", "Sequence", "Mapping"}
-PROSE = re.compile(r"(?!SELECT|CREATE|INSERT|WITH)[\w'’`«»,;:.()/-]+(?: [\w'’`«»,;:.()/-]+){3,}|[A-Z][^_=]* [^_=]*\.")
-"""A text of four words or more is for people, and so is a sentence with its full stop."""
+PROSE = re.compile(r"(?!SELECT|CREATE|INSERT|WITH)[\w'’`«»,;:.()/-]+(?: [\w'’`«»,;:.()/-]+){3,}", re.DOTALL)
+"""A text of four words or more is for people."""
 SKIPPED = (ast.JoinedStr, ast.Raise, ast.Assert, ast.Import, ast.ImportFrom, ast.Pass)
 STATEMENT, CONDITION, ANNOTATION, EXPRESSION = "statement", "condition", "annotation", "expression"
 

@@ -6,7 +6,6 @@ it: an audit hook refuses both. What needs Kafka or PostgreSQL is not even begun
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import sys
@@ -17,7 +16,6 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-import hypothesis
 import pytest
 
 from tests.mutants.modules import pure_modules
@@ -26,8 +24,6 @@ SECONDS = 3.0
 """A test that takes longer, while its calls are noted, is not quick."""
 MOST_SLOW_OFFENCES = 2
 """After so many tests of a file that were refused something and took a second over it, the others are skipped."""
-EXAMPLES = 20
-"""Examples of a property test; noting the calls takes about as long as the others would."""
 NEEDS_MORE = {"kafka", "postgresql", "database_url"}
 IMPURE = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.exec", "socket.bind", "socket.connect")
 
@@ -55,8 +51,9 @@ class Purity:
             self.offence = event
             raise NotPure(event)
 
-    def _trace(self, frame: FrameType, event: str, argument: object) -> None:
-        """Note a call. A trace function sees calls of Python functions only, if it returns None."""
+    def _profile(self, frame: FrameType, event: str, argument: object) -> None:
+        if event != "call":
+            return
         code = frame.f_code
         if code not in self.known:
             module = self.modules.get(code.co_filename)
@@ -73,13 +70,13 @@ class Purity:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         self.called, self.offence, self.testing = set(), None, True
-        sys.settrace(self._trace)
-        threading.settrace(self._trace)
+        sys.setprofile(self._profile)
+        threading.setprofile(self._profile)
         try:
             return (yield)
         finally:
-            sys.settrace(None)
-            threading.settrace(None)
+            sys.setprofile(None)
+            threading.setprofile(None)
             self.testing = False
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -106,12 +103,8 @@ class Purity:
 
 
 def _may_be_pure(item: pytest.Item) -> bool:
-    if NEEDS_MORE & set(getattr(item, "fixturenames", ())):
-        return False
-    return not inspect.iscoroutinefunction(getattr(item, "function", None))  # pure modules have nothing to wait for
+    return not NEEDS_MORE & set(getattr(item, "fixturenames", ()))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    hypothesis.settings.register_profile("map", max_examples=EXAMPLES, deadline=None, database=None)
-    hypothesis.settings.load_profile("map")
     config.pluginmanager.register(Purity(Path(os.environ["MUTANTS_MAP"])))

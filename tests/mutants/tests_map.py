@@ -1,7 +1,7 @@
 """The map of the pure tests: how long each takes, and which functions of the pure modules it calls.
 
-Only files that import a pure module are looked at. The map is kept in a folder that Git ignores. The tests of a file
-run again only when the file, a `conftest.py`, or a pure module that the file imports has changed.
+The map is kept in a folder that Git ignores. The tests of a file run again only when the file, a `conftest.py`, or a
+pure module that the file imports has changed.
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.paths import ROOT
 
 KEPT = ROOT / ".mutants"
-PACKAGES = {"streams.normalise"}
-"""Packages whose pure modules are used through the package itself."""
 Entries = dict[str, dict[str, object]]
 
 
@@ -49,7 +46,7 @@ class TestMap:
                 tests.by_function[call].add(name)
                 tests.by_module[call.rpartition(":")[0]].add(name)
         for file in {name.partition("::")[0] for name in entries}:
-            for module in _reached(ROOT / file, modules):
+            for module in imports(ROOT / file) & modules.keys():
                 tests.importers[module].add(file)
         for importer, path in modules.items():
             for module in (imports(path) | _loaded_by(importer, modules)) & modules.keys():
@@ -62,34 +59,15 @@ def pure_tests(modules: dict[str, Path], folder: Path = KEPT) -> Entries:
     folder.mkdir(exist_ok=True)
     kept = folder / "tests.json"
     old = json.loads(kept.read_text()) if kept.exists() else {}
-    files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if _reached(path, modules)]
-    keys = {str(path.relative_to(ROOT)): _key(path, modules) for path in files}
+    keys = {str(path.relative_to(ROOT)): _key(path, modules) for path in sorted((ROOT / "tests").rglob("test_*.py"))}
     changed = [file for file, key in keys.items() if old.get(file, {}).get("key") != key]
-    measured: Entries = {}
-    with ThreadPoolExecutor() as threads:
-        for part in threads.map(_measured, filter(None, (changed[::2], changed[1::2]))):
-            measured |= part
+    measured: Entries = _measured(changed) if changed else {}
     by_file = {file: {"key": keys[file], "tests": old[file]["tests"]} for file in keys if file not in changed}
     for file in changed:
         tests = {name: entry for name, entry in measured.items() if name.partition("::")[0] == file}
         by_file[file] = {"key": keys[file], "tests": tests}
     kept.write_text(json.dumps(by_file, indent=0, sort_keys=True))
     return {name: entry for each in by_file.values() for name, entry in each["tests"].items()}
-
-
-def _reached(path: Path, modules: dict[str, Path]) -> set[str]:
-    """Pure modules that a file of tests imports, itself, through other files of `tests`, or through a package."""
-    reached: set[str] = set()
-    seen: set[Path] = set()
-    new = {path}
-    while new:
-        seen |= new
-        names = {name for each in new for name in imports(each)}
-        reached |= names & modules.keys()
-        reached |= {name for name in modules if name.rpartition(".")[0] in names & PACKAGES}
-        files = {ROOT / f"{name.replace('.', '/')}.py" for name in names if name.startswith("tests.")}
-        new = {each for each in files if each.exists()} - seen
-    return reached
 
 
 def _loaded_by(module: str, modules: dict[str, Path]) -> set[str]:
@@ -111,7 +89,7 @@ def imports(path: Path) -> set[str]:
 
 
 def _key(path: Path, modules: dict[str, Path]) -> str:
-    imported = [modules[name] for name in sorted(_reached(path, modules))]
+    imported = [modules[name] for name in sorted(imports(path) & modules.keys())]
     conftests = [each / "conftest.py" for each in path.parents if (each / "conftest.py").exists()]
     digest = hashlib.sha256()
     for each in (path, *imported, *conftests):

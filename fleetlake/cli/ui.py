@@ -1,0 +1,26 @@
+"""`fleetlake ui`: the live page."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fleetlake.cli.options import ConfigOption, DataOption, read_settings
+
+
+def ui(
+    config: ConfigOption = None,
+    data: DataOption = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; default [ui] port.")] = None,
+) -> None:
+    """Serve the live page: fleet, map, devices, alarms, pipeline and SQL in a browser.
+
+    Whether the pipeline runs or not. People sign in with a key of the alarm service (`fleetlake alarms keys create`).
+    """
+    from fleetlake.local.stages import run_and_exit, ui_stage
+
+    settings = read_settings(config, data)
+    if port is not None:
+        settings.ui.port = port
+    run_and_exit(settings, "ui", ui_stage(settings))

@@ -1,0 +1,1 @@
+"""The live page: devices, alarms and the pipeline in a browser (docs/ui.md)."""

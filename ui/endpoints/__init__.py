@@ -1,0 +1,1 @@
+"""The endpoints of the live page, one module per page."""

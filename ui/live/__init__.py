@@ -1,0 +1,1 @@
+"""Following the topics, and passing on what they bring to browsers."""
