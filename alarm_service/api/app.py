@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from alarm_service.action_publisher import KafkaAway
 from alarm_service.api.alarms import AlarmEndpoints
 from alarm_service.api.backend import Backend
-from alarm_service.api.requests import ACTOR, Handler, RequestRefused, error_response, unavailable
+from alarm_service.api.requests import ACTOR, ROLE, Handler, RequestRefused, error_response, unavailable
 from alarm_service.api.rules import RuleEndpoints
 from alarm_service.topic_ingest import STAGE
 from runtime.metrics import LEFT_OUT
@@ -62,7 +62,7 @@ class AlarmApi:
         if not key.role.may(needed):
             LEFT_OUT.labels(STAGE, "", "forbidden").inc()
             raise RequestRefused(403, "forbidden", f"This takes a key of role {needed}; this key may {key.role}")
-        request[ACTOR] = key.name
+        request[ACTOR], request[ROLE] = key.name, key.role
         return await handler(request)
 
     async def _openapi(self, _: web.Request) -> web.Response:

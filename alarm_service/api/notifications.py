@@ -9,11 +9,14 @@ from typing import Any
 import sqlalchemy as sa
 from aiohttp import web
 
-from alarm_service.api.requests import Handler, RequestRefused, json_response, validated
+from alarm_service.api.requests import ROLE, Handler, RequestRefused, json_response, validated
 from alarm_service.notify.delivery_history import HistoryQuery, read_history
 from alarm_service.notify.dispatcher import send_test
 from alarm_service.notify.settings import NotifySettings
 from schemas import notify_api as contract
+from schemas.words import KeyRole
+
+_MASK = "********"
 
 
 class NotificationEndpoints:
@@ -43,6 +46,8 @@ class NotificationEndpoints:
     async def _channel(self, request: web.Request) -> web.Response:
         key = _require(request, "channel_id", self._settings.channels)
         config = self._settings.channels[key].config.model_dump(mode="json")
+        if not request[ROLE].may(KeyRole.OPERATE):
+            config = _without_recipients(config)
         return json_response(contract.ChannelDetail(**_public_channel(self._settings, key), config=config))
 
     async def _test(self, request: web.Request) -> web.Response:
@@ -75,6 +80,12 @@ def _require(request: web.Request, name: str, existing: Any) -> str:
     if key not in existing:
         raise RequestRefused(404, "not_found", f"There is no such {name.removesuffix('_id')}")
     return key
+
+
+def _without_recipients(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without people's addresses and numbers; their count stays."""
+    recipients = config.get("recipients")
+    return config if recipients is None else config | {"recipients": [_MASK] * len(recipients)}
 
 
 def _public_channel(settings: NotifySettings, key: str) -> dict[str, Any]:

@@ -13,10 +13,13 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from schemas.records import AlarmRule
+from schemas.words import KeyRole
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ACTOR = web.RequestKey("actor", str)
 """The name of the API key that a request was admitted by."""
+ROLE = web.RequestKey("role", KeyRole)
+"""The role of that key."""
 
 _RETRY_AFTER_SECONDS = "5"
 

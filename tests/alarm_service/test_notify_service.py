@@ -46,6 +46,10 @@ config = {{ url = "{url}", allow_private = true, timeout_seconds = 0.5, secret_f
 channel_type = "slack"
 config = {{ url = "{url}/secret-path", allow_private = false }}
 
+[notify.channels.mail]
+channel_type = "email"
+config = {{ host = "mail.example.com", sender = "f@example.com", recipients = ["ann@example.com", "bob@example.com"] }}
+
 [notify.policies.critical]
 channel_ids = ["ops"]
 severity_filter = ["critical"]
@@ -183,10 +187,15 @@ async def test_a_service_killed_while_it_delivers_delivers_everything_with_recog
         # what there is, without its secrets, and whether it works
         channels = (await service.ask(key, "GET", "/channels"))["channels"]
         expected = {"id": "ops", "name": "Ops Webhook", "channel_type": "webhook", "is_enabled": True}
-        assert [one["id"] for one in channels] == ["night", "ops"] and channels[1] == expected
+        assert [one["id"] for one in channels] == ["mail", "night", "ops"] and channels[2] == expected
         for channel in ("ops", "night"):
             shown = json.dumps(await service.ask(key, "GET", f"/channels/{channel}"))
             assert "whsec" not in shown and "secret-path" not in shown
+        assert "ann@example.com" in json.dumps(await service.ask(key, "GET", "/channels/mail"))
+        reader = service.run("alarms", "keys", "create", "reader", "--role", "read").strip()
+        masked = await service.ask(reader, "GET", "/channels/mail")
+        assert masked["config"]["recipients"] == ["********"] * 2
+        assert "example.com" not in json.dumps(masked["config"]["recipients"])
         assert (await service.ask(key, "POST", "/channels/ops/test"))["success"] is True
         refused = await service.ask(key, "POST", "/channels/night/test")
         assert refused["success"] is False and "allow_private" in refused["message"]
