@@ -79,6 +79,17 @@ async def test_a_time_in_the_far_future_changes_nothing() -> None:
     assert content["devices"][DEVICE]["metrics"] == {}
 
 
+async def test_what_we_asked_for_is_no_sign_of_the_device() -> None:
+    hub = Hub()
+    for seconds, heard in ((0, None), (10, NOON), (20, None)):
+        polled = level(50, seconds)
+        polled.polled, polled.heard_at = True, heard
+        hub.add_observation(polled)
+    with hub.subscribed("") as one:
+        [(_, content)] = frames(await one.take(1))
+    assert content["devices"][DEVICE]["heard"] == int(NOON.timestamp() * 1000)
+
+
 async def test_an_older_alarm_event_does_not_overwrite_a_newer_one() -> None:
     hub = Hub()
     newer, older = alarm_event(2, "acknowledged", "acknowledged"), alarm_event(1, "active", "triggered")

@@ -95,12 +95,13 @@ class Hub:
 
     def add_observation(self, observation: wire.Observation) -> None:
         """Take an observation."""
-        received = milliseconds(observation.received_at)
-        self.newest_received = max(self.newest_received, received)
+        self.newest_received = max(self.newest_received, milliseconds(observation.received_at))
+        heard_at = observation.device_heard_at
+        heard = milliseconds(heard_at) if heard_at is not None else 0  # 0: we asked, and heard nothing of the device
         shown = {r.metric: reading_value(r) for r in observation.readings if r.metric in _SHOWN and _counts(r)}
         for devices in (self._latest, self._fleet):
             known = devices.setdefault(observation.device_id, {"vendor": observation.vendor, "heard": 0, "metrics": {}})
-            known["heard"] = max(known["heard"], received)
+            known["heard"] = max(known["heard"], heard)
             known["metrics"] |= shown
         if any(one.device == observation.device_id for one in self.subscribers):
             changed = self._readings.setdefault(observation.device_id, {})
