@@ -24,7 +24,7 @@ from tests.mutants.selection import chosen_tests, sample
 from tests.mutants.tests_map import TestMap, pure_tests
 from tests.support.paths import ROOT
 
-KILLED, SURVIVED, ENDLESS, UNTESTED = "killed", "survived", "endless", "untested"
+KILLED, SURVIVED, ENDLESS, UNTESTED, UNTRIED = "killed", "survived", "endless", "untested", "not tried"
 CAUGHT = (KILLED, ENDLESS)
 
 
@@ -79,34 +79,35 @@ def tried(mutant: Mutant) -> Outcome:
 
 
 def report(outcomes: list[Outcome], minutes: float) -> float:
-    """Print killed and survived by module; return the share killed in per cent."""
+    """Print killed and survived by module; return the share killed in per cent. What was not tried is not killed."""
     by_module: dict[str, Counter[str]] = defaultdict(Counter)
     for outcome in outcomes:
-        by_module[outcome.point.module][CAUGHT[0] if outcome.what in CAUGHT else SURVIVED] += 1
+        what = KILLED if outcome.what in CAUGHT else UNTRIED if outcome.what == UNTRIED else SURVIVED
+        by_module[outcome.point.module][what] += 1
+    every = Counter[str]()
+    for counts in by_module.values():
+        every.update(counts)
     width = max(map(len, by_module), default=0)
-    print(f"\n{'module':{width}}  killed  survived")
-    for module, counts in sorted(by_module.items()):
-        print(f"{module:{width}}  {counts[KILLED]:6}  {counts[SURVIVED]:8}")
-    caught = sum(counts[KILLED] for counts in by_module.values())
-    share = 100 * caught / max(1, len(outcomes))
+    print(f"\n{'module':{width}}  killed  survived  not tried")
+    for module, counts in [*sorted(by_module.items()), ("all", every)]:
+        print(f"{module:{width}}  {counts[KILLED]:6}  {counts[SURVIVED]:8}  {counts[UNTRIED]:9}")
+    share = 100 * every[KILLED] / max(1, len(outcomes))
     endless = sum(outcome.what == ENDLESS for outcome in outcomes)
-    print(f"{'all':{width}}  {caught:6}  {len(outcomes) - caught:8}")
     print(f"\n{share:.1f} % of {len(outcomes)} killed ({endless} ran for ever), in {minutes:.1f} minutes")
     return share
 
 
 def run(mutants: list[Mutant], jobs: int, end: float) -> list[Outcome]:
-    """What became of each mutant; fewer where the time is over."""
+    """What became of each mutant."""
     of_functions = [mutant for mutant in mutants if mutant.point.function is not None and mutant.names]
     outcomes = [outcome for outcome in killed_by_swapping(of_functions, jobs) if outcome is not None]
     killed = {outcome.point for outcome in outcomes}
     print(f"{len(killed)} killed the quick way, {len(mutants) - len(killed)} to be tried", flush=True)
 
     def one(mutant: Mutant) -> None:
-        if time.monotonic() < end:
-            outcomes.append(outcome := tried(mutant))
-            if outcome.what not in CAUGHT:
-                print(f"{len(outcomes):4}  {outcome.what}  {outcome.point}", flush=True)
+        outcomes.append(outcome := tried(mutant) if time.monotonic() < end else Outcome(mutant.point, UNTRIED))
+        if outcome.what not in CAUGHT:
+            print(f"{len(outcomes):4}  {outcome.what}  {outcome.point}", flush=True)
 
     with ThreadPoolExecutor(jobs) as threads:
         list(threads.map(one, [mutant for mutant in mutants if mutant.point not in killed]))
@@ -137,8 +138,6 @@ def main() -> int:
         mutants.append(Mutant(point, names, 30 + 4 * sum(tests.seconds[name] for name in names)))
     outcomes = run(mutants, arguments.jobs, begun + 60 * arguments.minutes)
     share = report(outcomes, (time.monotonic() - begun) / 60)
-    if len(outcomes) < len(chosen):
-        print(f"the time was over after {len(outcomes)} of {len(chosen)}")
     return int(share < arguments.least)
 
 
