@@ -122,6 +122,7 @@ def swap(module: str, index: int) -> None:
     old = dict(_functions(compile(source, str(path), "exec", dont_inherit=True)))
     new = dict(_functions(compile(tree, str(path), "exec", dont_inherit=True)))
     changed = {place: code for place, code in new.items() if place in old and old[place] != code}
+    gc.unfreeze()  # what is frozen is not among the objects
     for each in gc.get_objects():
         if isinstance(each, FunctionType) and each.__code__.co_filename == str(path):
             code = changed.get((each.__code__.co_qualname, each.__code__.co_firstlineno))
@@ -144,7 +145,6 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     """Run the tasks of the file `MUTANTS_TASKS` in place of the tests; write the killed ones into `MUTANTS_DONE`."""
     request = json.loads(Path(os.environ["MUTANTS_TASKS"]).read_text())
     forks = Forks({item.nodeid: item for item in session.items}, request["jobs"])
-    gc.freeze()
     killers = forks.run(request["tasks"])
     trials = [{"module": "", "index": 0, "tests": [name], "seconds": 60} for name in sorted({*filter(None, killers)})]
     unfit = {name for name in forks.run(trials) if name is not None}
