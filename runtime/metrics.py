@@ -28,8 +28,9 @@ DEAD_LETTERS = Counter(
 )
 LEFT_OUT = Counter(
     "fleetlake_left_out_total",
-    "Messages left out on purpose: by sampling, as retained, as chatter, in a flood, as another device's, or as "
-    "back-fill of readings that were emitted live (`told_before`).",
+    "Messages left out on purpose: by sampling, as retained, as chatter, in a flood, as another device's. Readings "
+    "left out as back-fill of what was emitted live (`told_before`) or as polled states that did not change "
+    "(`unchanged`).",
     ["stage", "vendor", "reason"],
 )
 GAPS = Counter("fleetlake_connection_gaps_total", "Connections lost and restored.", ["vendor"])

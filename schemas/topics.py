@@ -22,6 +22,7 @@ DEAD_LETTER = "telemetry.dead-letter.v1"
 
 # State of the stream operators: private to them, and written in the transaction of the batch that changes it.
 NORMALISE_STATE = "fleetlake.state.normalise.v1"
+POLLED_STATE = "fleetlake.state.polled.v1"
 ALARM_STATE = "fleetlake.state.alarms.v2"
 # Private, too: up to when the raw topics are normalised, the alarms that inhibit alarms of other devices, when the
 # connectors listened, and what the rules file last put on the rules topic.
@@ -91,6 +92,7 @@ def topic_specs(vendors: Sequence[str] | None = None) -> list[TopicSpec]:
         TopicSpec(ALARM_ACTIONS, "actions of operators on alarms", _retained(30)),
         TopicSpec(DEAD_LETTER, "messages that cannot be used, with their origins and the reasons", _retained(30)),
         TopicSpec(NORMALISE_STATE, "private: ids of received messages, for dropping duplicates", _retained(2)),
+        TopicSpec(POLLED_STATE, "private: digests of each device's polled states as emitted last", _compacted()),
         TopicSpec(ALARM_STATE, "private: alarm and threshold state by device and rule", _compacted()),
         TopicSpec(WATERMARKS, "private: watermarks, up to which time each raw partition is normalised", _retained(1)),
         TopicSpec(

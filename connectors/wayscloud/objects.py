@@ -38,6 +38,8 @@ _VALUES = (
 """Members of a device object that change by themselves."""
 _ATTRIBUTES = ("description", "is_active", "tags", "metadata", "created_at")
 _INTERVAL = "reporting_interval_seconds"
+_PROFILE = ("id", "name", "description", _INTERVAL, "expected_topics", "metadata", "created_at", "updated_at")
+"""Members of a profile that the registry shows."""
 _ROWS = 500
 """Stored values that one raw record contributes."""
 
@@ -136,7 +138,7 @@ def memberships(
     attributes: dict[str, dict[str, Any]] = {}
     for kind, identity, kept, items, members in (
         ("groups", "group_id", ("id", "name", "description", "color"), groups, group_members),
-        ("profiles", "profile_id", ("id", "name", _INTERVAL, "expected_topics"), profiles, profile_members),
+        ("profiles", "profile_id", _PROFILE, profiles, profile_members),
     ):
         for item in items:
             facts = redact_value({name: item[name] for name in kept if item.get(name) is not None})

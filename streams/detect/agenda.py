@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from streams.detect.device import TrackedDevice
+from streams.detect.held_states import HeldStates
 from streams.detect.rates import RateRules
 from streams.detect.rules import CompiledRule, RuleSet
 from streams.detect.silences import SilenceRules
@@ -25,6 +26,7 @@ class Happening(Enum):
     FELL_SILENT = auto()
     CALMED = auto()
     SNOOZE_ENDED = auto()
+    STATE_LASTED = auto()
     ACTION_DUE = auto()
 
 
@@ -35,6 +37,7 @@ _ORDER = {
     Happening.FELL_SILENT: 2,
     Happening.CALMED: 2,
     Happening.SNOOZE_ENDED: 2,
+    Happening.STATE_LASTED: 2,
     Happening.ACTION_DUE: 3,
 }
 
@@ -51,12 +54,15 @@ class Due(NamedTuple):
 class Agenda:
     """Finds what happens next to one device."""
 
-    __slots__ = ("_device", "_rates", "_silences")
+    __slots__ = ("_device", "_held_states", "_rates", "_silences")
 
-    def __init__(self, device: TrackedDevice, rates: RateRules, silences: SilenceRules) -> None:
+    def __init__(
+        self, device: TrackedDevice, rates: RateRules, silences: SilenceRules, held_states: HeldStates
+    ) -> None:
         self._device = device
         self._rates = rates
         self._silences = silences
+        self._held_states = held_states
 
     def next(self, rules: RuleSet) -> Due | None:
         """The next thing to happen under these rules; None: nothing does."""
@@ -78,7 +84,7 @@ class Agenda:
             yield Due(max(now, state.held_actions[0].due), Happening.ACTION_DUE)
 
     def _of_rules(self, rules: RuleSet) -> Iterator[Due]:
-        """Rules that are gone, and windows that end."""
+        """Rules that are gone, windows that end, and states that have lasted."""
         device, now = self._device, self._device.state.processed_until
         for rule_id, state in device.state.rules.items():
             rule = rules.of_device(rule_id, device.profile.scopes)
@@ -87,6 +93,8 @@ class Agenda:
                     yield Due(now, Happening.RULE_GONE, rule_id)
             elif rule.window and (ends_at := self._rates.ends_at(rule, state)) is not None:
                 yield Due(max(now, ends_at), Happening.WINDOW_ENDED, rule_id, rule)
+            elif (lasted_at := self._held_states.due_at(rule, state)) is not None:
+                yield Due(max(now, lasted_at), Happening.STATE_LASTED, rule_id, rule)
 
     def _silent(self, rules: RuleSet) -> Iterator[Due]:
         state, scopes = self._device.state, self._device.profile.scopes

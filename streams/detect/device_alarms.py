@@ -20,6 +20,7 @@ from streams.detect.actions import end_snooze
 from streams.detect.agenda import Agenda, Due, Happening
 from streams.detect.deferred import DeferredEvaluations
 from streams.detect.device import EvaluationContext, TrackedDevice
+from streams.detect.held_states import HeldStates
 from streams.detect.inhibitor_log import InhibitorLog
 from streams.detect.rates import RateRules
 from streams.detect.rules import CompiledRule, RuleSet
@@ -31,7 +32,17 @@ from streams.detect.thresholds import ThresholdRules, value_of
 class DeviceAlarms:
     """The alarms of one device under the rules."""
 
-    __slots__ = ("_agenda", "_context", "_deferred", "_rates", "_silences", "_thresholds", "device", "inhibitor_log")
+    __slots__ = (
+        "_agenda",
+        "_context",
+        "_deferred",
+        "_held_states",
+        "_rates",
+        "_silences",
+        "_thresholds",
+        "device",
+        "inhibitor_log",
+    )
 
     def __init__(self, device: TrackedDevice, context: EvaluationContext) -> None:
         self.device = device
@@ -41,7 +52,8 @@ class DeviceAlarms:
         self._thresholds = ThresholdRules(device, context, self._deferred)
         self._rates = RateRules(device, self._deferred)
         self._silences = SilenceRules(device, self._deferred)
-        self._agenda = Agenda(device, self._rates, self._silences)
+        self._held_states = HeldStates(device, context, self._deferred)
+        self._agenda = Agenda(device, self._rates, self._silences, self._held_states)
 
     # -- records
 
@@ -102,7 +114,8 @@ class DeviceAlarms:
         if len(thresholds) < len(rules):
             events += self._received(reading, rules, heard_at, received)
         if thresholds:
-            events += self._thresholds.receive(reading, received, thresholds, self.device.state.offset)
+            is_state = heard_at is None  # we asked for it, and it has no time of its own
+            events += self._thresholds.receive(reading, received, thresholds, self.device.state.offset, is_state)
         return events
 
     def _received(
@@ -200,6 +213,8 @@ class DeviceAlarms:
         assert due.rule is not None
         if due.what is Happening.WINDOW_ENDED:
             return self._rates.close_window(due.rule)
+        if due.what is Happening.STATE_LASTED:
+            return self._held_states.lasted(due.rule, due.at)
         return self._silences.fell_silent(due.rule, due.at)
 
 

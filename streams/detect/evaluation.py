@@ -77,6 +77,7 @@ class RuleEvaluator:
         """End what a rule began, which was removed or disabled, or no longer concerns the device."""
         rules = self._device.state.rules
         self._device.state.deferred_silences.pop(rule_id, None)
+        self._device.state.held_facts.pop(rule_id, None)
         self._device.state.calm_timers.pop(rule_id, None)
         self._device.state.snooze_timers.pop(rule_id, None)
         state = rules.pop(rule_id, None)

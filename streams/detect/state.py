@@ -193,6 +193,10 @@ class DeviceState(msgspec.Struct, array_like=True):
     """For each rule whose alarm flaps and is suppressed."""
     snooze_timers: dict[str, SnoozeTimer] = {}
     """For each rule whose alarm is snoozed."""
+    polled_metrics: list[str] = []
+    """Metrics that came last as polled states without a time of their own, which hold until they change."""
+    held_facts: dict[str, dict[str, Any]] = {}
+    """By rule, what shows that its condition is true, where that is such a state."""
 
     @property
     def open_alarms(self) -> int:
@@ -232,5 +236,16 @@ class DeviceState(msgspec.Struct, array_like=True):
         return False
 
 
-encode_state = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder().encode
+_ADDED_LATER = 2
+"""Fields at the end that most devices do not have: without them, a state is written as it was before there were any."""
+
+
+def encode_state(state: DeviceState) -> bytes:
+    """The state as it stands on the state topic; `decode_state` reads it."""
+    if state.polled_metrics or state.held_facts:
+        return _encode(state)
+    return _encode(msgspec.structs.astuple(state)[:-_ADDED_LATER])
+
+
 decode_state = msgspec.msgpack.Decoder(DeviceState).decode

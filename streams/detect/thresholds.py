@@ -31,9 +31,12 @@ class ThresholdRules:
         self._deferred = deferred
 
     def receive(
-        self, reading: wire.Reading, received: int, rules: Sequence[CompiledRule], offset: int
+        self, reading: wire.Reading, received: int, rules: Sequence[CompiledRule], offset: int, is_state: bool = False
     ) -> Sequence[wire.AlarmEvent]:
-        """Apply a reading to threshold rules, or hold it back for late ones."""
+        """Apply a reading to threshold rules, or hold it back for late ones.
+
+        `is_state`: it is a polled state without a time of its own (`held_states`).
+        """
         device = self._device
         if reading.time_quality != "ok":
             device.skipped.suspect += 1
@@ -45,6 +48,7 @@ class ThresholdRules:
         value = value_of(reading)
         if value is None:
             return ()
+        self._note_source(reading.metric, is_state)
         allowance = self._context.late_allowance
         held = HeldReading(received + allowance, at, reading.metric, value, reading.unit, offset)
         if not allowance:
@@ -84,7 +88,25 @@ class ThresholdRules:
             if holds or (holds is not None and rule.id in state.rules):
                 subject = subject or self._device.subject(held.offset)
                 events += self._deferred.evaluate(Evaluation(rule, holds, held.at, _facts(held), subject))
+                self._note_held(rule, held if holds else None)
         return events
+
+    def _note_source(self, metric: str, is_state: bool) -> None:
+        """Note whether readings of a metric are polled states, which hold until they change."""
+        polled = self._device.state.polled_metrics
+        if is_state and metric not in polled:
+            self._device.state.polled_metrics = [*polled, metric]
+        elif polled and not is_state and metric in polled:
+            self._device.state.polled_metrics = [other for other in polled if other != metric]
+
+    def _note_held(self, rule: CompiledRule, held: HeldReading | None) -> None:
+        """Note whether the rule's condition is true by a polled state, which may have an effect by lasting."""
+        state = self._device.state
+        if held is not None and held.metric in state.polled_metrics and rule.id in state.rules:
+            state.held_facts[rule.id] = _facts(held)
+            self._device.wake_at(state.processed_until)
+        elif state.held_facts:
+            state.held_facts.pop(rule.id, None)
 
     def _remember(self, held: HeldReading) -> None:
         """Keep a reading and the one before it, for conditions on several readings."""

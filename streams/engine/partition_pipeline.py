@@ -111,7 +111,7 @@ class Pipeline:
         Raises StreamsFailed if the state topic, or that of a side input, has no partition for this input.
         """
         await self._producer.start()
-        if (topic := self.step.state_topic) is not None:
+        for topic in self.step.state_topics:
             await _partitions_of(self._producer, topic, self.tp, "state topic")
         topics = [side_input.topic for side_input in self.step.side_inputs]
         self.inputs.assign({topic: await _partitions_of(self._producer, topic, self.tp, "topic") for topic in topics})

@@ -16,7 +16,7 @@ _ByPartition = dict[TopicPartition, list[StepInputs]]
 
 
 async def restore_state(client: Mapping[str, Any], inputs: Sequence[StepInputs], now_ms: int) -> None:
-    """Feed each step the records of its state partition, up to the end the log has now.
+    """Feed each step the records of its state partitions, up to the end the logs have now.
 
     Call it after the transactional ids of the steps' input partitions were initialised: then nobody else can add to the
     state of these steps, and what they committed is at most decided, not open. The end is the *high watermark*, not the
@@ -25,12 +25,13 @@ async def restore_state(client: Mapping[str, Any], inputs: Sequence[StepInputs],
     """
     waiting: _ByPartition = {}
     for item in inputs:
-        if item.step.state_topic is None:
+        for topic in item.step.state_topics:
+            waiting.setdefault(TopicPartition(topic, item.tp.partition), []).append(item)
+        if not item.step.state_topics:
             item.state_restored()
-        else:
-            waiting.setdefault(TopicPartition(item.step.state_topic, item.tp.partition), []).append(item)
     if not waiting:
         return
+    unread = {item.tp: len(item.step.state_topics) for item in inputs}
     async with committed_consumer(client) as consumer:
         consumer.assign(list(waiting))
         starts = await _starts(consumer, waiting, now_ms)
@@ -40,14 +41,16 @@ async def restore_state(client: Mapping[str, Any], inputs: Sequence[StepInputs],
                 for record in batch.records:
                     item.step.restore(record.key, record.value)
                 if batch.complete:
-                    item.state_restored()
+                    unread[item.tp] -= 1
+                    if not unread[item.tp]:
+                        item.state_restored()
 
 
 async def _starts(
     consumer: AIOKafkaConsumer, waiting: Mapping[TopicPartition, list[StepInputs]], now_ms: int
 ) -> dict[TopicPartition, int]:
     """Where to begin: at the first record, or at the first one that is as young as the steps' window."""
-    windows = {tp: [item.step.state_window_seconds for item in items] for tp, items in waiting.items()}
+    windows = {tp: [item.step.state_topics[tp.topic] for item in items] for tp, items in waiting.items()}
     since = {tp: now_ms - 1000 * max(w for w in ws if w is not None) for tp, ws in windows.items() if None not in ws}
     starts: dict[TopicPartition, int] = dict(
         await consumer.beginning_offsets([tp for tp in waiting if tp not in since])

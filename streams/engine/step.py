@@ -86,12 +86,23 @@ class Step(ABC):
     """
     state_window_seconds: int | None = None
     """None: the state topic is compacted and read from its beginning. Else only this much of it, by record time."""
+    lasting_state_topic: str | None = None
+    """A second state topic or None: compacted and read from its beginning, for what must outlast the window."""
     side_inputs: Sequence[SideInput] = ()
     """Topics read beside the input."""
 
+    @property
+    def state_topics(self) -> Mapping[str, int | None]:
+        """The topics that keep this step's state, each with the window that is read of it in seconds; None: all."""
+        topics = {self.state_topic: self.state_window_seconds, self.lasting_state_topic: None}
+        return {topic: window for topic, window in topics.items() if topic is not None}
+
     @abstractmethod
     def restore(self, key: bytes | None, value: bytes | None) -> None:
-        """Take one record of the state partition, in order, before the first `process`. A value of None deletes."""
+        """Take one record of a state partition, in the partition's order, before the first `process`.
+
+        A value of None deletes. Two state topics are read side by side: their keys must differ.
+        """
 
     @abstractmethod
     def process(self, records: Sequence[Record], now_us: int) -> Sequence[Output]:

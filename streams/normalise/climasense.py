@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from schemas.units import ucum_code
 from streams.normalise.message import Field, Message, Stamp, VendorEvent, into
-from streams.normalise.values import FieldError, load_json, mapping, moment, number, shown
+from streams.normalise.units import convert
+from streams.normalise.values import FieldError, decimal, load_json, mapping, moment, number, shown
 
 SENSOR_TYPES: Mapping[str, Field] = {
     "temperature": into("environment.temperature"),
@@ -76,10 +78,26 @@ def _reading(message: Message, reading: Mapping[str, Any], path: str) -> Stamp:
     written = reading.get("timestamp")
     stamp = message.received if written is None else message.vendor_time(moment(written))
     if (field := SENSOR_TYPES.get(sensor_type)) is not None:
-        message.read(field, reading["value"], f"{path}.value", stamp)
+        message.read(field, _in_due_unit(reading, field), f"{path}.value", stamp)
     else:
         message.keep(sensor_type, reading["value"], f"{path}.value", stamp)
+    for name, other in reading.items():
+        if name not in _READING_MEMBERS:
+            message.keep(f"{sensor_type}.{name}", other, f"{path}.{name}", stamp)
     return stamp
+
+
+_READING_MEMBERS = {"sensor_type", "value", "timestamp"}
+
+
+def _in_due_unit(reading: Mapping[str, Any], field: Field) -> Any:
+    """The value in its metric's unit. The document knows no units; one that comes along counts. FieldError `unit`."""
+    value, unit = reading["value"], reading.get("unit")
+    if field.unit is None or value is None or not isinstance(unit, str) or not unit.strip():
+        return value
+    if (code := ucum_code(unit)) is None:
+        raise FieldError("unit", f"{shown(unit)} is not a known unit")
+    return convert(decimal(value), code, field.unit)
 
 
 def command_result(message: Message) -> None:

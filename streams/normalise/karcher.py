@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from schemas.severity import severity_of_word
-from schemas.timestamps import format_iso
 from streams.normalise.message import Field, Message, Stamp, VendorEvent, into
 from streams.normalise.values import (
     FieldError,
@@ -22,7 +21,6 @@ from streams.normalise.values import (
     load_json,
     mapping,
     member,
-    moment,
     number,
     percent,
     seconds,
@@ -76,19 +74,20 @@ _SERVICE_COUNTER = {
 }
 _WIFI_STATUS = {"signalStrength": into("network.signal_strength")}
 _WIFI_IDENTITY = {"macAddress", "ipv4Address", "ipv6Address", "networkName", "subnetMask", "defaultGateway"}
-_SETTINGS = {
-    "beep": ("status", into("settings.beep")),
-    "blink": ("status", into("settings.blink")),
-    "lights": ("status", into("settings.lights")),
-    "lock": ("status", into("settings.lock")),
-    "soundOperating": ("status", into("settings.sound_operating")),
-    "soundWarning": ("status", into("settings.sound_warning")),
-    "batteryTheftProtection": ("status", into("settings.battery_theft_protection")),
-    "batteryTheft": ("status", into("settings.battery_theft_protection")),
-    "theftProtection": ("status", into("settings.theft_protection")),
-    "soundVolume": ("soundVolume", into("audio.volume")),
-    "hmiLanguage": ("language", into("settings.language")),
-    "robotName": ("robotName", into("device.name")),
+_LANGUAGE = into("settings.language")
+_SETTINGS: Mapping[str, Mapping[str, Field]] = {
+    "beep": {"status": into("settings.beep")},
+    "blink": {"status": into("settings.blink")},
+    "lights": {"status": into("settings.lights")},
+    "lock": {"status": into("settings.lock")},
+    "soundOperating": {"status": into("settings.sound_operating")},
+    "soundWarning": {"status": into("settings.sound_warning")},
+    "batteryTheftProtection": {"status": into("settings.battery_theft_protection")},
+    "batteryTheft": {"status": into("settings.battery_theft_protection")},
+    "theftProtection": {"status": into("settings.theft_protection")},
+    "soundVolume": {"soundVolume": into("audio.volume")},
+    "hmiLanguage": {"language": _LANGUAGE, "hmiLanguage": _LANGUAGE},
+    "robotName": {"robotName": into("device.name")},
 }
 _SETTINGS_SECRET = {"lockcode"}
 _ROBOT_STATUS = into("robot.status")
@@ -174,17 +173,19 @@ def _robot_status(message: Message, value: Any, path: str, stamp: Stamp) -> None
 
 
 def _settings(message: Message, value: Any, path: str, stamp: Stamp) -> None:
-    """Each setting is an object of its own with one member. The PIN code is not taken, redacted or not."""
+    """Each setting is an object of its own, mostly with one member. The PIN code is not taken, redacted or not."""
     for key, setting in mapping(value).items():
         inner = f"{path}.{key}"
         if key in _SETTINGS_SECRET:
             continue
-        if key not in _SETTINGS:
+        fields = _SETTINGS.get(key)
+        if fields is None:
             message.keep(f"settings.{key}", setting, inner, stamp)
-            continue
-        member, field = _SETTINGS[key]
-        chosen = setting.get(member) if isinstance(setting, dict) else setting
-        message.read(field, chosen, f"{inner}.{member}", stamp)
+        elif isinstance(setting, dict):
+            message.read_object(fields, setting, inner, stamp, f"settings.{key}")
+        else:
+            name, field = next(iter(fields.items()))
+            message.read(field, setting, f"{inner}.{name}", stamp)
 
 
 def _wifi_status(message: Message, value: Any, path: str, stamp: Stamp) -> None:
@@ -252,10 +253,12 @@ def datapoints(message: Message) -> None:
 
 def status(message: Message) -> None:
     """One machine of the statuses' answer: each state has its own time."""
+    message.is_state = True
     payload = mapping(load_json(message.envelope.data))
-    _contact(message, payload.get("lastConnected"), "lastConnected", "connection.last_connected")
-    contact = _contact(message, payload.get("lastContact"), "lastContact", "connection.last_contact")
+    message.contact("connection.last_connected", payload.get("lastConnected"), "lastConnected")
+    contact = message.contact("connection.last_contact", payload.get("lastContact"), "lastContact")
     message.polled(*([contact] if contact is not None else ()))
+    message.keep_others(payload, _STATUS_MEMBERS, message.received)
     states = payload.get("states")
     if states is None and (payload.get("lastConnected") or payload.get("lastContact")):
         return  # «only basic information may be available» of non-robotic devices
@@ -271,20 +274,19 @@ def status(message: Message) -> None:
         stamp = message.stamp(state.get("timestamp"), f"{path}.timestamp")
         if contact is None:
             message.polled(stamp)
+        _others(message, state, path, stamp)
         _state(message, state["name"], state.get("value"), f"{path}.value", stamp)
 
 
-def _contact(message: Message, value: Any, name: str, metric: str) -> Stamp | None:
-    """A time that is a fact by itself: its reading says when, and was observed then."""
-    if value is None:
-        return None
-    try:
-        stamp = message.vendor_time(moment(value))
-    except FieldError as error:
-        message.problem(name, error)
-        return None
-    message.add(metric, "text", format_iso(stamp.at), None, stamp)
-    return stamp
+_STATUS_MEMBERS = {"machineId", "materialNumber", "serialNumber", "lastConnected", "lastContact", "states"}
+_STATE_MEMBERS = {"name", "value", "timestamp"}
+
+
+def _others(message: Message, state: Mapping[str, Any], path: str, stamp: Stamp) -> None:
+    """Members of a state beside the documented ones, under the state's name."""
+    for name, value in state.items():
+        if name not in _STATE_MEMBERS:
+            message.keep(f"{state['name']}.{name}", value, f"{path}.{name}", stamp)
 
 
 def notification(message: Message) -> None:

@@ -19,6 +19,7 @@ from schemas.derived_ids import derived_id
 from schemas.envelope import Envelope
 from schemas.metrics import UNKNOWN_UNIT, Kind, catalogue, vendor_metric
 from schemas.redact import excerpt
+from schemas.timestamps import format_iso
 from streams.normalise.values import FieldError, boolean, dump_json, finite, json_text, moment, number, text
 
 
@@ -51,6 +52,8 @@ class Normalised:
     observation: wire.Observation | None = None
     events: wire.EventSet | None = None
     dead_letter: wire.DeadLetter | None = None
+    is_state: bool = False
+    """Whether the readings are polled states, which are emitted only when they are new."""
 
 
 class Stamp(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -100,7 +103,9 @@ _PARSE_REASONS = {"not_json", "not_utf8"}
 class Message:
     """Collects what one envelope yields."""
 
-    __slots__ = ("_heard_at", "_is_polled", "envelope", "events", "options", "problems", "readings", "vendor")
+    __slots__ = (
+        *("_heard_at", "_is_polled", "envelope", "events", "is_state", "options", "problems", "readings", "vendor"),
+    )
 
     def __init__(self, envelope: Envelope, vendor: str, options: Options) -> None:
         self.envelope = envelope
@@ -111,6 +116,8 @@ class Message:
         self.problems: list[wire.Problem] = []
         self._is_polled = False
         self._heard_at: datetime | None = None
+        self.is_state = False
+        """Set by the handler of a polled state: each poll says the same again until something changes."""
 
     # -- when the device spoke
 
@@ -226,6 +233,18 @@ class Message:
             if name not in known:
                 self.keep(name, value, name, stamp)
 
+    def contact(self, metric: str, value: Any, path: str) -> Stamp | None:
+        """Add a time that is a fact by itself: its reading says it in UTC, and was observed then. Its stamp, if any."""
+        if value is None:
+            return None
+        try:
+            stamp = self.vendor_time(moment(value))
+        except FieldError as error:
+            self.problem(path, error)
+            return None
+        self.add(metric, "text", format_iso(stamp.at), None, stamp)
+        return stamp
+
     # -- events
 
     def event(self, event: VendorEvent) -> None:
@@ -244,7 +263,7 @@ class Message:
     def result(self, origin: wire.Origin) -> Normalised:
         """The records of this message."""
         e = self.envelope
-        result = Normalised()
+        result = Normalised(is_state=self.is_state)
         if self.readings:
             readings = _without_duplicates(self.readings)
             result.observation = wire.Observation(

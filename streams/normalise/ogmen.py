@@ -24,14 +24,15 @@ from streams.normalise.values import (
     load_json,
     mapping,
     member,
+    moment,
     number,
     shown,
 )
 
 # -- the device channel
 
-_POSITION = {"x": into("position.x"), "y": into("position.y"), "z": into("position.z")}
-_YAW = into("orientation.yaw")
+_POSITION = {"x": into("position.odom_x"), "y": into("position.odom_y"), "z": into("position.odom_z")}
+_YAW = into("orientation.odom_yaw")
 _LINEAR = {"x": into("velocity.linear_x"), "y": into("velocity.linear_y")}
 _ANGULAR = {"z": into("velocity.angular_z")}
 _TRANSFORMS = {"tf": into("transform.dynamic"), "tf_static": into("transform.static")}
@@ -187,7 +188,17 @@ def _relayed(message: Message, name: str, body: dict[str, Any]) -> None:
             facts["yaw_deg"] = yaw_of(pose.get("orientation"))
         except FieldError as error:
             message.problem("pose.orientation", error)
-    message.event(VendorEvent(kind, None, _header_stamp(message, goal), _bounded(facts), title=name[:200]))
+    stamp = _command_stamp(message, body, goal)
+    message.event(VendorEvent(kind, None, stamp, _bounded(facts), title=name[:200]))
+
+
+def _command_stamp(message: Message, body: Mapping[str, Any], goal: Mapping[str, Any]) -> Stamp:
+    """The time of a ROS header, else the `timestamp` that a command has by the document, beside or within its body."""
+    stamp = _header_stamp(message, goal)
+    written = next((m["timestamp"] for m in (body, goal) if m.get("timestamp") is not None), None)
+    if stamp.source == "vendor" or written is None:
+        return stamp
+    return message.stamp(written, "timestamp", ros_time if isinstance(written, dict) else moment)
 
 
 _TOPICS: Mapping[str, Callable[[Message, str, dict[str, Any]], None]] = {
@@ -262,7 +273,7 @@ _FIELDS = {
     "power_state": into("power.state"),
     "os_version": into("software.version"),
     "last_restart_time": into("device.last_restart", iso_time_text),
-    "storage_capacity_gb": into("storage.capacity"),
+    "storage_capacity_gb": into("device.storage_capacity"),
     "total_storage_gb": into("storage.capacity"),
     "available_storage_gb": into("storage.available"),
     "used_storage_gb": into("storage.used"),
@@ -277,6 +288,8 @@ _FIELDS = {
     "display_brightness": into("display.brightness"),
     "status_light_brightness": into("light.brightness"),
 }
+_ONLY_IN = {"status": "cam", "temperature": "battery", "voltage": "battery"}
+"""Fields whose name says too little: they mean what `_FIELDS` says in answers whose name begins so only."""
 _TIMES = ("recorded_at", "timestamp", "last_robot_synced_time")
 _NOT_TELEMETRY = {
     # identity, of the entry or of somebody; attributes of the device, which the registry has
@@ -312,10 +325,19 @@ def entry(message: Message) -> None:
     elif changed := message.envelope.attributes.get("changed"):
         message.event(VendorEvent("log_entry_changed", None, stamp, state, title=changed))
     else:
+        message.is_state = state.get("log_id") is None
         members = {k: v for k, v in state.items() if k not in _NOT_TELEMETRY and v != _REDACTED}
+        _keep_ambiguous(message, members, stamp)
         message.read_object(_FIELDS, members, "", stamp)
         if isinstance(state.get("privacy_mode_enabled"), bool):
             _privacy_event(message, state)
+
+
+def _keep_ambiguous(message: Message, members: dict[str, Any], stamp: Stamp) -> None:
+    """Take out the members that mean something in another answer only: `ogmen.<answer>.<member>`."""
+    answer = message.envelope.type.split(".")[1]
+    for name in [name for name in members if not answer.startswith(_ONLY_IN.get(name, ""))]:
+        message.keep(f"{answer}.{name}", members.pop(name), name, stamp)
 
 
 def _privacy_event(message: Message, state: dict[str, Any]) -> None:

@@ -14,13 +14,14 @@ from runtime.metrics import DEAD_LETTERS, DUPLICATES, LEFT_OUT, READINGS_OUT, RE
 from schemas import wire
 from schemas.consumed import Record
 from schemas.envelope import Envelope, EnvelopeError, read_envelope
-from schemas.topics import EVENTS, NORMALISE_STATE, READINGS, vendor_of_raw_topic
+from schemas.topics import EVENTS, NORMALISE_STATE, POLLED_STATE, READINGS, vendor_of_raw_topic
 from streams.engine.step import Output, SourceProgress, Step
 from streams.normalise import Normalised, Options, dead_letter, normalise
 from streams.normalise.backfill import MESSAGE_TYPES as BACKFILL_TYPES
 from streams.normalise.backfill import BackfillFilter
 from streams.normalise.duplicates import LONG_WINDOW_SECONDS, DuplicateFilter
 from streams.normalise.outputs import OutputCollector, unreadable
+from streams.normalise.polled_states import StateFilter
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +37,18 @@ class NormaliseOperator(Step):
 
     state_topic = NORMALISE_STATE
     state_window_seconds = LONG_WINDOW_SECONDS
+    lasting_state_topic = POLLED_STATE
 
     def __init__(self, topic: str, options: Options, dedupe_max_ids: int = 250_000) -> None:
         self.vendor = vendor_of_raw_topic(topic)
         self._ids_key = topic.encode()
         self._emitted_key = f"{topic}#told".encode()
+        self._states_prefix = f"{topic}/".encode()
         self._emitted = (-1, -1)  # offsets of the last raw records that gave readings, and events
         self._options = options
         self._duplicates = DuplicateFilter(dedupe_max_ids)
         self._backfill = BackfillFilter(self._duplicates.long)
+        self._states = StateFilter()
         self._bugs: set[str] = set()
 
     @property
@@ -59,6 +63,8 @@ class NormaliseOperator(Step):
             self._duplicates.unpack(value)
         elif key == self._emitted_key and value is not None:
             self._emitted = _EMITTED.unpack(value)
+        elif key is not None and key.startswith(self._states_prefix):
+            self._states.restore(key[len(self._states_prefix) :].decode(), value)
 
     def process(self, records: Sequence[Record], now_us: int) -> list[Output]:
         """Normalise the records, in order."""
@@ -82,6 +88,8 @@ class NormaliseOperator(Step):
         if emitted != self._emitted:
             self._emitted = emitted
             changes.append(Output(NORMALISE_STATE, self._emitted_key, _EMITTED.pack(*emitted)))
+        for device_id, states in self._states.take_changed():
+            changes.append(Output(POLLED_STATE, self._states_prefix + device_id.encode(), states))
         return changes
 
     def _normalised(self, record: Record) -> tuple[Normalised, bytes] | None:
@@ -102,7 +110,7 @@ class NormaliseOperator(Step):
             result, timeless = Normalised(dead_letter=self._bug(envelope, origin, error)), False
         if packet and self._is_duplicate_packet(envelope, timeless):
             return None
-        if result.events is not None or envelope.type in BACKFILL_TYPES:
+        if result.events is not None or result.is_state or envelope.type in BACKFILL_TYPES:
             self._leave_out_known(result, envelope)
         return result, record.key or envelope.key
 
@@ -112,18 +120,26 @@ class NormaliseOperator(Step):
         return self._duplicates.is_duplicate(envelope)
 
     def _leave_out_known(self, result: Normalised, envelope: Envelope) -> None:
-        """Leave out readings that came live or by a back-fill before, and events that another message reported."""
-        if (observation := result.observation) is not None and envelope.type in BACKFILL_TYPES:
-            readings = self._backfill.new_readings(observation.readings, envelope)
-            if len(readings) < len(observation.readings):
-                left_out = len(observation.readings) - len(readings)
-                LEFT_OUT.labels("normalise", self.vendor, "told_before").inc(left_out)
-                observation.readings = readings
-                result.observation = observation if readings else None
+        """Leave out readings that came live or by a back-fill before, unchanged states, and events reported before."""
+        if (observation := result.observation) is not None:
+            if result.is_state:
+                new = self._states.new_readings(envelope.device_id, envelope.type, observation.readings)
+                self._keep_only(new, result, observation, "unchanged")
+            elif envelope.type in BACKFILL_TYPES:
+                new = self._backfill.new_readings(observation.readings, envelope)
+                self._keep_only(new, result, observation, "told_before")
         if (events := result.events) is not None:
             at = events.received_at
             events.events = [e for e in events.events if not self._duplicates.is_duplicate_event(e, at)]
             result.events = events if events.events else None
+
+    def _keep_only(
+        self, new: list[wire.Reading], result: Normalised, observation: wire.Observation, reason: str
+    ) -> None:
+        if left_out := len(observation.readings) - len(new):
+            LEFT_OUT.labels("normalise", self.vendor, reason).inc(left_out)
+            observation.readings = new
+            result.observation = observation if new else None
 
     def _bug(self, envelope: Envelope, origin: wire.Origin, error: Exception) -> wire.DeadLetter:
         kind = f"{envelope.type}: {type(error).__name__}"

@@ -11,7 +11,6 @@ connector reads by REST.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -33,11 +32,10 @@ from streams.normalise.values import (
     boolean,
     decimal,
     finite,
-    iso_time_text,
     json_text,
     load_json,
     mapping,
-    moment,
+    shown,
     text,
 )
 
@@ -171,12 +169,12 @@ def _kind(definition: Datapoint) -> Kind | None:
 
 
 def _timed_value(message: Message, name: str, members: dict[str, Any], stamp: Stamp) -> None:
-    """`{"value": …}`; a unit beside it is honoured, what else stands there is kept."""
+    """`{"value": …}`; a unit beside a number is honoured, what else stands there is kept."""
     value, unit = members.pop("value"), members.get("unit")
-    source = ucum_code(unit) if isinstance(unit, str) else None
-    if source is not None:
+    is_measured = isinstance(unit, str) and unit.strip() and not isinstance(value, bool)
+    if is_measured:
         members.pop("unit")
-    _datapoint(message, Sample(name, value, "value", stamp, source))
+    _datapoint(message, Sample(name, value, "value", stamp, unit if is_measured else None))
     for key, other in members.items():
         message.keep(f"{name}.{key}", other, key, stamp)
 
@@ -190,7 +188,7 @@ class Sample(NamedTuple):
     """Where in the message it stands."""
     stamp: Stamp
     unit: str | None = None
-    """The unit that stands beside the value, which counts before that of the definition."""
+    """The unit that stands beside the value as it is written there; it counts before that of the definition."""
 
 
 def _datapoint(message: Message, sample: Sample) -> None:
@@ -200,6 +198,9 @@ def _datapoint(message: Message, sample: Sample) -> None:
 
 
 def _read(message: Message, definition: Datapoint | None, sample: Sample) -> None:
+    if definition is None and sample.unit is not None and _kind_of(sample.value) == "number":
+        code = ucum_code(sample.unit) or _annotation(sample.unit)
+        definition, sample = Datapoint(vendor_metric(VENDOR, sample.name), code, "number"), sample._replace(unit=None)
     if definition is None:
         message.keep(sample.name, sample.value, sample.path, sample.stamp)
         return
@@ -215,9 +216,13 @@ def _kind_of(value: Any) -> Kind:
 
 def _read_defined(message: Message, definition: Datapoint, sample: Sample) -> None:
     metric, value, stamp = definition.metric, sample.value, sample.stamp
-    kind, unit = _kind(definition) or _kind_of(value), sample.unit or definition.unit
+    kind = _kind(definition) or _kind_of(value)
     if kind == "number":
-        known = catalogue().get(metric)
+        known, unit = catalogue().get(metric), definition.unit
+        if sample.unit is not None:
+            unit = ucum_code(sample.unit) or (_annotation(sample.unit) if known is None else None)
+            if unit is None:  # nobody knows what the number means
+                raise FieldError("unit", f"{shown(sample.unit)} is not a known unit")
         source = (ucum_code(unit) or unit) if unit else None
         target = (known.unit if known else source) or UNKNOWN_UNIT
         message.add(metric, "number", _converted(decimal(value), source, target), target, stamp)
@@ -293,7 +298,6 @@ def _stored_row(message: Message, path: str, row: Any) -> datetime | None:
 
 _DEVICE: Mapping[str, Field] = {
     "is_online": into("connection.online"),
-    "last_seen": into("connection.last_contact", iso_time_text),
     "connection_status": into("network.connection_status"),
     "stability_score": into("device.stability_score"),
     "messages_24h": into("device.messages_24h"),
@@ -307,16 +311,16 @@ _COMPONENTS: Mapping[str, Field] = {
 
 def device(message: Message) -> None:
     """The values of a device object; they have no time of their own. `last_seen` says when the device spoke."""
+    message.is_state = True
     members = mapping(load_json(message.envelope.data))
-    message.polled()
-    with contextlib.suppress(FieldError):  # the reading of it becomes the problem
-        if members.get("last_seen") is not None:
-            message.polled(message.vendor_time(moment(members["last_seen"])))
+    seen = message.contact("connection.last_contact", members.pop("last_seen", None), "last_seen")
+    message.polled(*([seen] if seen is not None else ()))
     message.read_object(_DEVICE, members, "", message.received)
 
 
 def health(message: Message) -> None:
     """`GET …/health`: the score and its components. The device has no part in it."""
+    message.is_state = True
     answer = mapping(load_json(message.envelope.data))
     message.polled()
     stamp = message.stamp(answer.get("checked_at"), "checked_at")

@@ -186,6 +186,7 @@ def test_what_each_topic_keeps() -> None:
                     "fleetlake.coverage.v1",
                     "fleetlake.state.rules.v1",
                 ),
+                "fleetlake.state.polled.v1",
             ]
         ),
     }

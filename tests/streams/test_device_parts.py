@@ -14,6 +14,7 @@ from streams.detect.agenda import Agenda, Happening
 from streams.detect.deferred import DeferredEvaluations
 from streams.detect.device import EvaluationContext, Profile, TrackedDevice
 from streams.detect.device_alarms import DeviceAlarms
+from streams.detect.held_states import HeldStates
 from streams.detect.inhibitor_exchange import GIVE_UP_AFTER, InhibitorExchange
 from streams.detect.inhibitor_log import InhibitorLog
 from streams.detect.inhibitors import Inhibitors
@@ -64,7 +65,8 @@ class Parts:
         self.silences = SilenceRules(self.device, self.deferred)
         self.rates = RateRules(self.device, self.deferred)
         self.thresholds = ThresholdRules(self.device, self.context, self.deferred)
-        self.agenda = Agenda(self.device, self.rates, self.silences)
+        held_states = HeldStates(self.device, self.context, self.deferred)
+        self.agenda = Agenda(self.device, self.rates, self.silences, held_states)
 
     def of(self, name: str) -> CompiledRule:
         return self.rules.by_id[name]

@@ -250,6 +250,22 @@ async def test_only_the_window_of_a_windowed_state_is_read_back(
     assert numbers((await read_all(kafka, out, 1))[0]) == [[0, 0, 1], [0, 1, 9]]
 
 
+async def test_a_lasting_state_is_read_from_its_beginning_beside_a_windowed_one(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    source, out, state, lasting = await make_topics(["in", "out", "state", "lasting"])
+    long_ago = int(time.time() * 1000) - 120_000
+    async with producer(kafka) as client:
+        for number, topic in enumerate((state, lasting, lasting)):
+            key = b"device-%d" % number
+            await client.send_and_wait(topic, b"7", key=key, partition=0, timestamp_ms=long_ago)
+        await produce(client, source, 0, records(3))
+    with workers(kafka, tmp_path, "windowed", source, out, state) as group:
+        group.start(LASTING_STATE=lasting)
+        await until_processed(group, source, 1)
+    assert numbers((await read_all(kafka, out, 1))[0]) == [[0, 0, 1], [0, 1, 8], [0, 2, 8]]
+
+
 async def test_state_behind_the_open_transaction_of_another_is_waited_for(
     kafka: str, make_topics: MakeTopics, tmp_path: Path
 ) -> None:

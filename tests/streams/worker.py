@@ -62,11 +62,12 @@ class Counter(Numbered):
 
 
 class Windowed(Counter):
-    """Like `Counter`, but forgets what is older than the window."""
+    """Like `Counter`, but forgets what is older than the window, except in its second state topic."""
 
     def __init__(self, out: str, state: str) -> None:
         super().__init__(out, state)
         self.state_window_seconds = 60
+        self.lasting_state_topic = os.environ.get("LASTING_STATE")
 
 
 class Raising(Numbered):

@@ -8,6 +8,7 @@ from typing import Any
 from schemas.envelope import Envelope
 from schemas.topics import (
     NORMALISE_STATE,
+    POLLED_STATE,
     raw_topic,
 )
 from streams.engine.step import Output
@@ -31,8 +32,8 @@ def of(outputs: Sequence[Output], topic: str) -> list[Output]:
 
 
 def restarted(step: NormaliseOperator, outputs: Sequence[Output]) -> NormaliseOperator:
-    """A new instance that knows what `outputs` wrote to the state topic."""
+    """A new instance that knows what `outputs` wrote to the state topics."""
     fresh = normalise_step(step._ids_key.decode())
-    for output in of(outputs, NORMALISE_STATE):
+    for output in [*of(outputs, NORMALISE_STATE), *of(outputs, POLLED_STATE)]:
         fresh.restore(output.key, output.value)
     return fresh

@@ -125,7 +125,10 @@ def test_every_state_that_the_code_knows_is_on_the_page() -> None:
         "serviceCounter": karcher._SERVICE_COUNTER,
         "wifiStatus": dict.fromkeys({*karcher._WIFI_STATUS, *karcher._WIFI_IDENTITY}),
         "location": karcher._location_table(1),
-        "settings": {**{f"{k}.{m}": 0 for k, (m, _) in karcher._SETTINGS.items()}, "lockcode.code": 0},
+        "settings": {
+            **{f"{k}.{m}": 0 for k, members in karcher._SETTINGS.items() for m in members},
+            "lockcode.code": 0,
+        },
     }
     known = set(karcher._SCALARS) | {"robotStatus", "mapId", "mapId.uniqueMapId"}
     known |= {name for prefix, table in tables.items() for name in _members(dict(table), prefix)}

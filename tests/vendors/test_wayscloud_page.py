@@ -148,7 +148,8 @@ def test_every_field_of_a_device_goes_where_the_page_says() -> None:
         told = metrics(objects.device_values(news, "wayscloud:sensor-001", NOW)) if news else {}
         metric = metric_in(table[field])
         assert set(told) == ({metric} if metric else set()), field
-        assert all(reading.time_source == "received" for reading in told.values())
+        source = "vendor" if field == "last_seen" else "received"
+        assert all(reading.time_source == source for reading in told.values())
         attributes = record.get("attributes", {})
         if found := re.match(r"registry `(?:attributes\.)?(\w+)`", table[field]):
             assert record.get(found[1], attributes.get(found[1])) == value, field
