@@ -16,11 +16,13 @@ from connectors.wayscloud.api import WayscloudApi
 from connectors.wayscloud.datapoints import DatapointDefinitions
 from connectors.wayscloud.objects import VENDOR
 from schemas.envelope import JSON, message_id
+from schemas.json_reading import NotJson
 from schemas.redact import redact
 from schemas.wire import Problem, encode
 
 _OPEN = ("active", "acknowledged")
 _NEVER = float("-inf")
+_RULE = "wayscloud.rule"
 
 
 class AlarmReader:
@@ -93,13 +95,18 @@ class RuleReader:
         self._file = StateFile(context.state_dir / "wayscloud-rules.json")
         self._published: dict[str, str] = {str(k): str(v) for k, v in self._file.read().items()}
         """Digest of each rule as it was published last."""
+        self._refused: dict[str, str] = {}
+        """Why each rule that cannot be read was refused."""
 
     async def read(self) -> None:
         """Read each rule in full, since the list lacks `config`. VendorError where the API does not answer."""
         names = [str(item["id"]) for item in await self._api.items("rules")]
         try:
             for name in dict.fromkeys([*names, *self._published]):
-                await self._publish(name, await self._rule(name))
+                try:
+                    await self._publish(name, await self._rule(name))
+                except NotJson as error:
+                    await self._refuse(name, error)
         finally:
             self._file.write(self._published)
 
@@ -110,6 +117,15 @@ class RuleReader:
                 await self._publish(name, None)
         finally:
             self._file.write(self._published)
+
+    async def _refuse(self, name: str, error: NotJson) -> None:
+        """Publish the dead letter of a rule that cannot be read, once; the other rules are read all the same."""
+        if self._refused.get(name) == str(error):
+            return
+        self._refused[name] = str(error)
+        problem = Problem(path="", reason=error.reason, detail=f"rule {name}: {error}")
+        letter = dead_letter(b"", MessageSource(VENDOR, _RULE, utc_now()), problem)
+        await self._context.publisher.dead_letter(letter)
 
     async def _rule(self, name: str) -> bytes | None:
         """The rule, redacted, for the account's devices; None where it was deleted."""

@@ -8,7 +8,6 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -39,22 +38,6 @@ class MqttError(RuntimeError):
     def __init__(self, text: str, unsupported: bool = False) -> None:
         super().__init__(text)
         self.unsupported = unsupported
-
-
-class _Client(paho.Client):
-    """paho's client, whose network thread says so when it ends with an error. paho's own ends silently."""
-
-    def __init__(self, on_broken: Callable[[Exception], None], *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._report_broken = on_broken
-
-    def loop_forever(self, *args: Any, **options: Any) -> MQTTErrorCode:
-        """See paho; the network thread of `loop_start` calls it."""
-        try:
-            return super().loop_forever(*args, **options)
-        except Exception as error:
-            self._report_broken(error)
-            return MQTTErrorCode.MQTT_ERR_PROTOCOL
 
 
 class MqttClient:
@@ -127,8 +110,7 @@ class MqttClient:
     def _new_client(self, version: MQTTProtocolVersion) -> paho.Client:
         settings = self._settings
         options: dict[str, Any] = {} if self._v5 else {"clean_session": settings.session_expiry_hours == 0}
-        client = _Client(
-            self._on_broken,
+        client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._login.client_id,
             protocol=version,
@@ -179,13 +161,6 @@ class MqttClient:
         text = f"connection lost: {reason.getName()}"
         # A broker that does not know our version may just hang up.
         self._settle(self._accepted, MqttError(text, unsupported=True))
-        self._settle(self.subscribed, MqttError(text))
-        self._settle(self.ended, text)
-
-    def _on_broken(self, error: Exception) -> None:
-        """The broker sent a packet that paho cannot read."""
-        text = f"malformed packet: {type(error).__name__}"
-        self._settle(self._accepted, MqttError(text))
         self._settle(self.subscribed, MqttError(text))
         self._settle(self.ended, text)
 

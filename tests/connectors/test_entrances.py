@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -195,15 +197,19 @@ async def test_no_packet_stops_the_packets_behind_it(
     assert [p.reason for letter in letters for p in letter.problems] == ["not_json"]
 
 
-async def test_a_topic_that_is_not_utf8_is_acknowledged_and_the_next_packet_flows(
-    publisher: Publisher, raw_tail: RawTail, dead_tail: Tail, tmp_path: Path
-) -> None:
-    raw = await raw_tail("wayscloud")
-    acknowledged: asyncio.Queue[int] = asyncio.Queue()
+@dataclass
+class UncheckingBroker:
+    """A broker that checks nothing it sends (MQTT 3.1.1, section 3)."""
 
-    async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A broker that checks nothing: MQTT 3.1.1, section 3."""
-        try:
+    to_send: Callable[[int], bytes]
+    """What it sends after the subscription, by the number of the connection, from 0."""
+    port: int = 0
+    acknowledged: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
+    connections: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number, self.connections = self.connections, self.connections + 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 kind, length = await reader.readexactly(2)
                 assert length < 128
@@ -212,22 +218,55 @@ async def test_a_topic_that_is_not_utf8_is_acknowledged_and_the_next_packet_flow
                     case 1:
                         writer.write(b"\x20\x02\x00\x00")
                     case 8:
-                        writer.write(b"\x90\x03" + body[:2] + b"\x01")
-                        for number, topic in enumerate((b"devices/\xff\xfe/sensors/t", b"devices/next/sensors/t"), 1):
-                            packet = struct.pack("!H", len(topic)) + topic + struct.pack("!H", number) + b"21"
-                            writer.write(bytes([0x32, len(packet)]) + packet)
+                        writer.write(b"\x90\x03" + body[:2] + b"\x01" + self.to_send(number))
                     case 4:
-                        acknowledged.put_nowait(struct.unpack("!H", body)[0])
+                        self.acknowledged.put_nowait(struct.unpack("!H", body)[0])
                     case 12:
                         writer.write(b"\xd0\x00")
-        except asyncio.IncompleteReadError:
-            writer.close()
+        writer.close()
 
-    server = await asyncio.start_server(broker, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, running(settings_for(port, mqtt_version="3.1.1"), publisher, tmp_path):
+
+@contextlib.asynccontextmanager
+async def unchecking_broker(to_send: Callable[[int], bytes]) -> AsyncIterator[UncheckingBroker]:
+    broker = UncheckingBroker(to_send)
+    server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
+    broker.port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield broker
+
+
+def published(topic: bytes, number: int, payload: bytes = b"21") -> bytes:
+    packet = struct.pack("!H", len(topic)) + topic + struct.pack("!H", number) + payload
+    return bytes([0x32, len(packet)]) + packet
+
+
+async def test_a_packet_that_the_library_cannot_read_ends_the_session_and_the_next_one_works(
+    publisher: Publisher, raw_tail: RawTail, tmp_path: Path
+) -> None:
+    raw = await raw_tail("wayscloud")
+    malformed = b"\x32\x03\xff\xffx"  # a topic that is longer than the packet
+    good = published(b"devices/after/sensors/t", 7)
+    async with (
+        unchecking_broker(lambda number: malformed if number == 0 else good) as broker,
+        running(settings_for(broker.port, mqtt_version="3.1.1"), publisher, tmp_path),
+    ):
+        await raw.envelopes(lambda found: any(e.device_id == "wayscloud:after" for e in found))
         async with asyncio.timeout(30):
-            assert [await acknowledged.get(), await acknowledged.get()] == [1, 2]
+            assert await broker.acknowledged.get() == 7
+    assert broker.connections >= 2
+
+
+async def test_a_topic_that_is_not_utf8_is_acknowledged_and_the_next_packet_flows(
+    publisher: Publisher, raw_tail: RawTail, dead_tail: Tail, tmp_path: Path
+) -> None:
+    raw = await raw_tail("wayscloud")
+    packets = [published(b"devices/\xff\xfe/sensors/t", 1), published(b"devices/next/sensors/t", 2)]
+    async with (
+        unchecking_broker(lambda _: b"".join(packets)) as broker,
+        running(settings_for(broker.port, mqtt_version="3.1.1"), publisher, tmp_path),
+    ):
+        async with asyncio.timeout(30):
+            assert [await broker.acknowledged.get(), await broker.acknowledged.get()] == [1, 2]
         await raw.envelopes(lambda found: any(e.device_id == "wayscloud:next" for e in found))
         letters = await dead_tail.dead_letters(1)
     assert {(p.path, p.reason) for letter in letters for p in letter.problems} == {("topic", "not_utf8")}

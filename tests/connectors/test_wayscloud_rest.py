@@ -10,12 +10,18 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
+from pydantic import SecretStr
 
+from connectors.common.context import Context
 from connectors.common.publisher import Publisher
+from connectors.common.state_file import StateFile
+from connectors.wayscloud.alarms import RuleReader
 from connectors.wayscloud.api import WayscloudApi
+from connectors.wayscloud.datapoints import DatapointDefinitions
 from connectors.wayscloud.settings import WayscloudSettings
-from schemas.topics import DEVICES, RULES
-from schemas.wire import decode_device
+from schemas.topics import DEAD_LETTER, DEVICES, RULES
+from schemas.wire import decode_dead_letter, decode_device
 from simulators.faults import FaultSettings
 from simulators.net import serve
 from simulators.settings import SimulatorSettings, WaysCloudSimulator
@@ -143,3 +149,27 @@ async def test_rules_devices_and_alarms_come_and_go(
         assert not [path for path in api.paths if "/rules" in path or "/alarms" in path]
         again = [e for e in await raw.envelopes(lambda _: True) if e.type == "wayscloud.alarm.event"]
         assert len(again) == 3
+
+
+async def test_a_rule_that_cannot_be_read_costs_no_other(publisher: Publisher, tail: OpenTail, tmp_path: Path) -> None:
+    rules, dead = await tail(RULES), await tail(DEAD_LETTER)
+    listed = [{"id": "bad"}, {"id": "good"}]
+    answers = {"bad": '{"id": "bad", ', "good": '{"id": "good", "name": "Good"}'}
+
+    async def answer(request: web.Request) -> web.Response:
+        rule = answers.get(request.path.rpartition("/")[2])
+        return web.Response(text=rule) if rule else web.json_response({"rules": listed, "total": 2})
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    async with serve(app, "127.0.0.1", 0) as port, aiohttp.ClientSession() as http:
+        settings = WayscloudSettings(api_url=f"http://127.0.0.1:{port}", api_key=SecretStr("k"))
+        api = WayscloudApi(settings, http, tmp_path)
+        context = Context(publisher, tmp_path)
+        reader = RuleReader(context, api, DatapointDefinitions(StateFile(tmp_path / "definitions.json")))
+        await reader.read()
+        await reader.read()
+    (rule,) = await rules.until(lambda records: len(records) >= 1)
+    assert rule.key == b"good"
+    (letter,) = await dead.until(lambda records: len(records) >= 1)
+    assert [p.reason for p in decode_dead_letter(letter.value or b"").problems] == ["not_json"]
