@@ -154,7 +154,8 @@ async def test_an_acknowledgement_goes_through_kafka_into_the_table(page: Page, 
 
     await eventually(in_table, 60, page.logs)
     refused = await viewer.post("/api/alarms/act", {"alarms": [alarm["alarm_id"]], "action": "acknowledge"})
-    assert refused[alarm["alarm_id"]] == {"outcome": "refused", "reason": "the alarm is acknowledged"}
+    assert refused[alarm["alarm_id"]]["outcome"] == "refused"
+    assert "acknowledged" in refused[alarm["alarm_id"]]["reason"]
     until = at(datetime.now(UTC) + timedelta(hours=1))
     snoozed = await viewer.post("/api/alarms/act", {"alarms": [alarm["alarm_id"]], "action": "snooze", "until": until})
     assert snoozed[alarm["alarm_id"]] == {"outcome": "done"}

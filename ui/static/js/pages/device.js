@@ -31,6 +31,7 @@ export function Device() {
       for (const listener of arrived.current) listener(news.readings);
     });
   }, [id]);
+  useInterval(() => { if (loaded.error) loaded.reload(); }, 3000); // a new device is live before the tables have it
   const known = useStore(fleet);
   const row = known.devices.get(id);
   if (loaded.error && !loaded.data && !row) {
@@ -49,7 +50,7 @@ export function Device() {
     <${Charts} id=${id} latest=${latest} params=${params} arrived=${arrived} />
     <div class="tabs"><${Segments} label="What to show" value=${tab} onChange=${(chosen) => change({ tab: chosen === "values" ? "" : chosen })}
       options=${[["values", "Values"], ["timeline", "Timeline"], ["raw", "Raw messages"], ["dead", "Dead letters"], ["about", "About"]]} /></div>
-    ${tab === "values" ? html`<${Values} latest=${latest} loading=${!loaded.data} />` : null}
+    ${tab === "values" ? html`<${Values} latest=${latest} loading=${!loaded.data && !loaded.error} />` : null}
     ${tab === "timeline" ? html`<${Timeline} id=${id} fresh=${events} />` : null}
     ${tab === "raw" ? html`<${Raw} id=${id} />` : null}
     ${tab === "dead" ? html`<${DeadLetters} id=${id} />` : null}
