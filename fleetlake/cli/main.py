@@ -19,6 +19,7 @@ from fleetlake.cli.erase import erase
 from fleetlake.cli.lake import lake
 from fleetlake.cli.maintenance import maintenance
 from fleetlake.cli.notify import notify
+from fleetlake.cli.pipeline import init, logs, status
 from fleetlake.cli.processes import broker, connect, simulate, sink, stream, up
 from fleetlake.cli.replay import replay
 from fleetlake.cli.rules import rules
@@ -88,6 +89,7 @@ for _name, _group in {
     app.add_typer(_group, name=_name)
 
 for _command in (
+    *(status, logs, init),
     *(demo, up, ui, connect, stream, sink, broker, simulate),
     *(config, check, topics, capture),
     *(sql, plot, export, replay, erase, doctor),

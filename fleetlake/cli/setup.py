@@ -26,10 +26,16 @@ def config(
     example: Annotated[
         bool, typer.Option("--example", help="Print an example file that explains every key instead.")
     ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of the file instead, by which editors check it.")
+    ] = False,
 ) -> None:
     """Print the configuration in force, with secrets masked."""
-    from fleetlake.config import effective_toml, example_toml
+    from fleetlake.config import effective_toml, example_toml, settings_class
 
+    if schema:
+        typer.echo(json.dumps(settings_class().model_json_schema(), indent=1))
+        return
     typer.echo(example_toml() if example else effective_toml(read_settings(config, None)))
 
 

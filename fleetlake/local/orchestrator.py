@@ -16,13 +16,15 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.text import Text
 
 from fleetlake.config import Settings
 from fleetlake.errors import UserError, reason
 from fleetlake.local.broker import find_bootstrap
 from fleetlake.local.progress import step
+from fleetlake.local.running import forget_stages, write_stages
 from fleetlake.local.status import StatusModel, plain_line, render
 from fleetlake.local.supervisor import ChildSpec, Supervisor
 from runtime.files import write_atomically
@@ -91,12 +93,13 @@ class Orchestrator:
             stages["alarms"] = ["alarms", "serve"]
         if self._simulate:
             stages["simulate"] = ["simulate", "all"]
+        ports = {name: free_port() for name in stages}
         for name, arguments in stages.items():
-            port = free_port()
             own = self._stream_workers.get(name, {})
-            child = ChildSpec(name, [*arguments, "--config", self._config], port, {**environment, **own})
+            child = ChildSpec(name, [*arguments, "--config", self._config], ports[name], {**environment, **own})
             self.supervisor.start(child)
         self._write_stages()
+        write_stages(self.data, list(self.settings.pipeline.vendors), ports)
 
     def _start_ui(self) -> None:
         """Start the live page first, so that its address is the first thing to read; it waits for the others."""
@@ -146,7 +149,8 @@ class Orchestrator:
                 notify(ALIVE)
                 down = [name for name, child in self.supervisor.children.items() if not child.up] + self.model.late()
                 if live:
-                    live.update(render(self.model, elapsed, down, title, self._console.width))
+                    table = render(self.model, elapsed, down, title, self._console.width)
+                    live.update(Group(table, Text("Ctrl-C stops and keeps the data", style="dim")))
                 elif elapsed - printed >= _PLAIN_SECONDS:
                     printed = elapsed
                     print(plain_line(self.model, elapsed, down), flush=True)
@@ -155,6 +159,7 @@ class Orchestrator:
     async def stop(self, *, drain_seconds: float = 30.0) -> None:
         """Stop in order: sources first, then each stage once no record is left for it."""
         (self.data / STAGES_FILE).unlink(missing_ok=True)
+        forget_stages(self.data)
         with step(self._console, "stopping: the sources first"):
             await self.supervisor.stop("simulate")
             await self.supervisor.stop("connect")

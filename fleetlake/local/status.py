@@ -123,7 +123,7 @@ def render(model: StatusModel, elapsed: float, down: list[str], title: str, widt
     lines = [
         Text(f"records that wait: {lag}"),
         Text(f"open alarms: {open_alarms:,}", style="bold red" if open_alarms else ""),
-        Text(f"running for {elapsed:.0f} s; Ctrl-C stops and keeps the data", style="dim"),
+        Text(f"running for {elapsed:.0f} s", style="dim"),
     ]
     if down:
         lines.append(Text(f"not ready: {', '.join(down)}", style="yellow"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -18,6 +19,12 @@ import pytest
 from fleetlake import __version__
 from fleetlake.cli.main import main
 from fleetlake.hints import command
+from fleetlake.local.running import read_stages, sampled, write_stages
+from runtime.health import Health, HealthServer
+from runtime.locks import FileLock
+from runtime.metrics import CONNECTED
+from runtime.ports import free_port
+from schemas.vendors import BUILT_IN
 from sinks.duckdb.published import PublishedDatabase
 from sinks.settings import DuckdbSettings
 from tests.fleetlake.command import Run
@@ -210,3 +217,76 @@ def test_a_check_before_up_says_once_what_each_host_does(tmp_path: Path, run: Ru
     told = json.loads(run("check", "--json", status=1))
     assert sum(not result["ok"] for result in told) == len(failed)
     assert list(tmp_path.iterdir()) == [tmp_path / "fleetlake.toml"]
+
+
+def test_init_writes_a_short_file_that_is_read(tmp_path: Path, run: Run) -> None:
+    for vendor in BUILT_IN:
+        said = run("init", vendor, "--to", f"{vendor}.toml")
+        assert "fleetlake check" in said
+        text = (tmp_path / f"{vendor}.toml").read_text()
+        assert len(text.splitlines()) <= 15
+        for name in re.findall(r'_file = "(.*?)"', text):
+            (tmp_path / name).write_text("secret")
+        assert f'vendors = ["{vendor}"]' in run("config", "--config", f"{vendor}.toml")
+    assert "exists already" in run("init", "ogmen", "--to", "ogmen.toml", status=1)
+    assert "unknown vendor 'nobody'" in run("init", "nobody", status=1)
+
+
+def test_the_schema_of_the_configuration_names_every_section(run: Run) -> None:
+    schema = json.loads(run("config", "--schema"))
+    assert {"pipeline", "kafka", "stream", "sink", *BUILT_IN} <= set(schema["properties"])
+    assert schema["additionalProperties"] is False
+
+
+def test_the_end_of_a_log_is_shown(tmp_path: Path, run: Run) -> None:
+    assert "no logs" in run("logs")
+    (tmp_path / "data" / "logs").mkdir(parents=True)
+    (tmp_path / "data" / "logs" / "stream.log").write_text("".join(f"line {n}\n" for n in range(50)))
+    assert run("logs") == "stream\n"
+    assert run("logs", "stream", "-n", "2") == "line 48\nline 49\n"
+    assert "there are: stream" in run("logs", "nosuch", status=1)
+
+
+def test_a_log_is_followed_until_ctrl_c(tmp_path: Path) -> None:
+    log = tmp_path / "data" / "logs" / "stream.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("first\n")
+    following = subprocess.Popen(
+        [sys.executable, "-m", "fleetlake", "logs", "-f", "stream"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUNBUFFERED": "1"},
+    )
+    assert following.stdout is not None
+    assert following.stdout.readline() == "first\n"
+    with log.open("a") as file:
+        file.write("second\n")
+    assert following.stdout.readline() == "second\n"
+    following.send_signal(signal.SIGINT)
+    assert following.wait(30) == 0
+    following.stdout.close()
+
+
+async def test_the_status_of_a_pipeline_is_asked_from_outside(tmp_path: Path) -> None:
+    assert read_stages(tmp_path) is None
+    CONNECTED.labels("asked").set(7)
+    health = Health("delta", ready=[lambda: None])
+    server = HealthServer(health, "127.0.0.1", 0)
+    await server.start()
+    try:
+        port = int(server.url.rpartition(":")[2])
+        with FileLock(tmp_path / ".lock"):
+            write_stages(tmp_path, ["ogmen"], {"delta": port, "connect": free_port()})
+            stages = read_stages(tmp_path)
+            assert stages is not None and stages.vendors == ["ogmen"]
+            down, samples = await sampled(stages)
+            assert down == ["connect"]
+            assert ("fleetlake_connections", {"vendor": "asked"}, 7.0) in samples
+        assert read_stages(tmp_path) is None, "a killed pipeline's file says nothing"
+    finally:
+        await server.stop()
+
+
+def test_status_without_a_pipeline_says_so(run: Run) -> None:
+    assert "no pipeline runs on data" in run("status", status=1)
