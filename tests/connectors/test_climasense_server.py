@@ -103,7 +103,6 @@ async def test_one_bad_reading_does_not_cost_the_good_ones(
     [
         (b'{"readings":[', 400, "the body is not JSON"),
         (b"\xff", 400, "the body is not JSON in UTF-8"),
-        (b'{"readings":[{"sensor_type":"iaq","value":NaN}]}', 400, "the body is not JSON"),
         ([], 400, "the body must be an object"),
         ({}, 400, "readings: is required"),
         ({"readings": "x"}, 400, "readings: must be an array"),
