@@ -19,7 +19,7 @@ from connectors.common.span_log import SpanLog
 from runtime.kafka import KafkaSettings, client_options
 from runtime.topic_reader import read_topic
 from schemas import wire
-from schemas.coverage import coverage_key, vendor_subject
+from schemas.coverage import STALE_AFTER, coverage_key, vendor_subject
 from schemas.timestamps import to_micros
 from schemas.topics import COVERAGE
 
@@ -70,8 +70,10 @@ class CoverageReporter(Coverage):
         self._channels: dict[str, SpanLog] = {}
         self._devices: dict[str, SpanLog] = {}
         self._changed: set[str] = set()
-        self._ended_at: int | None = None
-        """Up to when the process before this one reported."""
+        self._restored_at = 0
+        """When this process had read what was reported before it."""
+        self._others_until = 0
+        """Up to when other processes had reported then."""
         self._is_known = asyncio.Event()
         self._is_off = False
 
@@ -93,10 +95,19 @@ class CoverageReporter(Coverage):
     async def resume(self, device: str, since: datetime | None = None) -> None:
         """See `Coverage.resume`."""
         await self._is_known.wait()
-        if (log := self._devices.get(device)) is not None:
-            before = self._now() if self._ended_at is None else self._ended_at
-            if log.end(before if since is None else to_micros(since)):
-                self._changed.add(device)
+        log = self._devices.get(device)
+        if log is not None and log.end(self._lost_at(log, since)):
+            self._changed.add(device)
+
+    def _lost_at(self, log: SpanLog, since: datetime | None) -> int:
+        """When a socket was lost that this process takes over.
+
+        Where nobody listened to the vendor before this process, that gap is the vendor's, and none of each device.
+        """
+        if since is None:
+            return self._restored_at if log.reported_until < self._restored_at else self._now()
+        was_alone = self._others_until < self._restored_at - STALE_AFTER
+        return max(to_micros(since), self._restored_at) if was_alone else to_micros(since)
 
     def stopped(self) -> None:
         """See `Coverage.stopped`."""
@@ -110,6 +121,7 @@ class CoverageReporter(Coverage):
     async def run(self) -> None:
         """Report until cancelled."""
         await self._restore()
+        self._restored_at = self._now()
         self._is_known.set()
         if self._is_off:
             await asyncio.Event().wait()
@@ -188,4 +200,5 @@ class CoverageReporter(Coverage):
                 elif (record.key or b"").decode() == self._key(report.channel):
                     log.end(log.reported_until)
                     self._channels[report.channel] = log
-        self._ended_at = max((log.reported_until for log in self._channels.values()), default=None)
+                else:
+                    self._others_until = max(self._others_until, report.reported_until)

@@ -174,14 +174,17 @@ async def test_a_socket_is_known_to_be_down_before_more_is_reported_and_up_befor
         n for n, records in found.items() if any((r.key or b"").endswith(process.encode()) for r in records)
     ]
     assert of_vendor == partition_of(b"karcher:fleetlake", settings.partitions)
-    clock.ahead = timedelta(minutes=10)
+    clock.ahead = timedelta(hours=10)  # later than what other tests have reported
     async with reporting(settings, process, clock) as reporter:
-        await reporter.resume(device)
+        await reporter.resume(device, datetime.now(UTC))  # as its lease says
+        await reporter.listening()
         await reporter.listening(SOCKET, device)
         spans = (await reports(settings, device))[-1].spans
+        vendor = (await reports(settings, f"karcher:fleetlake#{CONNECTOR}#{process}"))[-1].spans
     assert len(spans) == 3
     (_, ended), (since, _) = spans[1:]
-    assert ended is not None and since - ended > 590 * SECOND
+    assert ended is not None and since - ended < 30 * SECOND, "before, nobody listened to the vendor at all"
+    assert vendor[-1][0] - (vendor[-2][1] or 0) > 590 * SECOND and ended <= vendor[-1][0]
 
 
 async def test_a_connector_that_fails_listens_to_nothing(settings: KafkaSettings, tmp_path: Path) -> None:
