@@ -138,13 +138,13 @@ async def test_a_process_reports_up_to_when_it_listened_and_its_successor_the_ga
         await eventually(two_more, 30)
     last = (await reports(settings, key))[-1]
     assert last.reported_until > first.reported_until
-    clock.ahead = timedelta(hours=1)
+    clock.ahead = timedelta(minutes=20)
     async with reporting(settings, process, clock) as reporter:
         await reporter.listening()
         again = (await reports(settings, key))[-1]
     (begin, end), (since, until) = again.spans
     assert (begin, end, until) == (first.spans[0][0], last.reported_until, None)
-    assert since - last.reported_until > 3590 * SECOND
+    assert since - last.reported_until > 1190 * SECOND
 
 
 async def test_a_socket_is_known_to_be_down_before_more_is_reported_and_up_before_it_is_read(
@@ -174,7 +174,7 @@ async def test_a_socket_is_known_to_be_down_before_more_is_reported_and_up_befor
         n for n, records in found.items() if any((r.key or b"").endswith(process.encode()) for r in records)
     ]
     assert of_vendor == partition_of(b"karcher:fleetlake", settings.partitions)
-    clock.ahead = timedelta(hours=10)  # later than what other tests have reported
+    clock.ahead = timedelta(minutes=50)  # later than other tests report; Kafka refuses more than an hour
     async with reporting(settings, process, clock) as reporter:
         await reporter.resume(device, datetime.now(UTC))  # as its lease says
         await reporter.listening()
@@ -184,7 +184,7 @@ async def test_a_socket_is_known_to_be_down_before_more_is_reported_and_up_befor
     assert len(spans) == 3
     (_, ended), (since, _) = spans[1:]
     assert ended is not None and since - ended < 30 * SECOND, "before, nobody listened to the vendor at all"
-    assert vendor[-1][0] - (vendor[-2][1] or 0) > 590 * SECOND and ended <= vendor[-1][0]
+    assert vendor[-1][0] - (vendor[-2][1] or 0) > 2990 * SECOND and ended <= vendor[-1][0]
 
 
 async def test_a_connector_that_fails_listens_to_nothing(settings: KafkaSettings, tmp_path: Path) -> None:
