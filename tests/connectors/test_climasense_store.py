@@ -28,6 +28,7 @@ from runtime.api_keys import hash_key
 from runtime.errors import StageError
 from runtime.kafka import KafkaSettings
 from schemas.climasense import OtaStatus
+from schemas.envelope import Envelope
 from tests.support.tails import RawTail
 from tests.support.waiting import eventually
 
@@ -266,9 +267,13 @@ async def test_kill_9_loses_nothing_that_was_answered(
     assert len(answered) >= 3 * 30
     assert b"".join(store.firmware.chunk("1.0.0", n) for n in range(3)) == image
     store.close()
-    found = await raw.envelopes(lambda found: {_command(e.data) for e in found} >= set(answered))
+
+    def results(envelopes: list[Envelope]) -> list[Envelope]:
+        return [envelope for envelope in envelopes if b'"acked"' in envelope.data]
+
+    envelopes = await raw.envelopes(lambda read: {_command(e.data) for e in results(read)} >= set(answered))
     by_command: dict[str, set[str]] = {}
-    for envelope in found:
+    for envelope in results(envelopes):
         by_command.setdefault(_command(envelope.data), set()).add(envelope.id)
     assert all(len(ids) == 1 for ids in by_command.values()), "a repeat after a kill has the same id"
 

@@ -72,8 +72,6 @@ def test_a_machine_of_the_registry() -> None:
         "manufacturer": "Kaercher",
         "machineId": "kira",
     }
-    gone = protocol.unregistered(machine, NOW + timedelta(days=1))
-    assert (gone.registered, gone.updated_at, gone.name) == (False, NOW + timedelta(days=1), "hall 3")
 
 
 def test_serial_stands_for_numbers_that_are_missing() -> None:

@@ -168,6 +168,7 @@ def test_ctrl_c_ends_make_demo_without_a_word_of_make(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},  # as from a shell
     )
     assert demo.stdout is not None
     assert demo.stdout.readline() == "preparing the demo …\n"

@@ -16,7 +16,7 @@ import pytest
 from tests.support.paths import ROOT
 from tests.support.waiting import eventually_blocking
 
-LIMIT = 2.0
+LIMIT = 4.0
 HEAD = """
 import asyncio, time
 from runtime.process import HealthOptions, run_stage
