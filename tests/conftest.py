@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+import hypothesis
 import pytest
 import sqlalchemy as sa
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -23,6 +24,9 @@ from tests.support.kafka import MakeTopics  # noqa: E402
 from tests.support.waiting import eventually_blocking  # noqa: E402
 
 pytest_plugins = ["tests.support.tails"]
+
+hypothesis.settings.register_profile("no-deadline", deadline=None)  # a busy machine is no finding
+hypothesis.settings.load_profile("no-deadline")
 
 
 @pytest.fixture(scope="session")
