@@ -7,7 +7,7 @@ sends makes it raise `FieldError`; what else it raised would be a bug, which the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 
 from schemas import wire
@@ -24,7 +24,6 @@ __all__ = [
     "dead_letter",
     "handlers",
     "normalise",
-    "normalise_batch",
     "payload_extract",
 ]
 
@@ -77,8 +76,3 @@ def normalise(envelope: Envelope, origin: wire.Origin, options: Options) -> Norm
         except FieldError as error:
             message.problem("", error)
     return message.result(origin)
-
-
-def normalise_batch(items: Iterable[tuple[Envelope, wire.Origin]], options: Options) -> list[Normalised]:
-    """The records of several envelopes, in order."""
-    return [normalise(envelope, origin, options) for envelope, origin in items]
