@@ -170,6 +170,7 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
     # -- fetching
 
     async def _drain_messages(self, fetcher: Any) -> None:
+        """Fetch until stopped. Called by Faust's fetcher thread service (docs/faust.md)."""
         stopped = (self._stopped, fetcher._stopped)
         try:
             while not any(event.is_set() for event in stopped):
