@@ -46,7 +46,7 @@ class PipelineContext:
     observer: Observer | None = None
 
 
-class State(Enum):
+class Phase(Enum):
     """What a pipeline is doing (`Pipeline`)."""
 
     RESTORING = "restoring"
@@ -77,14 +77,14 @@ class Pipeline:
                        └─ batch that waited has run meanwhile ─┘
     ```
 
-    `close` leads from every state to CLOSED. An exception in any state is final: the process has to end.
+    `close` leads from every phase to CLOSED. An exception in any phase is final: the process has to end.
     """
 
     def __init__(self, tp: TP, step: Step, producer: TransactionalProducer, context: PipelineContext) -> None:
         self.tp = tp
         self.step = step
         self.inputs = StepInputs(tp, step)
-        self.state = State.RESTORING
+        self.phase = Phase.RESTORING
         self.busy_since: float | None = None
         """Monotonic time at which the running transaction's step began; None while none runs."""
         self.position: int | None = None
@@ -160,7 +160,7 @@ class Pipeline:
 
     async def stop_producer(self) -> None:
         """Abort what is open and close the producer, as far as the broker answers."""
-        self.state = State.CLOSED
+        self.phase = Phase.CLOSED
         await self._processor.abort(self._prepared)
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self._producer.stop(), _STOP_TIMEOUT)
@@ -170,28 +170,28 @@ class Pipeline:
     async def run(self) -> None:
         """Process until closed. Any exception is final: the process has to end."""
         actions = {
-            State.RESTORING: self._wait_for_inputs,
-            State.IDLE: self._wait_for_work,
-            State.COLLECTING: self._collect,
-            State.PROCESSING: self._process,
-            State.COMMITTING: self._commit,
+            Phase.RESTORING: self._wait_for_inputs,
+            Phase.IDLE: self._wait_for_work,
+            Phase.COLLECTING: self._collect,
+            Phase.PROCESSING: self._process,
+            Phase.COMMITTING: self._commit,
         }
-        while self.state is not State.CLOSED:
-            following = await actions[self.state]()
-            self.state = State.CLOSED if self._closing else following
+        while self.phase is not Phase.CLOSED:
+            following = await actions[self.phase]()
+            self.phase = Phase.CLOSED if self._closing else following
 
-    async def _wait_for_inputs(self) -> State:
+    async def _wait_for_inputs(self) -> Phase:
         await self.inputs.restored.wait()
-        return State.IDLE
+        return Phase.IDLE
 
-    async def _wait_for_work(self) -> State:
+    async def _wait_for_work(self) -> Phase:
         if not self._queue and not self.step.pending:
             self._changed.clear()
             await self._changed.wait()
-            return State.IDLE
-        return State.COLLECTING
+            return Phase.IDLE
+        return Phase.COLLECTING
 
-    async def _collect(self) -> State:
+    async def _collect(self) -> Phase:
         """Wait until the next transaction may begin, and open it meanwhile; what arrives until then is in it."""
         if self._queue:
             await self._processor.begin()
@@ -201,17 +201,17 @@ class Pipeline:
         if not self._queue.is_full:
             await self._processor.opened()
         self._not_before = time.monotonic() + self._min_interval
-        return State.PROCESSING
+        return Phase.PROCESSING
 
-    async def _process(self) -> State:
+    async def _process(self) -> Phase:
         prepared = await self._prepare()
         if prepared.is_empty:
             self.busy_since = None
-            return State.IDLE
+            return Phase.IDLE
         self._prepared = prepared
-        return State.COMMITTING
+        return Phase.COMMITTING
 
-    async def _commit(self) -> State:
+    async def _commit(self) -> Phase:
         """Commit the prepared batch; where a full one waits, its step runs meanwhile."""
         prepared = self._prepared
         assert prepared is not None  # what leads here sets it
@@ -225,7 +225,7 @@ class Pipeline:
         self._prepared = following
         self.busy_since = following.started if following else None
         self._settle(prepared)
-        return State.COMMITTING if following else State.IDLE
+        return Phase.COMMITTING if following else Phase.IDLE
 
     # -- parts of these
 

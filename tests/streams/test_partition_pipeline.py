@@ -20,7 +20,7 @@ from schemas.consumed import Record
 from streams.engine.batch_queue import BatchQueue
 from streams.engine.buffer_budget import BufferBudget
 from streams.engine.options import BatchStats, PipelineOptions
-from streams.engine.partition_pipeline import Pipeline, PipelineContext, State
+from streams.engine.partition_pipeline import Phase, Pipeline, PipelineContext
 from streams.engine.pipelines import progress_of
 from streams.engine.record_batch import RecordBatch
 from streams.engine.step import Output, RecordTooLarge, SkipMark, Step
@@ -282,8 +282,8 @@ async def running(site: Site) -> AsyncIterator[asyncio.Task[None]]:
         await site.pipeline.close(task)
 
 
-def state_is(site: Site, state: State) -> Callable[[], bool]:
-    return lambda: site.pipeline.state is state
+def phase_is(site: Site, phase: Phase) -> Callable[[], bool]:
+    return lambda: site.pipeline.phase is phase
 
 
 async def test_a_pipeline_processes_nothing_before_its_inputs_are_restored() -> None:
@@ -294,13 +294,13 @@ async def test_a_pipeline_processes_nothing_before_its_inputs_are_restored() -> 
     site.give(batch(0, 2))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert site.pipeline.state is State.RESTORING
+    assert site.pipeline.phase is Phase.RESTORING
     assert site.pipeline.skip_mark() is None
     site.pipeline.inputs.state_restored()
     await eventually(lambda: site.pipeline.position == 2)
-    await eventually(state_is(site, State.IDLE))
+    await eventually(phase_is(site, Phase.IDLE))
     await site.pipeline.close(task)
-    assert site.pipeline.state is State.CLOSED
+    assert site.pipeline.phase is Phase.CLOSED
 
 
 async def test_a_batch_is_committed_with_its_offset_and_released() -> None:
@@ -321,7 +321,7 @@ async def test_the_step_of_a_full_batch_runs_while_the_one_before_is_committed()
     site.producer.commit_may_end.clear()
     async with running(site):
         site.give(batch(0, 10))
-        await eventually(state_is(site, State.COMMITTING))
+        await eventually(phase_is(site, Phase.COMMITTING))
         site.give(batch(10, 10), batch(20, 2))
         await eventually(lambda: site.step.sizes == [10, 10])
         assert site.pipeline.position == 0, "the first one is not acknowledged"
@@ -337,7 +337,7 @@ async def test_a_batch_that_is_not_full_waits_for_the_commit() -> None:
     site.producer.commit_may_end.clear()
     async with running(site):
         site.give(batch(0, 1))
-        await eventually(state_is(site, State.COMMITTING))
+        await eventually(phase_is(site, Phase.COMMITTING))
         site.give(batch(1, 1))
         await asyncio.sleep(0.01)
         assert site.step.sizes == [1]
@@ -348,11 +348,11 @@ async def test_a_batch_that_is_not_full_waits_for_the_commit() -> None:
 async def test_work_of_the_step_is_committed_without_an_offset() -> None:
     site = Site()
     async with running(site):
-        await eventually(state_is(site, State.IDLE))
+        await eventually(phase_is(site, Phase.IDLE))
         site.step.own_work = [Output("alarms", b"k", b"due")]
         site.pipeline.inputs.changed.set()
         await eventually(lambda: "commit" in site.ends)
-        await eventually(state_is(site, State.IDLE))
+        await eventually(phase_is(site, Phase.IDLE))
         assert site.pipeline.position == 0 and site.committed == []
     assert ("alarms", 3, [b"due"]) in site.producer.calls
     assert not any(call[0] == "app" for call in site.producer.calls)
@@ -386,8 +386,8 @@ async def test_a_commit_that_hangs_is_abandoned_when_the_pipeline_is_closed() ->
     site.producer.commit_may_end.clear()
     async with running(site):
         site.give(batch(0, 1))
-        await eventually(state_is(site, State.COMMITTING))
-    assert site.pipeline.state is State.CLOSED
+        await eventually(phase_is(site, Phase.COMMITTING))
+    assert site.pipeline.phase is Phase.CLOSED
     assert site.pipeline.position == 0
     assert site.ends == ["start", "abort", "stop"]
 
@@ -397,7 +397,7 @@ async def test_a_commit_that_ends_in_time_is_waited_for_at_the_close() -> None:
     site.producer.commit_may_end.clear()
     async with running(site):
         site.give(batch(0, 1))
-        await eventually(state_is(site, State.COMMITTING))
+        await eventually(phase_is(site, Phase.COMMITTING))
         asyncio.get_running_loop().call_later(0.01, site.producer.commit_may_end.set)
     assert site.pipeline.position == 1
     assert site.ends == ["start", "commit", "stop"]
@@ -411,7 +411,7 @@ async def test_transactions_are_so_far_apart_unless_a_batch_is_full() -> None:
         site.give(batch(1, 10))
         await eventually(lambda: site.pipeline.position == 11)
         site.give(batch(11, 1))
-        await eventually(state_is(site, State.COLLECTING))
+        await eventually(phase_is(site, Phase.COLLECTING))
         assert site.producer.calls[-1] == ("begin", [("out", 3)]), "it opens while records are collected"
     assert site.pipeline.position == 11
     assert site.ends == ["start", "commit", "commit", "abort", "stop"]
