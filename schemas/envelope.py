@@ -22,6 +22,9 @@ JSON = "application/json"
 GAP = "fleetlake.gap"
 """Message type of a connection gap: `{"from": …, "to": …, "reason": …}`. A connector writes it after an outage."""
 
+MQTT_TOPIC = "mqtttopic"
+"""Attribute of an envelope that came as an MQTT packet: the packet's topic, of whichever vendor."""
+
 LONG_WINDOW_SUFFIXES = (".report", ".log", ".alert", ".notification", ".command", ".event")
 """Endings of message types whose duplicates come late: logs are read repeatedly, reports come by socket and by REST."""
 
@@ -45,6 +48,11 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     time: datetime | None = None
     content_type: str = JSON
     attributes: Mapping[str, str] = {}
+
+    @property
+    def is_mqtt_packet(self) -> bool:
+        """Whether this came as an MQTT packet, whose duplicates are recognised by what the packet contains."""
+        return MQTT_TOPIC in self.attributes
 
     @property
     def key(self) -> bytes:

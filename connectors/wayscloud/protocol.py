@@ -15,7 +15,7 @@ from connectors.common.dead_letters import MessageSource, dead_letter, unparsabl
 from connectors.common.decoded import Decoded
 from connectors.wayscloud.objects import VENDOR, Datapoint
 from schemas.device import device_id
-from schemas.envelope import Envelope, message_id
+from schemas.envelope import MQTT_TOPIC, Envelope, message_id
 from schemas.json_reading import NotJson, read_json
 from schemas.redact import mask, redact_text
 from schemas.timestamps import format_iso, parse_iso
@@ -113,7 +113,7 @@ class Inbox:
         identity = message_id([PUBLISH, packet.topic, packet.payload])
         if time is None:
             identity = self._untimed(identity, packet, received_at)
-        attributes = {"mqtttopic": packet.topic}
+        attributes = {MQTT_TOPIC: packet.topic}
         if packet.identity:
             attributes["mqttpacket"] = packet.identity
         if packet.dup:

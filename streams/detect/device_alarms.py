@@ -114,8 +114,10 @@ class DeviceAlarms:
         if len(thresholds) < len(rules):
             events += self._received(reading, rules, heard_at, received)
         if thresholds:
-            is_state = heard_at is None  # we asked for it, and it has no time of its own
-            events += self._thresholds.receive(reading, received, thresholds, self.device.state.offset, is_state)
+            is_timeless_state = heard_at is None  # we asked for it, and it has no time of its own
+            events += self._thresholds.receive(
+                reading, received, thresholds, self.device.state.offset, is_timeless_state
+            )
         return events
 
     def _received(

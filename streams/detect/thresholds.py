@@ -31,11 +31,16 @@ class ThresholdRules:
         self._deferred = deferred
 
     def receive(
-        self, reading: wire.Reading, received: int, rules: Sequence[CompiledRule], offset: int, is_state: bool = False
+        self,
+        reading: wire.Reading,
+        received: int,
+        rules: Sequence[CompiledRule],
+        offset: int,
+        is_timeless_state: bool = False,
     ) -> Sequence[wire.AlarmEvent]:
         """Apply a reading to threshold rules, or hold it back for late ones.
 
-        `is_state`: it is a polled state without a time of its own (`held_states`).
+        `is_timeless_state`: it is a polled state without a time of its own (`held_states`).
         """
         device = self._device
         if reading.time_quality != "ok":
@@ -48,7 +53,7 @@ class ThresholdRules:
         value = value_of(reading)
         if value is None:
             return ()
-        self._note_source(reading.metric, is_state)
+        self._note_source(reading.metric, is_timeless_state)
         allowance = self._context.late_allowance
         held = HeldReading(received + allowance, at, reading.metric, value, reading.unit, offset)
         if not allowance:
@@ -91,12 +96,12 @@ class ThresholdRules:
                 self._note_held(rule, held if holds else None)
         return events
 
-    def _note_source(self, metric: str, is_state: bool) -> None:
+    def _note_source(self, metric: str, is_timeless_state: bool) -> None:
         """Note whether readings of a metric are polled states, which hold until they change."""
         polled = self._device.state.polled_metrics
-        if is_state and metric not in polled:
+        if is_timeless_state and metric not in polled:
             self._device.state.polled_metrics = [*polled, metric]
-        elif polled and not is_state and metric in polled:
+        elif polled and not is_timeless_state and metric in polled:
             self._device.state.polled_metrics = [other for other in polled if other != metric]
 
     def _note_held(self, rule: CompiledRule, held: HeldReading | None) -> None:

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from zlib import crc32
 
 from schemas import wire
-from schemas.envelope import Envelope, dedupe_window_seconds
+from schemas.envelope import MQTT_TOPIC, Envelope, dedupe_window_seconds
 from schemas.timestamps import EPOCH
 
 SHORT_WINDOW_SECONDS = 600
@@ -114,7 +114,7 @@ class DuplicateFilter:
         """
         attributes = envelope.attributes
         packet = attributes.get("mqttpacket", "")
-        digest = _digest(envelope.device_id, attributes.get("mqtttopic", ""), packet, envelope.data)
+        digest = _digest(envelope.device_id, attributes.get(MQTT_TOPIC, ""), packet, envelope.data)
         second = second_of(envelope.received_at)
         seen = self.long if packet else self.short
         if attributes.get("mqttdup", "0").lower() in ("1", "true") and seen.is_known(digest, second):

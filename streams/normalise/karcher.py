@@ -253,7 +253,7 @@ def datapoints(message: Message) -> None:
 
 def status(message: Message) -> None:
     """One machine of the statuses' answer: each state has its own time."""
-    message.is_state = True
+    message.is_polled_state = True
     payload = mapping(load_json(message.envelope.data))
     message.contact("connection.last_connected", payload.get("lastConnected"), "lastConnected")
     contact = message.contact("connection.last_contact", payload.get("lastContact"), "lastContact")

@@ -33,7 +33,10 @@ class Datapoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What normalising needs to know beside the message; `streams.settings.StreamSettings.options` makes it."""
+    """What normalising needs to know beside the message; `streams.settings.StreamSettings.options` makes it.
+
+    `cv50_millimetres` is for Kärcher's machines and `datapoints` for WAYSCloud's sensors only.
+    """
 
     cv50_millimetres: int = 1
     """Millimetres in one unit of CV50's coordinates (assumed to be 1)."""
@@ -52,7 +55,7 @@ class Normalised:
     observation: wire.Observation | None = None
     events: wire.EventSet | None = None
     dead_letter: wire.DeadLetter | None = None
-    is_state: bool = False
+    is_polled_state: bool = False
     """Whether the readings are polled states, which are emitted only when they are new."""
 
 
@@ -104,7 +107,8 @@ class Message:
     """Collects what one envelope yields."""
 
     __slots__ = (
-        *("_heard_at", "_is_polled", "envelope", "events", "is_state", "options", "problems", "readings", "vendor"),
+        *("_heard_at", "_is_polled", "envelope", "events", "is_polled_state"),
+        *("options", "problems", "readings", "vendor"),
     )
 
     def __init__(self, envelope: Envelope, vendor: str, options: Options) -> None:
@@ -116,7 +120,7 @@ class Message:
         self.problems: list[wire.Problem] = []
         self._is_polled = False
         self._heard_at: datetime | None = None
-        self.is_state = False
+        self.is_polled_state = False
         """Set by the handler of a polled state: each poll says the same again until something changes."""
 
     # -- when the device spoke
@@ -263,7 +267,7 @@ class Message:
     def result(self, origin: wire.Origin) -> Normalised:
         """The records of this message."""
         e = self.envelope
-        result = Normalised(is_state=self.is_state)
+        result = Normalised(is_polled_state=self.is_polled_state)
         if self.readings:
             readings = _without_duplicates(self.readings)
             result.observation = wire.Observation(

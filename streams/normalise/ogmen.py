@@ -325,7 +325,7 @@ def entry(message: Message) -> None:
     elif changed := message.envelope.attributes.get("changed"):
         message.event(VendorEvent("log_entry_changed", None, stamp, state, title=changed))
     else:
-        message.is_state = state.get("log_id") is None
+        message.is_polled_state = state.get("log_id") is None
         members = {k: v for k, v in state.items() if k not in _NOT_TELEMETRY and v != _REDACTED}
         _keep_ambiguous(message, members, stamp)
         message.read_object(_FIELDS, members, "", stamp)

@@ -21,7 +21,7 @@ from streams.normalise.backfill import MESSAGE_TYPES as BACKFILL_TYPES
 from streams.normalise.backfill import BackfillFilter
 from streams.normalise.duplicates import LONG_WINDOW_SECONDS, DuplicateFilter
 from streams.normalise.outputs import OutputCollector, unreadable
-from streams.normalise.polled_states import StateFilter
+from streams.normalise.polled_states import PolledStateFilter
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class NormaliseOperator(Step):
         self._options = options
         self._duplicates = DuplicateFilter(dedupe_max_ids)
         self._backfill = BackfillFilter(self._duplicates.long)
-        self._states = StateFilter()
+        self._states = PolledStateFilter()
         self._bugs: set[str] = set()
 
     @property
@@ -100,7 +100,7 @@ class NormaliseOperator(Step):
         except EnvelopeError as error:
             letter = unreadable(record, self.vendor, str(error), self._options)
             return Normalised(dead_letter=letter), record.key or b""
-        packet = "mqtttopic" in envelope.attributes  # whether it is a duplicate depends on what it contains
+        packet = envelope.is_mqtt_packet
         if not packet and self._duplicates.is_duplicate(envelope):
             return None
         try:
@@ -110,7 +110,7 @@ class NormaliseOperator(Step):
             result, timeless = Normalised(dead_letter=self._bug(envelope, origin, error)), False
         if packet and self._is_duplicate_packet(envelope, timeless):
             return None
-        if result.events is not None or result.is_state or envelope.type in BACKFILL_TYPES:
+        if result.events is not None or result.is_polled_state or envelope.type in BACKFILL_TYPES:
             self._leave_out_known(result, envelope)
         return result, record.key or envelope.key
 
@@ -122,7 +122,7 @@ class NormaliseOperator(Step):
     def _leave_out_known(self, result: Normalised, envelope: Envelope) -> None:
         """Leave out readings that came live or by a back-fill before, unchanged states, and events reported before."""
         if (observation := result.observation) is not None:
-            if result.is_state:
+            if result.is_polled_state:
                 new = self._states.new_readings(envelope.device_id, envelope.type, observation.readings)
                 self._keep_only(new, result, observation, "unchanged")
             elif envelope.type in BACKFILL_TYPES:

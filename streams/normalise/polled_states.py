@@ -28,7 +28,7 @@ _Known = dict[int, tuple[int, ...]]
 """Facts by the digest of their name, the latest first."""
 
 
-class StateFilter:
+class PolledStateFilter:
     """Remembers the states that were emitted of each polled device, as digests.
 
     Whether a state is new depends on the polls alone, not on how records were batched.

@@ -311,7 +311,7 @@ _COMPONENTS: Mapping[str, Field] = {
 
 def device(message: Message) -> None:
     """The values of a device object; they have no time of their own. `last_seen` says when the device spoke."""
-    message.is_state = True
+    message.is_polled_state = True
     members = mapping(load_json(message.envelope.data))
     seen = message.contact("connection.last_contact", members.pop("last_seen", None), "last_seen")
     message.polled(*([seen] if seen is not None else ()))
@@ -320,7 +320,7 @@ def device(message: Message) -> None:
 
 def health(message: Message) -> None:
     """`GET …/health`: the score and its components. The device has no part in it."""
-    message.is_state = True
+    message.is_polled_state = True
     answer = mapping(load_json(message.envelope.data))
     message.polled()
     stamp = message.stamp(answer.get("checked_at"), "checked_at")

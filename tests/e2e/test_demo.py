@@ -184,7 +184,7 @@ async def test_no_fact_is_there_twice_unless_the_vendor_said_it_twice(run: Run) 
     raw = await _raw_records(run.data)
     for *fact, origins in doubled:
         messages = [raw[tuple(origin)] for origin in origins]
-        polls = sum(_normalised(message).is_state for message in messages)
+        polls = sum(_normalised(message).is_polled_state for message in messages)
         assert polls <= 1, f"a poll repeats {fact}"  # a socket may say the same as a poll, at the very same time
         assert len({message.data for message in messages}) == len(messages), f"a message repeats {fact}"
 
@@ -278,7 +278,7 @@ def _normalised(envelope: Envelope) -> Normalised:
 def _says_nothing_new(envelope: Envelope, facts: set[Fact]) -> bool:
     """Whether this is a polled state of which the tables have every reading."""
     made = _normalised(envelope)
-    if not made.is_state or made.observation is None:
+    if not made.is_polled_state or made.observation is None:
         return False
     for r in made.observation.readings:
         at = r.observed_at.replace(tzinfo=None) if r.time_source == "vendor" else None

@@ -18,7 +18,7 @@ from schemas.timestamps import format_iso
 from schemas.topics import NORMALISE_STATE, POLLED_STATE, READINGS, raw_topic
 from streams.engine.step import Output
 from streams.normalise.operator import NormaliseOperator
-from streams.normalise.polled_states import StateFilter
+from streams.normalise.polled_states import PolledStateFilter
 from tests.support.normalising import normalise_step, of, raw, restarted
 from tests.support.records import ConsumedRecord
 
@@ -137,7 +137,7 @@ def test_left_out_states_are_counted() -> None:
 
 
 def test_the_number_of_devices_and_of_facts_is_bounded_and_so_is_the_topic() -> None:
-    states = StateFilter(max_devices=3)
+    states = PolledStateFilter(max_devices=3)
 
     def reading(metric: str, value: float) -> wire.Reading:
         return wire.Reading(metric, T0, value)
@@ -155,7 +155,7 @@ def test_the_number_of_devices_and_of_facts_is_bounded_and_so_is_the_topic() -> 
 
 def test_state_of_another_version_is_refused() -> None:
     with pytest.raises(ValueError, match="version 9"):
-        StateFilter().restore("karcher:1", b"\x09rest")
+        PolledStateFilter().restore("karcher:1", b"\x09rest")
 
 
 polls = st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 3))
