@@ -96,7 +96,9 @@ class PipelineSettings(BaseModel):
         default=-1,
         ge=-1,
         le=65535,
-        description="Port of a stage's /livez, /readyz and /metrics. 0 picks a free port, -1 serves none.",
+        description="Port of a stage's /livez, /readyz and /metrics. 0 picks a free port, -1 serves none. `fleetlake "
+        "up` gives each of its stages a port of its own: this one and those behind it (docs/operations.md), or free "
+        "ones if it is not positive.",
     )
     umask: str = Field(
         default="077",

@@ -8,6 +8,8 @@ from __future__ import annotations
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
+from runtime.batch_histogram import BatchHistogram
+
 RECORDS_IN = Counter(
     "fleetlake_records_in_total",
     "Messages that a stage received, from a vendor or from Kafka.",
@@ -54,11 +56,41 @@ BATCH_SECONDS = Histogram(
     ["stage"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+BATCH_RECORDS = Histogram(
+    "fleetlake_batch_records",
+    "Records of a batch that a stage committed.",
+    ["stage"],
+    buckets=(1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000),
+)
+HOP_SECONDS = BatchHistogram(
+    "fleetlake_hop_seconds",
+    "Age of a message at the end of a hop: `vendor_receipt` from the vendor's own time to the receipt; `receipt_raw` "
+    "until Kafka has the raw record; `receipt_readings` from the receipt until its readings are committed; "
+    "`readings_table` from normalising until its rows are in the lake; `receipt_table` the whole way. "
+    "`table_published` from a new version of the lake until `fleet.duckdb` shows it (no vendor).",
+    ["hop", "vendor"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 21_600, 86_400),
+)
 READ_SECONDS = Histogram(
     "fleetlake_read_seconds",
     "Seconds that a connector took to parse and redact one message.",
     ["vendor"],
     buckets=(0.0001, 0.001, 0.01, 0.1, 1, 10),
+)
+TOKEN_REQUESTS = Counter(
+    "fleetlake_token_requests_total",
+    "Requests for an access token by outcome: granted, refused (credentials), limited (429), failed.",
+    ["vendor", "outcome"],
+)
+COVERED = Gauge(
+    "fleetlake_covered_sources",
+    "Channels and device sockets that this process listens to; silence of a device counts only while one of them is.",
+    ["vendor"],
+)
+COVERAGE_REPORTED_AT = Gauge(
+    "fleetlake_coverage_reported_timestamp_seconds",
+    "Up to when this process has reported to Kafka what it listens to; seconds behind, unless Kafka is away.",
+    ["vendor"],
 )
 PUBLISHED_AT = Gauge("fleetlake_published_timestamp_seconds", "When a sink last made its rows visible.", ["stage"])
 EVENT_LOOP_LAG = Gauge(

@@ -24,7 +24,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from runtime.kafka import KafkaSettings, client_options
-from runtime.metrics import BATCH_SECONDS
+from runtime.metrics import BATCH_RECORDS, BATCH_SECONDS
 from schemas.consumed import Record
 from schemas.topics import MAX_MESSAGE_BYTES
 from sinks.buffers import Bounds, Buffers, start_of
@@ -175,6 +175,7 @@ class SinkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._position(self._buffers.of_topic(topic))
             return
         BATCH_SECONDS.labels(self._stage).observe(time.monotonic() - since)
+        BATCH_RECORDS.labels(self._stage).observe(sum(len(one.records) for one in slices))
         await self._commit({TopicPartition(topic, one.partition): one.next for one in slices})
 
     async def _commit(self, offsets: dict[TopicPartition, int]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import time
 from pathlib import Path
 
 from runtime.health import Health
 from runtime.kafka import KafkaSettings, client_options
-from runtime.metrics import BATCH_SECONDS, LAG
-from schemas.topics import COVERAGE, EVENTS, READINGS, raw_topic
+from runtime.metrics import BATCH_RECORDS, BATCH_SECONDS, HOP_SECONDS, LAG
+from schemas.topics import COVERAGE, EVENTS, READINGS, raw_topic, vendor_of_raw_topic
 from schemas.vendors import vendor_names
 from streams.detect.listening_operator import ListeningOperator
 from streams.detect.rule_operator import RuleOperator
@@ -54,7 +55,7 @@ async def run_worker(
         WorkerOptions(
             group_instance_id=settings.instance_id,
             pipelines=PipelineOptions(min_intervals=dict.fromkeys((READINGS, EVENTS, COVERAGE), _DETECT_INTERVAL)),
-            observer=_Observer(),
+            observer=BatchObserver(),
         ),
     )
     health.live.append(streams.healthy)
@@ -96,12 +97,18 @@ def _stage(topic: str) -> str:
     return "detect" if topic in (READINGS, EVENTS, COVERAGE) else "normalise"
 
 
-class _Observer:
-    """Counts what was committed."""
+class BatchObserver:
+    """Measures what was committed."""
 
     def batch_committed(self, stats: BatchStats) -> None:
         """See `streams.engine.options.Observer`."""
-        BATCH_SECONDS.labels(_stage(stats.topic)).observe(stats.total_seconds)
+        stage = _stage(stats.topic)
+        BATCH_SECONDS.labels(stage).observe(stats.total_seconds)
+        BATCH_RECORDS.labels(stage).observe(stats.records_in)
+        if stage == "normalise":  # the raw record's time is that of the receipt
+            now, vendor = time.time(), vendor_of_raw_topic(stats.topic)
+            ages = [now - record.timestamp / 1000 for batch in stats.batches for record in batch.records]
+            HOP_SECONDS.observe_all(("receipt_readings", vendor), ages)
 
 
 async def _report_lag(streams: Streams) -> None:

@@ -13,12 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import msgspec
 
 from runtime.metrics import Sample, parse_samples
-
-STAGES_FILE = "stages.json"
-"""In the data folder: name and health port of each stage, and how often it was restarted."""
+from runtime.running import noted_stages
 
 _SECONDS = 2.0
 _WINDOW = 10.0
@@ -49,7 +46,7 @@ class Stages:
     """Asks the stages every two seconds, as long as somebody looks."""
 
     def __init__(self, data: Path) -> None:
-        self._file = data / STAGES_FILE
+        self._data = data
         self._known: dict[str, StageInfo] = {}
         self._asked = 0.0
         self._asking = asyncio.Lock()
@@ -63,20 +60,14 @@ class Stages:
         return [_fields(one) for one in self._known.values()]
 
     async def _ask_all(self) -> None:
-        ports = self._ports()
-        self._known = {name: self._known.get(name) or StageInfo(name) for name in ports}
+        noted = noted_stages(self._data)
+        urls = {name: noted.health_url(name) for name in noted.ports} if noted else {}
+        self._known = {name: self._known.get(name) or StageInfo(name) for name in urls}
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
-            await asyncio.gather(*(_ask(session, self._known[name], port) for name, port in ports.items()))
-
-    def _ports(self) -> dict[str, int]:
-        try:
-            return msgspec.json.decode(self._file.read_bytes(), type=dict[str, int])
-        except (OSError, msgspec.DecodeError):
-            return {}
+            await asyncio.gather(*(_ask(session, self._known[name], url) for name, url in urls.items()))
 
 
-async def _ask(session: aiohttp.ClientSession, stage: StageInfo, port: int) -> None:
-    base = f"http://127.0.0.1:{port}"
+async def _ask(session: aiohttp.ClientSession, stage: StageInfo, base: str) -> None:
     try:
         async with session.get(f"{base}/readyz") as answer:
             text = (await answer.text()).strip()

@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from connectors.common.publisher import Publisher
 from connectors.common.span_log import SpanLog
 from runtime.kafka import KafkaSettings, client_options
+from runtime.metrics import COVERAGE_REPORTED_AT, COVERED
 from runtime.topic_reader import read_topic
 from schemas import wire
 from schemas.coverage import STALE_AFTER, coverage_key, vendor_subject
@@ -69,6 +70,8 @@ class CoverageReporter(Coverage):
         self._clock = clock
         self._channels: dict[str, SpanLog] = {}
         self._devices: dict[str, SpanLog] = {}
+        self._own: set[str] = set()
+        """The devices whose sockets this process has had; `_devices` has those of other processes, too."""
         self._changed: set[str] = set()
         self._restored_at = 0
         """When this process had read what was reported before it."""
@@ -146,6 +149,12 @@ class CoverageReporter(Coverage):
         for channel, log, spans in channels:
             await self._publish(wire.Coverage(self._vendor, channel, spans, now))
             log.reported_until = now
+        self._measure()
+
+    def _measure(self) -> None:
+        logs = [*self._channels.values(), *(self._devices[device] for device in self._own)]
+        COVERED.labels(self._vendor).set(sum(log.is_listening for log in logs))
+        COVERAGE_REPORTED_AT.labels(self._vendor).set(self._now() / 1_000_000)
 
     async def _report(self, log: SpanLog, channel: str, device: str) -> None:
         now = self._now()
@@ -160,7 +169,10 @@ class CoverageReporter(Coverage):
         return coverage_key(vendor_subject(self._vendor), channel, self._process)
 
     def _log_of(self, channel: str, device: str) -> SpanLog:
-        return self._devices.setdefault(device, SpanLog()) if device else self._channels.setdefault(channel, SpanLog())
+        if device:
+            self._own.add(device)
+            return self._devices.setdefault(device, SpanLog())
+        return self._channels.setdefault(channel, SpanLog())
 
     def _now(self) -> int:
         return to_micros(self._clock())

@@ -20,11 +20,17 @@ from pydantic import SecretStr
 from connectors.common.http_client import VendorError, retry_after_seconds, vendor_proxy
 from connectors.common.rate_limits import SharedLimiter
 from runtime.backoff import Backoff
+from runtime.metrics import TOKEN_REQUESTS
 
 _MIN_RENEWAL_SECONDS = 60.0
 """A token refused sooner than this after it was issued is not renewed: the next one would be refused as well."""
 _MAX_RENEWAL_SECONDS = 600.0
 """The longest such pause. A token that worked for longer than this has simply expired."""
+
+
+_REFUSALS = (400, 401, 403)
+_OUTCOMES = {200: "granted", 429: "limited", **dict.fromkeys(_REFUSALS, "refused")}
+"""What an answer's status means, as the metric names it."""
 
 
 class CredentialsError(VendorError):
@@ -53,6 +59,8 @@ class TokenSource:
     http: aiohttp.ClientSession
     credentials: ClientCredentials
     limiter: SharedLimiter
+    vendor: str
+    """Whose requests its metric counts."""
     clock: Callable[[], float] = time.monotonic
     _failure: VendorError | None = field(default=None, init=False)
     _retry_at: float = field(default=0.0, init=False)
@@ -113,14 +121,19 @@ class TokenSource:
                 status, headers = response.status, response.headers
                 body = await response.json(content_type=None) if status == 200 else None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            self._count("failed")
             raise VendorError(f"token endpoint: {type(error).__name__}") from None
+        self._count(_OUTCOMES.get(status, "failed"))
         if status == 429:
             self.limiter.hold(retry_after_seconds(headers, default=60))
-        if status in (400, 401, 403):
+        if status in _REFUSALS:
             raise CredentialsError(f"token endpoint: HTTP {status}; check client_id and client_secret", status)
         if status != 200:
             raise VendorError(f"token endpoint: HTTP {status}", status)
         self._take(body)
+
+    def _count(self, outcome: str) -> None:
+        TOKEN_REQUESTS.labels(self.vendor, outcome).inc()
 
     def _take(self, body: object) -> None:
         token = body.get("access_token") if isinstance(body, dict) else None

@@ -65,7 +65,7 @@ def open_cloud(settings: KarcherSettings, http: aiohttp.ClientSession, state_dir
     # One second more than ten minutes, for the vendor's clock and the network's delay.
     limiter = shared_limiter(state_dir, f"karcher-token-{settings.client_id}", limit, 601)
     credentials = ClientCredentials(token_url, settings.client_id, settings.client_secret, settings.scope)
-    tokens = TokenSource(http, credentials, limiter)
+    tokens = TokenSource(http, credentials, limiter, "karcher")
     limiters: dict[str, SharedLimiter] = {}
 
     def limiter_of(endpoint: str) -> SharedLimiter:

@@ -26,8 +26,8 @@ def status(as_json: JsonOption = False, config: ConfigOption = None, data: DataO
 
     Status 1 if none runs, or a stage is not ready.
     """
-    from fleetlake.local.running import read_stages, sampled
     from fleetlake.local.status import StatusModel, render
+    from runtime.running import read_stages, sampled
 
     settings = read_settings(config, data)
     stages = read_stages(settings.pipeline.data)

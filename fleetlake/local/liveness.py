@@ -45,14 +45,11 @@ class LivenessRecord:
         return self._failures >= (self._limits.failures if self._has_answered else self._limits.start_failures)
 
 
-async def probe_liveness(port: int, timeout_seconds: float) -> str | None:
-    """Ask `/livez` on the loopback interface; returns what is wrong, or None. A shortage of our own is no answer."""
+async def probe_liveness(base: str, timeout_seconds: float) -> str | None:
+    """Ask `/livez` of the server at this URL; returns what is wrong, or None. A shortage of our own is no answer."""
     timeout = aiohttp.ClientTimeout(total=timeout_seconds)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(f"http://127.0.0.1:{port}/livez") as answer,
-        ):
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{base}/livez") as answer:
             return None if answer.status == 200 else (await answer.text()).strip() or f"status {answer.status}"
     except TimeoutError:
         return f"/livez does not answer within {timeout_seconds:.0f} s"

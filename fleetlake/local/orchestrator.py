@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -23,17 +23,16 @@ from rich.text import Text
 from fleetlake.config import Settings
 from fleetlake.errors import UserError, reason
 from fleetlake.local.broker import find_bootstrap
+from fleetlake.local.health_ports import health_ports, probe_host
 from fleetlake.local.progress import step
-from fleetlake.local.running import forget_stages, write_stages
 from fleetlake.local.status import StatusModel, plain_line, render
 from fleetlake.local.supervisor import ChildSpec, Supervisor
-from runtime.files import write_atomically
 from runtime.kafka import declare_topics
 from runtime.locks import FileLock, LockHeldError
 from runtime.ports import free_port
+from runtime.running import forget_stages, write_stages
 from runtime.systemd import ALIVE, READY, notify
 from schemas.topics import topic_specs
-from ui.stages import STAGES_FILE
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +65,15 @@ class Orchestrator:
         self._config = str(config_file)
         self._console = console
         self._simulate = simulate
+        self._pipeline = settings.pipeline
         self._stream_workers = stream_workers(settings)
         self._embedded = not settings.kafka.bootstrap_servers
 
     async def start(self, stop: asyncio.Event) -> None:
         """Start everything in order, unless stopped meanwhile. UserError where Kafka does not start."""
-        self._start_ui()
+        stages = self._stages()
+        ports = health_ports(self._pipeline.health_port, self._pipeline.health_host, stages)
+        self._start_ui(ports)
         if self._embedded:
             with step(self._console, "starting Kafka"):
                 if not await self._start_broker(stop):
@@ -83,39 +85,40 @@ class Orchestrator:
         except OSError as error:
             raise UserError(f"Kafka at {kafka.bootstrap_servers} does not answer: {reason(error)}") from error
         environment = {"FLEETLAKE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
-        stages = {
+        for name, arguments in stages.items():
+            if name != "ui":
+                own = self._stream_workers.get(name, {})
+                self._start_stage(ChildSpec(name, arguments, ports[name], {**environment, **own}))
+        write_stages(self.data, list(self._pipeline.vendors), ports, probe_host(self._pipeline.health_host))
+
+    def _stages(self) -> dict[str, list[str]]:
+        """The stages to run beside the broker, in the order in which they start, each with its arguments."""
+        stages = {"ui": ["ui"]} if self.settings.ui.enabled else {}
+        stages |= {
             "duckdb": ["sink", "duckdb"],
             "delta": ["sink", "delta"],
             **{name: ["stream"] for name in self._stream_workers},
-            "connect": ["connect", *self.settings.pipeline.vendors],
+            "connect": ["connect", *self._pipeline.vendors],
         }
         if self.settings.alarms.enabled:
             stages["alarms"] = ["alarms", "serve"]
         if self._simulate:
             stages["simulate"] = ["simulate", "all"]
-        ports = {name: free_port() for name in stages}
-        for name, arguments in stages.items():
-            own = self._stream_workers.get(name, {})
-            child = ChildSpec(name, [*arguments, "--config", self._config], ports[name], {**environment, **own})
-            self.supervisor.start(child)
-        self._write_stages()
-        write_stages(self.data, list(self.settings.pipeline.vendors), ports)
+        return stages
 
-    def _start_ui(self) -> None:
+    def _start_stage(self, spec: ChildSpec) -> None:
+        arguments = [*spec.arguments, "--config", self._config]
+        host = probe_host(self._pipeline.health_host)
+        self.supervisor.start(replace(spec, arguments=arguments, health_host=host))
+
+    def _start_ui(self, ports: Mapping[str, int]) -> None:
         """Start the live page first, so that its address is the first thing to read; it waits for the others."""
         ui = self.settings.ui
-        if not ui.enabled:
+        if "ui" not in ports:
             return
         port = ui.port or free_port()
-        arguments = ["ui", "--config", self._config, "--port", str(port)]
-        self.supervisor.start(ChildSpec("ui", arguments, free_port()))
+        self._start_stage(ChildSpec("ui", ["ui", "--port", str(port)], ports["ui"]))
         self._console.print(f"Live page: {ui.url(port)}", highlight=False)
-
-    def _write_stages(self) -> None:
-        """Write down where each stage tells its health and metrics: the live page shows them."""
-        children = self.supervisor.children.values()
-        ports = {child.spec.name: child.spec.health_port for child in children if child.spec.health_port > 0}
-        write_atomically(self.data / STAGES_FILE, json.dumps(ports))
 
     async def _start_broker(self, stop: asyncio.Event) -> bool:
         """True once the embedded broker serves; False where the user stopped it meanwhile."""
@@ -158,7 +161,6 @@ class Orchestrator:
 
     async def stop(self, *, drain_seconds: float = 30.0) -> None:
         """Stop in order: sources first, then each stage once no record is left for it."""
-        (self.data / STAGES_FILE).unlink(missing_ok=True)
         forget_stages(self.data)
         with step(self._console, "stopping: the sources first"):
             await self.supervisor.stop("simulate")

@@ -47,6 +47,13 @@ class ChildSpec:
     arguments: Sequence[str]
     health_port: int = -1
     environment: dict[str, str] = field(default_factory=dict)
+    health_host: str = "127.0.0.1"
+    """Where this machine reaches the health server; an IPv6 address in brackets."""
+
+    @property
+    def health_url(self) -> str:
+        """The base URL of the health server; meaningless without a port."""
+        return f"http://{self.health_host}:{self.health_port}"
 
 
 class Child:
@@ -164,7 +171,7 @@ class Child:
         record = LivenessRecord(self._limits)
         while True:
             await asyncio.sleep(self._limits.interval_seconds)
-            problem = await probe_liveness(self.spec.health_port, self._limits.timeout_seconds)
+            problem = await probe_liveness(self.spec.health_url, self._limits.timeout_seconds)
             if record.observe(problem):
                 break
         if self._stopping:
@@ -222,7 +229,7 @@ class Supervisor:
         if child.spec.health_port <= 0:
             child.up = child.pid is not None
             return
-        base = f"http://127.0.0.1:{child.spec.health_port}"
+        base = child.spec.health_url
         try:
             async with session.get(f"{base}/readyz") as answer:
                 child.up = answer.status == 200

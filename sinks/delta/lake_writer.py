@@ -8,6 +8,7 @@ goes to the table `dead_letters` under offsets of its own, written first, so tha
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
-from runtime.metrics import DEAD_LETTERS, PUBLISHED_AT, READINGS_OUT, RECORDS_IN, RECORDS_OUT
+from runtime.metrics import DEAD_LETTERS, HOP_SECONDS, PUBLISHED_AT, READINGS_OUT, RECORDS_IN, RECORDS_OUT
 from schemas.consumed import Record
 from sinks.delta.durability import sync_commits
 from sinks.delta.location import LakeLocation
@@ -148,6 +149,22 @@ def _vendor(record: Record) -> str:
     return vendor.decode(errors="replace") if colon else ""
 
 
+def observe_ages(records: list[Record], rows: pa.Table, now: float) -> None:
+    """Observe how old the messages are whose readings were written: since they were normalised, since their receipt."""
+    normalised: dict[str, list[float]] = {}
+    for record in records:
+        normalised.setdefault(_vendor(record), []).append(now - record.timestamp / 1000)
+    for vendor, ages in normalised.items():
+        HOP_SECONDS.observe_all(("readings_table", vendor), ages)
+    messages = rows.group_by(["vendor", "received_at", "origin_partition", "origin_offset"]).aggregate([])
+    received: dict[str, list[float]] = {}
+    times = pc.cast(messages["received_at"], pa.int64()).to_pylist()
+    for vendor, at in zip(messages["vendor"].to_pylist(), times, strict=True):
+        received.setdefault(vendor, []).append(now - at / 1_000_000)
+    for vendor, ages in received.items():
+        HOP_SECONDS.observe_all(("receipt_table", vendor), ages)
+
+
 def _count(table: Table, records: list[Record], rows: Rows) -> None:
     for vendor, count in Counter(map(_vendor, records)).items():
         RECORDS_IN.labels(STAGE, vendor).inc(count)
@@ -155,6 +172,7 @@ def _count(table: Table, records: list[Record], rows: Rows) -> None:
     if table.name == "readings":
         for entry in pc.value_counts(rows.table["vendor"]).to_pylist():
             READINGS_OUT.labels(STAGE, entry["values"]).inc(entry["counts"])
+        observe_ages(records, rows.table, time.time())
     for record, _ in rows.unreadable:
         DEAD_LETTERS.labels(STAGE, _vendor(record)).inc()
     PUBLISHED_AT.labels(STAGE).set_to_current_time()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from runtime.health import Health
 from runtime.locks import FileLock
+from runtime.metrics import HOP_SECONDS
 from sinks.delta.location import LakeLocation
 from sinks.duckdb.published import PublishedDatabase
 from sinks.duckdb.working import STAGE
@@ -83,20 +84,30 @@ class PublishSchedule:
         self._database = database
         self._publish_seconds = publish_seconds
         self._published_at = 0.0
-        self._changed = True
+        self._changed_at: float | None = time.monotonic()
+        """When something was first seen that is not published yet; None: nothing is."""
 
     def step(self) -> None:
         """Catch up with the lake, and publish if anything is new and the last time is long enough ago."""
-        self._changed |= self._database.catch_up()
-        if self._changed and time.monotonic() - self._published_at >= self._publish_seconds:
+        self._catch_up()
+        if self._changed_at is not None and time.monotonic() - self._published_at >= self._publish_seconds:
             self.publish()
 
     def publish(self) -> None:
         """Publish now."""
         self._database.publish()
-        self._changed, self._published_at = False, time.monotonic()
+        self._published_at = time.monotonic()
+        if self._changed_at is not None:
+            HOP_SECONDS.observe_all(("table_published", ""), [self._published_at - self._changed_at])
+        self._changed_at = None
 
     def finish(self) -> None:
         """Catch up and publish what is not published yet, whenever the last time was."""
-        if self._database.catch_up() or self._changed:
+        self._catch_up()
+        if self._changed_at is not None:
             self.publish()
+
+    def _catch_up(self) -> None:
+        started = time.monotonic()
+        if self._database.catch_up() and self._changed_at is None:
+            self._changed_at = started

@@ -52,6 +52,7 @@ class PreparedBatch:
             time.monotonic() - self.started,
             last.next_offset,
             max(0, (end_offset or 0) - last.next_offset),
+            self.batches,
         )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from streams.engine.record_batch import RecordBatch
 from streams.engine.step import MAX_RECORD_BYTES
 
 
@@ -64,6 +65,8 @@ class BatchStats:
     """The committed position."""
     lag: int
     """Records (and transaction markers) still to read, as of the fetch."""
+    batches: Sequence[RecordBatch]
+    """The input itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from connectors.common.coverage import CONNECTOR, SOCKET, CoverageReporter
 from connectors.common.publisher import Publisher
@@ -136,6 +137,9 @@ async def test_a_process_reports_up_to_when_it_listened_and_its_successor_the_ga
             return len(await reports(settings, key)) >= 3
 
         await eventually(two_more, 30)
+        assert REGISTRY.get_sample_value("fleetlake_covered_sources", {"vendor": "karcher"}) == 1
+        reported_at = REGISTRY.get_sample_value("fleetlake_coverage_reported_timestamp_seconds", {"vendor": "karcher"})
+        assert reported_at is not None and first.reported_until < reported_at * SECOND
     last = (await reports(settings, key))[-1]
     assert last.reported_until > first.reported_until
     clock.ahead = timedelta(minutes=20)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from connectors.common.http_client import RestClient, VendorError
@@ -19,6 +20,7 @@ from simulators.karcher import KarcherCloud
 from simulators.net import serve
 from simulators.settings import KarcherSimulator, SimulatorSettings
 
+NAME = "fleetlake_token_requests_total"
 START = 1_800_000_000.0
 
 
@@ -55,7 +57,7 @@ async def account(folder: Path, secret: str = "karcher-demo-secret") -> AsyncIte
         urls = karcher.endpoints("127.0.0.1", port)
         limiter = SharedLimiter(folder / "limit.json", 10, 601, clock, clock.sleep)
         credentials = ClientCredentials(urls["karcher.token_url"], "fleetlake-demo", SecretStr(secret))
-        tokens = TokenSource(http, credentials, limiter, clock=clock)
+        tokens = TokenSource(http, credentials, limiter, "karcher", clock)
         rest = RestClient(http, urls["karcher.rest_url"], BearerAuthorization(tokens))
         found = Account(clock, karcher, rest, tokens)
         allowed = karcher.tokens.limit.wait
@@ -92,25 +94,35 @@ async def test_an_hour_of_401_costs_few_tokens(tmp_path: Path) -> None:
         await mine.rest.get("/machines/specifications")  # works again at once: the tokens were good
 
 
+def token_requests(outcome: str) -> float:
+    return REGISTRY.get_sample_value(NAME, {"vendor": "karcher", "outcome": outcome}) or 0.0
+
+
 async def test_an_hour_of_wrong_credentials_costs_few_requests(tmp_path: Path) -> None:
+    before = token_requests("refused")
     async with account(tmp_path, secret="wrong") as mine:
         errors = await poll_for_an_hour(mine)
         assert all(isinstance(error, CredentialsError) for error in errors)
         assert mine.most_in_10_minutes() <= 10
         assert 2 <= len(mine.asked) <= 30
         assert mine.karcher.requests["token", 401] == len(mine.asked)
+        assert token_requests("refused") - before == len(mine.asked)
 
 
 @pytest.mark.parametrize("status", [429, 500])
 async def test_an_hour_without_a_token_endpoint_costs_few_requests(tmp_path: Path, status: int) -> None:
+    before = {outcome: token_requests(outcome) for outcome in ("limited", "failed", "granted")}
     async with account(tmp_path) as mine:
         mine.karcher.misbehaviour.answers["token"] = status
         errors = await poll_for_an_hour(mine)
         asked = sum(count for (what, _), count in mine.karcher.requests.items() if what == "token")
         assert errors and 2 <= asked <= 30
+        outcome = "limited" if status == 429 else "failed"
+        assert token_requests(outcome) - before[outcome] == asked
         mine.karcher.misbehaviour.answers.clear()
         mine.clock.now += 600
         await mine.rest.get("/machines/specifications")
+        assert token_requests("granted") - before["granted"] == 1
 
 
 async def test_a_thousand_callers_make_one_request(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
 import runtime.metrics
+from runtime.batch_histogram import BatchHistogram
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +18,10 @@ ROOT = Path(__file__).parents[2]
 def _metrics() -> dict[str, str]:
     described = {}
     for value in vars(runtime.metrics).values():
-        if isinstance(value, MetricWrapperBase):
+        if isinstance(value, BatchHistogram):
+            labels = ", ".join(f"`{label}`" for label in value.labelnames)
+            described[value.name] = f"| `{value.name}` ({labels}) | {value.documentation} |"
+        elif isinstance(value, MetricWrapperBase):
             family = next(iter(value.collect()))
             name = family.name + ("_total" if family.type == "counter" else "")
             labels = ", ".join(f"`{label}`" for label in value._labelnames)

@@ -19,11 +19,11 @@ import pytest
 from fleetlake import __version__
 from fleetlake.cli.main import main
 from fleetlake.hints import command
-from fleetlake.local.running import read_stages, sampled, write_stages
 from runtime.health import Health, HealthServer
 from runtime.locks import FileLock
 from runtime.metrics import CONNECTED
 from runtime.ports import free_port
+from runtime.running import read_stages, sampled, write_stages
 from schemas.vendors import BUILT_IN
 from sinks.duckdb.published import PublishedDatabase
 from sinks.settings import DuckdbSettings

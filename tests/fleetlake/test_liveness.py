@@ -31,8 +31,9 @@ async def test_probe_gives_the_reason_of_a_503_and_of_a_closed_port(unused_port:
 
     app = web.Application()
     app.router.add_get("/livez", livez)
-    async with serving(app, "127.0.0.1", 0, "test") as port:
-        assert await probe_liveness(port, 5) is None
+    async with serving(app, "127.0.0.2", 0, "test") as port:
+        base = f"http://127.0.0.2:{port}"
+        assert await probe_liveness(base, 5) is None
         answers = {"text": "the fetcher is dead\n", "status": 503}
-        assert await probe_liveness(port, 5) == "the fetcher is dead"
-    assert "does not answer" in str(await probe_liveness(unused_port(), 5))
+        assert await probe_liveness(base, 5) == "the fetcher is dead"
+    assert "does not answer" in str(await probe_liveness(f"http://127.0.0.1:{unused_port()}", 5))

@@ -10,14 +10,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import aiohttp
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 import fleetlake
 from fleetlake.config import load_settings
 from fleetlake.local.broker import find_bootstrap
+from fleetlake.local.health_ports import FIRST_STREAM_WORKER, fixed_ports
 from fleetlake.local.orchestrator import stream_workers
+from runtime.metrics import parse_samples
+from tests.support.ports import free_ports
 
+HOST = "127.0.0.2"  # not the one that is asked where none is configured
 NAME = "FLEETLAKE_STREAM__INSTANCE_ID"
 
 
@@ -34,10 +39,16 @@ def test_each_worker_has_a_name_of_its_own(tmp_path: Path) -> None:
 async def test_two_workers_share_the_work(tmp_path: Path) -> None:
     data = tmp_path / "data"
     command = [sys.executable, "-m", "fleetlake", "demo", "--devices", "8", "--data", str(data)]
+    base = free_ports(FIRST_STREAM_WORKER + 2)
+    environment = {
+        "FLEETLAKE_PIPELINE__STREAM_WORKERS": "2",
+        "FLEETLAKE_PIPELINE__HEALTH_PORT": str(base),
+        "FLEETLAKE_PIPELINE__HEALTH_HOST": HOST,
+    }
     demo = await asyncio.create_subprocess_exec(
         *command,
         cwd=tmp_path,
-        env={**os.environ, "FLEETLAKE_PIPELINE__STREAM_WORKERS": "2"},
+        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
@@ -47,6 +58,7 @@ async def test_two_workers_share_the_work(tmp_path: Path) -> None:
                 assert demo.returncode is None
                 await asyncio.sleep(0.3)  # between two looks at Kafka
         await asyncio.sleep(5)  # both work for a while
+        await _each_hop_is_measured(base)
         status, examined = await _doctor(data)
         assert (status, [f for f in examined if f["verdict"] == "WRONG"]) == (0, []), examined
         assert {"topics", "stream", "delta", "clocks", "tables", "gaps", "dead letters", "devices", "disk"} <= {
@@ -74,6 +86,21 @@ async def test_two_workers_share_the_work(tmp_path: Path) -> None:
     assert load_settings(data / "effective.toml").karcher.client_secret.get_secret_value() == "********"
     for log in ("stream.log", "stream-2.log"):
         assert "CRITICAL" not in (data / "logs" / log).read_text()
+
+
+async def _each_hop_is_measured(base: int) -> None:
+    """Each stage serves its metrics on its fixed port, and together they have measured the whole way of a message."""
+    hops = set()
+    for stage, port in fixed_ports(base, ["connect", "stream", "stream-2", "delta", "duckdb", "ui"]).items():
+        async with aiohttp.ClientSession() as session, session.get(f"http://{HOST}:{port}/metrics") as answer:
+            samples = parse_samples(await answer.text())
+        assert samples, stage
+        counts = [(labels, value) for name, labels, value in samples if name == "fleetlake_hop_seconds_count"]
+        hops |= {labels["hop"] for labels, value in counts if value > 0}
+    assert hops == {
+        *("vendor_receipt", "receipt_raw", "receipt_readings"),
+        *("readings_table", "receipt_table", "table_published"),
+    }
 
 
 async def _doctor(data: Path) -> tuple[int | None, list[dict[str, str]]]:

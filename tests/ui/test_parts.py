@@ -13,6 +13,7 @@ import pytest
 from alarm_service.settings import AlarmsSettings
 from runtime.errors import StageError
 from runtime.health import Health
+from runtime.running import write_stages
 from schemas.words import KeyRole
 from tests.support.paths import ROOT
 from ui import queries
@@ -20,7 +21,7 @@ from ui.questions import FILE, questions
 from ui.service import UiConfig, run_ui
 from ui.sessions import Sessions, Viewer
 from ui.settings import UiSettings
-from ui.stages import STAGES_FILE, Stages
+from ui.stages import Stages
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 STATIC = ROOT / "ui" / "static"
@@ -106,6 +107,6 @@ async def test_without_sign_in_only_loopback_is_served(tmp_path: Path) -> None:
 
 async def test_stages_that_are_gone_are_shown_as_down(tmp_path: Path, unused_port: Callable[[], int]) -> None:
     assert await Stages(tmp_path).read() == []
-    (tmp_path / STAGES_FILE).write_text(f'{{"connect": {unused_port()}}}')
+    write_stages(tmp_path, [], {"connect": unused_port()})
     [stage] = await Stages(tmp_path).read()
     assert stage["name"] == "connect" and not stage["up"] and stage["problem"]

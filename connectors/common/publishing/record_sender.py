@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from datetime import UTC, datetime
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
@@ -16,7 +17,8 @@ from connectors.common.publishing.outgoing_record import OutgoingRecord, dead_le
 from connectors.common.publishing.partitioner import partition_of
 from connectors.common.publishing.producer import ProducerConnection, describe, send
 from connectors.common.publishing.send_queues import UNKNOWN, SendQueues, TopicPartition
-from runtime.metrics import DEAD_LETTERS, RECORDS_OUT
+from runtime.metrics import DEAD_LETTERS, HOP_SECONDS, RECORDS_OUT
+from schemas.envelope import GAP, Envelope
 from schemas.topics import DEAD_LETTER, MAX_MESSAGE_BYTES
 
 _log = logging.getLogger(__name__)
@@ -119,9 +121,24 @@ class RecordSender:
         numbers = Counter(r.vendor for r in records if counter is DEAD_LETTERS or r.envelope is not None)
         for vendor, number in numbers.items():
             counter.labels(STAGE, vendor).inc(number)
+        observe_ages([record.envelope for record in records if record.envelope is not None], datetime.now(UTC))
         for record in records:
             self._release(record)
 
     def _release(self, record: OutgoingRecord) -> None:
         self._queues.release(record)
         record.settle()
+
+
+def observe_ages(envelopes: list[Envelope], now: datetime) -> None:
+    """Observe how old acknowledged messages are: since their receipt, and at it by the vendor's own time."""
+    since_receipt: dict[str, list[float]] = {}
+    at_receipt: dict[str, list[float]] = {}
+    for envelope in envelopes:
+        vendor = envelope.device_id.partition(":")[0]
+        since_receipt.setdefault(vendor, []).append((now - envelope.received_at).total_seconds())
+        if envelope.time is not None and envelope.type != GAP:
+            at_receipt.setdefault(vendor, []).append((envelope.received_at - envelope.time).total_seconds())
+    for hop, ages in (("receipt_raw", since_receipt), ("vendor_receipt", at_receipt)):
+        for vendor, seconds in ages.items():
+            HOP_SECONDS.observe_all((hop, vendor), seconds)
