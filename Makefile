@@ -14,6 +14,7 @@ FAKE_GCS := $(STORES)/bin/fake-gcs-server
 DEV := $(VENV)/.ready-dev
 BENCH := $(VENV)/.ready-bench
 UI_VENDOR := $(VENV)-ui-vendor
+RELEASE := $(VENV)-release
 RUNS ?= 3
 SAMPLE ?= 300
 SEED ?= 11
@@ -24,7 +25,7 @@ LAKE ?=
 MINUTES ?= 5
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q --upgrade
 
-.PHONY: demo test mutants fuzz chaos sink-chaos lake-readers alarms-day stores-test browser-test ui-vendor bench bench-plots check format contract lock setup clean help
+.PHONY: demo test mutants fuzz chaos sink-chaos lake-readers alarms-day stores-test browser-test ui-vendor bench bench-plots check format contract lock release-check dist sbom audit setup clean help
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -88,10 +89,24 @@ format: $(DEV) ## Put the code into shape
 contract: $(DEV) ## Write the JSON Schemas and the AsyncAPI document anew
 	$(BIN)/python -m schemas.contract
 
+release-check: $(RELEASE)/.ready ## Would a release work? Metadata, links, and the demo from the wheel in an empty environment
+	@$(RELEASE)/bin/python -m release.check $(filter-out 0,$(SECONDS))
+
+dist: $(RELEASE)/.ready ## Make the files of a release in dist/: source, wheel, lock file, bill of materials
+	@rm -rf dist && $(RELEASE)/bin/python -m build --no-isolation . >/dev/null && cp requirements.lock dist/
+	@$(RELEASE)/bin/python -m release.sbom dist/sbom.json && ls -sh dist
+
+sbom: $(RELEASE)/.ready ## Write the bill of materials, sbom.json (CycloneDX): Python packages, Kafka's jars, the page's libraries
+	@$(RELEASE)/bin/python -m release.sbom sbom.json
+
+audit: $(RELEASE)/.ready ## Ask PyPI's advisories for known holes in the locked packages (needs the internet)
+	@$(RELEASE)/bin/pip-audit --strict --requirement requirements.lock --require-hashes --disable-pip
+
 lock: ## Resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --group build $(LOCK) -o requirements.lock
 	uv pip compile --group pyproject.toml:dev $(LOCK) -c requirements.lock -o requirements-dev.lock
 	uv pip compile --group pyproject.toml:bench $(LOCK) -c requirements.lock -o requirements-bench.lock
+	uv pip compile --group pyproject.toml:release $(LOCK) -c requirements.lock -o requirements-release.lock
 
 # pip says a line per package; here they are counted. A pipe hides pip's status, hence the file.
 define install
@@ -119,5 +134,10 @@ $(BENCH): $(READY) requirements-bench.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $(BENCH)
 
+$(RELEASE)/.ready: requirements-release.lock
+	@$(PYTHON) -m venv $(RELEASE)
+	@$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-release.lock
+	@touch $@
+
 clean: ## Remove the virtual environment and caches (data stays)
-	rm -rf $(VENV) $(STORES) $(UI_VENDOR) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(STORES) $(UI_VENDOR) $(RELEASE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
