@@ -12,8 +12,16 @@ SPANS_KEPT: Final = 64
 """Number of the latest spans of a listener that are kept."""
 STALE_AFTER: Final = 60 * 1_000_000
 """A listener this far behind the newest of its vendor has ended (microseconds)."""
-LAPSE: Final = 30 * 1_000_000
-"""A listener whose reports Kafka did not acknowledge for so long has not listened meanwhile (microseconds)."""
+LAPSE: Final = 3 * 1_000_000
+"""Between reports that are further apart than this, a listener has not listened (microseconds).
+
+It was frozen, or Kafka acknowledged nothing: a device that waits for an answer could not speak either.
+"""
+PROOF_AFTER: Final = 2 * LAPSE
+"""How long after a listener's last report the receipt of a message proves that it listened all the time (microseconds).
+
+Later than this, there is a gap in between that is not reported yet.
+"""
 NOT_LISTENING: Final = "pipeline-not-listening"
 """Id of the rule of the alarms that say that fleetlake itself does not listen."""
 

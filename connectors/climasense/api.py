@@ -142,6 +142,7 @@ class ClimaSenseApi:
 
     async def _take_body(self, endpoint: _BodyEndpoint, request: web.Request, identity: Identity) -> web.Response:
         """Read a bounded body and hand it to its endpoint; a body that is refused becomes a dead letter."""
+        await self._delivery.until_listening()
         body = await read_body(request, endpoint.limit)
         RECORDS_IN.labels(STAGE, VENDOR).inc()
         try:

@@ -71,11 +71,15 @@ class ClimasenseConnector:
             asyncio.TaskGroup() as group,
         ):
             _log.info("climasense: devices may post to http://%s:%d/v1/telemetry", settings.host, self.port)
-            group.create_task(self._context.coverage.listening())
+            group.create_task(self._listen(delivery.listening))
             group.create_task(self._keep_keys_current(keys))
             group.create_task(self._publish_devices(store))
             group.create_task(events.run(settings.keys_seconds))
             group.create_task(_count_connected(api))
+
+    async def _listen(self, listening: asyncio.Event) -> None:
+        await self._context.coverage.listening()
+        listening.set()
 
     async def _keep_keys_current(self, keys: KeyRing) -> None:
         while True:

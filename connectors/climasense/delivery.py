@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from connectors.climasense.answers import RequestRefused, unavailable
@@ -23,6 +24,23 @@ class Delivery:
     ack_timeout_seconds: float
     on_unpublished: Callable[[], None]
     """Called where a changed device could not be published, so that it is published later."""
+    listening: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set as soon as Kafka knows that this process listens."""
+
+    async def until_listening(self) -> None:
+        """Return when Kafka knows that this process listens; RequestRefused (503) where it does not in time.
+
+        What is taken before would show that the device spoke at a time of which nobody knows yet whether we listened.
+        """
+        if self.listening.is_set():
+            return
+        if self.publisher.away:
+            raise unavailable()
+        try:
+            async with asyncio.timeout(self.ack_timeout_seconds):
+                await self.listening.wait()
+        except TimeoutError:
+            raise unavailable() from None
 
     async def settle(self, record: Envelope | Device | DeadLetter) -> None:
         """Return when Kafka has the record; RequestRefused (503) where it does not in time."""

@@ -31,7 +31,6 @@ CONNECTOR = "connector"
 SOCKET = "socket"
 
 _EVERY_SECONDS = 1.0
-_FROZEN_SECONDS = 5.0
 _RETRY_SECONDS = 2.0
 _DECLARED_SECONDS = 10.0
 _DECLARING_SECONDS = 0.2
@@ -57,7 +56,7 @@ class CoverageReporter(Coverage):
     """Reports the coverage of one vendor by one process. `process` names the process; its successor has the same name.
 
     Delivery: a report is written until Kafka acknowledges it. Where Kafka did not acknowledge any for `LAPSE`, or the
-    process was frozen, the time counts as not listened to.
+    process was frozen for as long, the time counts as not listened to.
     """
 
     def __init__(
@@ -129,11 +128,7 @@ class CoverageReporter(Coverage):
         if self._is_off:
             await asyncio.Event().wait()
         while True:
-            asleep_since = self._now()
             await asyncio.sleep(_EVERY_SECONDS)
-            if self._now() - asleep_since > _FROZEN_SECONDS * 1_000_000:
-                for log in self._channels.values():
-                    log.lapse(self._now(), longest=0)
             await self._report_all()
 
     async def _report_all(self) -> None:

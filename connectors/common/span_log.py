@@ -37,8 +37,8 @@ class SpanLog:
         self.spans = [*self.spans[:-1], (since, max(at, since, self.reported_until))]
         return True
 
-    def lapse(self, at: int, longest: int = LAPSE) -> None:
+    def lapse(self, at: int) -> None:
         """Where the last acknowledged report is too long ago, leave a gap from then on."""
-        if self.is_listening and at - self.reported_until > longest:
+        if self.is_listening and at - self.reported_until > LAPSE:
             self.end(self.reported_until)
             self.begin(at)

@@ -13,7 +13,7 @@ from streams.detect.schedules import CompiledWindow, Scope
 from streams.detect.skipped import SkippedCounts
 from streams.detect.state import DeviceState
 from streams.detect.timeline import Subject
-from streams.normalise.coverage import CoverageMap
+from streams.normalise.coverage import CoverageMap, Receipt
 
 MOST_DEFERRED = 2000
 """When more than this is deferred on a level of a device, the oldest is evaluated by the inhibitors that are known."""
@@ -65,8 +65,8 @@ class TrackedDevice:
     changed: bool = False
     """The state has to be written."""
     coverage: CoverageMap = field(default_factory=CoverageMap)
-    proven_until: int = 0
-    """Receipt of the record being applied, if the device sent it: until then somebody listened to it."""
+    receipt: Receipt | None = None
+    """That of the record being applied, which shows who listened until then."""
 
     @property
     def id(self) -> str:
@@ -85,11 +85,11 @@ class TrackedDevice:
 
     def listened_for(self, duration: int, since: int) -> int:
         """The first moment by which somebody has listened to the device for so long since a moment."""
-        return self.coverage.due(self.id, since, duration, self.proven_until)
+        return self.coverage.due(self.id, since, duration, self.receipt)
 
     def was_listened_to(self, since: int, until: int) -> bool:
         """Whether somebody listened to the device all the time."""
-        return self.coverage.is_whole(self.id, since, until, self.proven_until)
+        return self.coverage.is_whole(self.id, since, until, self.receipt)
 
     def subject(self, offset: int) -> Subject:
         """The subject of events that a record of the input makes."""

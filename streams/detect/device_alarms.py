@@ -27,6 +27,7 @@ from streams.detect.rules import CompiledRule, RuleSet
 from streams.detect.schedules import NEVER
 from streams.detect.silences import SilenceRules
 from streams.detect.thresholds import ThresholdRules, value_of
+from streams.normalise.coverage import Receipt
 
 
 class DeviceAlarms:
@@ -74,7 +75,7 @@ class DeviceAlarms:
         if origin.offset <= state.offset:
             device.skipped.replayed += 1
             return []
-        device.proven_until = 0 if observation.polled else moment
+        device.receipt = Receipt(moment, is_sent=not observation.polled)
         events = self.advance(moment) if device.due < moment or state.deferred_silences else []
         state.offset, state.processed_until, device.changed = origin.offset, moment, True
         if of_record:
@@ -84,7 +85,7 @@ class DeviceAlarms:
         for reading, of_reading in concerned:
             events += self._apply_reading(reading, of_reading, _reading_heard_at(reading, observation), received)
         self._finish(events, moment)
-        device.proven_until = 0
+        device.receipt = None
         return events
 
     def _apply_record(

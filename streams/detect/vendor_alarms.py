@@ -23,6 +23,7 @@ from streams.detect.schedules import NEVER, Scope
 from streams.detect.state import AlarmFacts, DeviceState, RuleState
 from streams.detect.timeline import VENDOR, Entry, Subject, add_entry, resolve
 from streams.detect.vendor_alerts import READERS, Transition, VendorAlert
+from streams.normalise.coverage import Receipt
 
 RECENT_EVENTS = 256
 """Number of ids of vendors' alerts that are kept per device, to recognise duplicates."""
@@ -108,7 +109,9 @@ class VendorAlarms:
         entries = self._read(event_set)  # before anything changes, since it may raise
         received = to_micros(event_set.received_at)
         moment = max(received, state.processed_until)
+        device.receipt = Receipt(moment, is_sent=False)
         events = self.advance(moment) if device.due < moment else []
+        device.receipt = None
         state.offset, state.processed_until, device.changed = origin.offset, moment, True
         subject = Subject(device.id, device.vendor, origin)
         for event, entry in entries:

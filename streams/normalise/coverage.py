@@ -8,14 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from schemas import wire
-from schemas.coverage import STALE_AFTER
+from schemas.coverage import PROOF_AFTER, STALE_AFTER
 
 NEVER = 1 << 62
 
 Gap = tuple[int, int]
 """From when to when nobody listened, in microseconds; NEVER where nobody listens yet."""
+
+
+class Receipt(NamedTuple):
+    """The record by which a device is judged: when it was received (microseconds), and whether the device sent it."""
+
+    at: int
+    is_sent: bool
 
 
 @dataclass(slots=True)
@@ -41,6 +49,7 @@ class CoverageMap:
         self._devices: dict[str, _Listener] = {}
         self._vendor_gaps: dict[str, list[Gap]] = {}
         self._gaps: dict[str, list[Gap]] = {}
+        self._newest: dict[str, int] = {}
 
     def take(self, key: str, report: wire.Coverage) -> bool:
         """Take a report. Return whether it changes when somebody listened."""
@@ -50,6 +59,8 @@ class CoverageMap:
         if before is not None and before.reported_until > report.reported_until:
             return False
         known[name] = _Listener(report.channel, report.spans, report.reported_until)
+        if not report.device_id:
+            self._newest[report.vendor] = max(self._newest.get(report.vendor, 0), report.reported_until)
         if before is not None and before.spans == report.spans:
             return False
         if report.device_id:
@@ -68,14 +79,14 @@ class CoverageMap:
         newest = max(times, default=None)
         return None if newest is None else min(at for at in times if at >= newest - STALE_AFTER)
 
-    def due(self, device: str, since: int, duration: int, proven_until: int = 0) -> int:
+    def due(self, device: str, since: int, duration: int, receipt: Receipt | None = None) -> int:
         """The first moment by which somebody has listened to the device for `duration` since a moment.
 
-        `proven_until`: a record that the device sent was received then, so that somebody listened until then whatever
-        the listener could report of it.
+        A record that the device sent proves that somebody listened until its `receipt`, if the listener had reported
+        shortly before (`PROOF_AFTER`). Otherwise nobody knows yet who listened since that report.
         """
         at = since + duration
-        for begin, end in self._gaps_of(device, proven_until):
+        for begin, end in self._gaps_of(device, receipt):
             if end <= since:
                 continue
             begin = max(begin, since)
@@ -97,20 +108,23 @@ class CoverageMap:
         tails = ((max(until for each in some for _, until in each.intervals()), NEVER) for some in channels)
         return _merged([*self._of_vendor(vendor), *tails])
 
-    def is_whole(self, device: str, since: int, until: int, proven_until: int = 0) -> bool:
+    def is_whole(self, device: str, since: int, until: int, receipt: Receipt | None = None) -> bool:
         """Whether somebody listened to the device all the time."""
-        return all(end <= since or begin >= until for begin, end in self._gaps_of(device, proven_until))
+        return all(end <= since or begin >= until for begin, end in self._gaps_of(device, receipt))
 
-    def _gaps_of(self, device: str, proven_until: int) -> Sequence[Gap]:
+    def _gaps_of(self, device: str, receipt: Receipt | None) -> Sequence[Gap]:
+        vendor = device.partition(":")[0]
         gaps = self._gaps.get(device)
         if gaps is None:
-            gaps = self._gaps[device] = _merged([*self._of_vendor(device.partition(":")[0]), *self._of_device(device)])
-        if not any(begin < proven_until < end for begin, end in gaps):
+            gaps = self._gaps[device] = _merged([*self._of_vendor(vendor), *self._of_device(device)])
+        if receipt is None:
             return gaps
-        of_vendor = (
-            (proven_until, end) if begin < proven_until < end else (begin, end)
-            for begin, end in self._of_vendor(device.partition(":")[0])
-        )
+        reported_until = self._newest.get(vendor, receipt.at)
+        if receipt.at - reported_until > PROOF_AFTER:
+            return _merged([*gaps, (reported_until, receipt.at)])
+        if not receipt.is_sent or not any(begin < receipt.at < end for begin, end in gaps):
+            return gaps
+        of_vendor = ((_proven(gap, receipt.at), gap[1]) for gap in self._of_vendor(vendor))
         return _merged([*of_vendor, *self._of_device(device)])
 
     def _of_vendor(self, vendor: str) -> Sequence[Gap]:
@@ -127,6 +141,12 @@ class CoverageMap:
         ends = [until for _, until in listener.spans if until is not None]
         begins = [since for since, _ in listener.spans[1:]]
         return [gap for gap in zip(ends, [*begins, NEVER], strict=False) if gap[0] < gap[1]]
+
+
+def _proven(gap: Gap, received: int) -> int:
+    """When a gap begins, if a message that was received then shows that it began later than reported."""
+    begin, end = gap
+    return received if begin < received < end and received - begin <= PROOF_AFTER else begin
 
 
 def _by_channel(listeners: Iterable[_Listener]) -> list[list[_Listener]]:

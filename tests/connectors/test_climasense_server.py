@@ -21,6 +21,7 @@ from connectors.climasense.protocol import Provisioned
 from connectors.climasense.settings import ClimasenseSettings
 from connectors.climasense.store.store import open_store
 from connectors.common.context import Context
+from connectors.common.coverage import Coverage
 from connectors.common.publisher import Publisher
 from runtime.api_keys import hash_key
 from runtime.kafka import KafkaSettings
@@ -40,12 +41,14 @@ DOCUMENTED = {
 
 
 @asynccontextmanager
-async def server(publisher: Publisher, folder: Path, **options: Any) -> AsyncIterator[Callable[..., Any]]:
+async def server(
+    publisher: Publisher, folder: Path, coverage: Coverage | None = None, **options: Any
+) -> AsyncIterator[Callable[..., Any]]:
     """`await post(body, key)` answers status, JSON and headers."""
     keys = folder / "keys.json"
     keys.write_text(json.dumps({"hub-1": hash_key(KEY), "sensor/ä": hash_key("other")}))
     settings = ClimasenseSettings(**{"port": 0, "keys_file": keys, **options})
-    connector = ClimasenseConnector(settings, Context(publisher, folder))
+    connector = ClimasenseConnector(settings, Context(publisher, folder, coverage=coverage or Coverage()))
     task = asyncio.create_task(connector.run())
     await eventually(lambda: connector.port)
     async with aiohttp.ClientSession(f"http://127.0.0.1:{connector.port}") as http:
@@ -78,6 +81,35 @@ async def test_the_documented_body_is_accepted_once_kafka_has_it(
     assert [e.data for e in found if e.device_id == "climasense:hub-1"] == [body, body]
     assert len({e.id for e in found if e.device_id == "climasense:hub-1"}) == 1
     assert {e.device_id for e in found} == {"climasense:hub-1", "climasense:sensor/ä"}
+
+
+class _Unreported(Coverage):
+    """Kafka does not know yet that we listen."""
+
+    def __init__(self) -> None:
+        self.reported = asyncio.Event()
+
+    async def listening(self, channel: str = "", device: str = "") -> None:
+        await self.reported.wait()
+
+
+async def test_nothing_is_taken_before_kafka_knows_that_we_listen(
+    publisher: Publisher, raw_tail: RawTail, tmp_path: Path
+) -> None:
+    raw, coverage = await raw_tail("climasense"), _Unreported()
+    async with server(publisher, tmp_path, coverage, ack_timeout_seconds=0.05) as post:
+        status, _, headers = await post(DOCUMENTED)
+        assert (status, headers["Retry-After"]) == (503, "5"), "the device keeps it"
+        coverage.reported.set()
+        known_at = datetime.now(UTC)
+        await eventually(lambda: _is_taken(post))
+    (taken,) = await raw.envelopes(lambda found: bool(found))
+    assert taken.received_at >= known_at
+
+
+async def _is_taken(post: Callable[..., Any]) -> bool:
+    status, _, _ = await post(DOCUMENTED)
+    return bool(status == 200)
 
 
 async def test_one_bad_reading_does_not_cost_the_good_ones(

@@ -20,7 +20,7 @@ from connectors.common.publishing.send_queues import SendQueues
 from connectors.common.span_log import SpanLog
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas import wire
-from schemas.coverage import SPANS_KEPT
+from schemas.coverage import LAPSE, SPANS_KEPT
 from schemas.timestamps import to_micros
 from schemas.topics import COVERAGE, topic_specs
 from tests.support.kafka import read_all
@@ -53,10 +53,10 @@ def test_what_was_reported_does_not_change() -> None:
 
 def test_too_long_without_an_acknowledgement_is_a_gap() -> None:
     log = SpanLog([(0, None)], reported_until=10 * SECOND)
-    log.lapse(40 * SECOND)
-    assert log.spans == [(0, None)], "thirty seconds are none"
-    log.lapse(40 * SECOND + 1)
-    assert log.spans == [(0, 10 * SECOND), (40 * SECOND + 1, None)]
+    log.lapse(10 * SECOND + LAPSE)
+    assert log.spans == [(0, None)], "so long is none"
+    log.lapse(10 * SECOND + LAPSE + 1)
+    assert log.spans == [(0, 10 * SECOND), (10 * SECOND + LAPSE + 1, None)]
 
 
 # -- what is in Kafka already
@@ -189,6 +189,21 @@ async def test_a_socket_is_known_to_be_down_before_more_is_reported_and_up_befor
     (_, ended), (since, _) = spans[1:]
     assert ended is not None and since - ended < 30 * SECOND, "before, nobody listened to the vendor at all"
     assert vendor[-1][0] - (vendor[-2][1] or 0) > 2990 * SECOND and ended <= vendor[-1][0]
+
+
+async def test_a_process_that_was_frozen_did_not_listen(settings: KafkaSettings) -> None:
+    process, clock = f"host-{next(_names)}", Clock()
+    async with reporting(settings, process, clock) as reporter:
+        await reporter.listening()
+        frozen_at = to_micros(clock())
+        clock.ahead = timedelta(seconds=8)
+
+        async def gap() -> list[wire.Coverage]:
+            made = await reports(settings, f"karcher:fleetlake#{CONNECTOR}#{process}")
+            return [report for report in made if len(report.spans) == 2]
+
+        (_, ended), (since, _) = (await eventually(gap, 30))[0].spans
+    assert ended is not None and ended <= frozen_at and since >= frozen_at + 8 * SECOND
 
 
 async def test_a_connector_that_fails_listens_to_nothing(settings: KafkaSettings, tmp_path: Path) -> None:

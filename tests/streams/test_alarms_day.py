@@ -63,10 +63,15 @@ async def write_acts(producer: AIOKafkaProducer, acts: list[Act]) -> None:
     await producer.flush()
 
 
-async def write_ticks(producer: AIOKafkaProducer, fleet: Fleet, day: Day, clock: datetime) -> None:
-    """Say that all received before `clock` is in the raw topic; every message of the script gives readings."""
+async def write_covered(producer: AIOKafkaProducer, fleet: Fleet, day: Day, clock: datetime) -> wire.Coverage:
     report = day.covered(clock)
     await write_coverage(producer, fleet, report)
+    return report
+
+
+async def write_ticks(producer: AIOKafkaProducer, fleet: Fleet, day: Day, clock: datetime) -> None:
+    """Say that all received before `clock` is in the raw topic; every message of the script gives readings."""
+    report = await write_covered(producer, fleet, day, clock)
     for partition, offset in fleet.told_to.items():
         for vendor in vendor_names():  # the others have sent nothing
             ours = vendor == "wayscloud"
@@ -95,6 +100,7 @@ async def play(fleet: Fleet, day: Day, disturb: Callable[[int], Any], pause: flo
     async with AIOKafkaProducer(bootstrap_servers=fleet.kafka, acks="all", linger_ms=5) as producer:
         for hour, (end, sent, acts) in enumerate(chunks(day)):
             await write_acts(producer, acts)  # they wait for their time
+            await write_covered(producer, fleet, day, end)  # a real connector reports every second
             await write_sent(producer, fleet, sent)
             await write_ticks(producer, fleet, day, end)
             await disturb(hour)

@@ -12,7 +12,7 @@ from schemas.timestamps import to_micros
 from schemas.topics import COVERAGE, EVENTS, WATERMARKS
 from streams.detect.listening_operator import ListeningOperator
 from streams.detect.options import DetectOptions
-from streams.normalise.coverage import NEVER, CoverageMap
+from streams.normalise.coverage import NEVER, CoverageMap, Receipt
 from tests.support.detecting import DEVICE, Detecting, action, alert, at, millis, record, rule, tick
 from tests.support.records import ConsumedRecord
 
@@ -82,10 +82,21 @@ def test_silence_lasts_as_long_as_somebody_listened(reports: list[ConsumedRecord
 def test_a_message_proves_that_somebody_listened() -> None:
     known = covered(report((0, 100), (200, None), until=500))
     assert known.due(DEVICE, micros(0), 110_000_000) == micros(210)
-    assert known.due(DEVICE, micros(0), 110_000_000, proven_until=micros(120)) == micros(110)
-    assert known.due(DEVICE, micros(0), 130_000_000, proven_until=micros(120)) == micros(210)
+    sent, answered = Receipt(micros(106), is_sent=True), Receipt(micros(106), is_sent=False)
+    assert known.due(DEVICE, micros(0), 105_000_000, sent) == micros(105)
+    assert known.due(DEVICE, micros(0), 107_000_000, sent) == micros(201)
+    assert known.due(DEVICE, micros(0), 105_000_000, answered) == micros(205)
     assert known.is_whole(DEVICE, micros(0), micros(101)) is False
-    assert known.is_whole(DEVICE, micros(0), micros(101), proven_until=micros(120))
+    assert known.is_whole(DEVICE, micros(0), micros(101), sent)
+
+
+def test_a_message_long_after_the_last_report_proves_nothing_of_the_time_between() -> None:
+    known = covered(report((0, 100), (200, None), until=500))
+    assert known.due(DEVICE, micros(0), 110_000_000, Receipt(micros(199), is_sent=True)) == micros(210)
+    first = covered(report((0, None), until=100))  # as the first run knows it, before the gap is reported
+    assert first.due(DEVICE, micros(0), 105_000_000, Receipt(micros(106), is_sent=True)) == micros(105)
+    assert first.due(DEVICE, micros(0), 105_000_000, Receipt(micros(107), is_sent=True)) == micros(112)
+    assert not first.is_whole(DEVICE, micros(0), micros(101), Receipt(micros(107), is_sent=False))
 
 
 def test_who_is_far_behind_the_newest_holds_nobody_back() -> None:
@@ -132,13 +143,28 @@ def test_a_message_after_an_outage_of_ours_finds_no_silence_before_it() -> None:
     assert fleet.feed(again) == []
 
 
+def test_a_message_that_comes_before_the_report_of_who_took_it_finds_no_silence() -> None:
+    """A connector that was away is heard of through its first message, and only then through its report."""
+    fleet = Detecting(OFF, report((-100, None), until=1))
+    told = fleet.feed(record(0, 0, {"t": 1}), record(1, 9_000, {"t": 1}))
+    gap = report((-100, 1), (9_003, None), until=9_003)
+    told += fleet.follow(gap)
+    assert told + fleet.feed(record(2, 9_301, {"t": 1})) + fleet.follow(tick(9_302, 2)) == []
+    assert Detecting(OFF, gap).feed(*(record(n, s, {"t": 1}) for n, s in enumerate((0, 9_000, 9_301)))) == []
+
+
+def test_an_answer_that_comes_before_the_report_of_who_asked_finds_no_silence() -> None:
+    fleet = Detecting(OFF, report((-100, None), until=1))
+    assert fleet.feed(record(0, 0, {"t": 1}), record(1, 9_000, {"h": 1}, polled=True)) == []
+
+
 def test_the_same_alarms_come_of_a_replay_that_knows_the_outage_from_the_beginning() -> None:
-    """The connector was killed at 400; it had reported until 380, and a message came in between."""
+    """The connector was killed at 400; it had reported until 385, and a message came in between."""
     messages = [record(0, 0, {"t": 1}), record(1, 390, {"t": 1}), record(2, 2_000, {"t": 1})]
-    live = Detecting(OFF, report((-100, None), until=380))
+    live = Detecting(OFF, report((-100, None), until=385))
     told = live.feed(messages[0]) + live.follow(tick(299, 0)) + live.feed(messages[1])
     assert told == ["off:triggered", "off:resolved"]
-    gap = report((-100, 380), (1_500, None), until=3_000)
+    gap = report((-100, 385), (1_500, None), until=3_000)
     told += live.follow(gap, tick(1_900, 1)) + live.feed(messages[2]) + live.follow(tick(2_500, 2))
     assert told == [*["off:triggered", "off:resolved"] * 2, "off:triggered"]
     replayed = Detecting(OFF, gap)
