@@ -11,12 +11,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
-from urllib.parse import urlsplit
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from alarm_service.notify.dispatcher import send_test
-from alarm_service.notify.settings import Channel, EmailChannel, NotifySettings, Policy
+from alarm_service.notify.settings import Channel, NotifySettings, Policy
 from alarm_service.notify.targets import connected
 from alarm_service.service import SERVED
 from alarm_service.settings import AlarmsSettings
@@ -87,8 +86,9 @@ async def _check_channel(key: str, channel: Channel, send: bool) -> CheckResult:
     name = f"notify: channel {key}"
     if not channel.is_enabled:
         return CheckResult(name, True, "off: is_enabled is false")
-    setting, host, port = _receiver(channel)
-    where = f"[notify.channels.{key}.config] {setting}: {host}:{port}"
+    receiver = channel.config.receiver
+    host, port = receiver.host, receiver.port
+    where = f"[notify.channels.{key}.config] {receiver.setting}: {host}:{port}"
     try:
         async with asyncio.timeout(channel.config.timeout_seconds):
             (await connected(host, port, allow_private=channel.config.allow_private)).close()
@@ -102,14 +102,6 @@ async def _check_channel(key: str, channel: Channel, send: bool) -> CheckResult:
         return CheckResult(name, True, f"{host}:{port} answers; nothing was sent")
     outcome = await send_test(channel)
     return CheckResult(name, outcome.delivered, outcome.detail if outcome.delivered else f"{where}: {outcome.detail}")
-
-
-def _receiver(channel: Channel) -> tuple[str, str, int]:
-    """The setting that names the receiver, its host and its port. A URL may hold a token: it is not shown."""
-    if isinstance(channel, EmailChannel):
-        return "host, port", channel.config.host, channel.config.port
-    parts = urlsplit(channel.config.url.get_secret_value())
-    return "url", parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _check_policy(key: str, policy: Policy, notify: NotifySettings, known: KnownNames) -> CheckResult:

@@ -17,8 +17,8 @@ from uuid import uuid4
 
 from alarm_service.notify.messages import Notification
 from alarm_service.notify.outbox import Claimed, Outbox
-from alarm_service.notify.senders import Outcome, Sender
-from alarm_service.notify.settings import AlertmanagerChannel, Channel, NotifySettings
+from alarm_service.notify.senders import Outcome, Sender, sender_of
+from alarm_service.notify.settings import Channel, NotifySettings
 from runtime.metrics import NOTIFICATIONS, NOTIFICATIONS_WAITING
 
 _log = logging.getLogger(__name__)
@@ -89,12 +89,12 @@ class ChannelQueue:
 
     async def run(self) -> None:
         """Deliver until cancelled."""
-        async with Sender(self._channel) as sender:
+        async with sender_of(self._channel) as sender:
             while True:
                 self._woken.clear()
                 outcome = await self._resend_open(sender) or await self._deliver(sender)
                 if outcome is None:
-                    await self._wait()
+                    await self._wait(sender)
                 elif not outcome.delivered and not outcome.final:
                     await asyncio.sleep(max(self._pause(), outcome.retry_after or 0))
 
@@ -125,18 +125,18 @@ class ChannelQueue:
         NOTIFICATIONS.labels(self._key, status).inc()
 
     async def _resend_open(self, sender: Sender) -> Outcome | None:
-        """Send an Alertmanager the open alarms when that is due; the outcome if it failed, else None."""
-        if not isinstance(self._channel, AlertmanagerChannel):
+        """Send the open alarms once more when that is due; the outcome if it failed, else None."""
+        if sender.resend_every is None:
             return None
         now = _now()
         if now < self._resend_open_at:
             return None
         events = await asyncio.to_thread(self._outbox.open_alarms, self._key)
         if events:
-            outcome = await self._attempt(lambda: sender.send_open(events, Notification("", 1, now, None)))
+            outcome = await self._attempt(lambda: sender.send_open(events, now))
             if not outcome.delivered:
                 return outcome
-        self._resend_open_at = now + timedelta(seconds=self._channel.config.resend_seconds)
+        self._resend_open_at = now + sender.resend_every
         return None
 
     async def _attempt(self, send: Callable[[], Awaitable[Outcome]]) -> Outcome:
@@ -160,11 +160,11 @@ class ChannelQueue:
         settings = self._settings
         return pause(max(1, self._failures), settings.retry_seconds, settings.retry_cap_seconds, random.random())
 
-    async def _wait(self) -> None:
+    async def _wait(self, sender: Sender) -> None:
         """Wait until woken, until something is due, or until it is time to look."""
         now = _now()
         dues = [now + timedelta(seconds=_POLL_SECONDS), await asyncio.to_thread(self._outbox.next_due, self._key)]
-        if isinstance(self._channel, AlertmanagerChannel):
+        if sender.resend_every is not None:
             dues.append(self._resend_open_at)
         seconds = max(0.05, (min(due for due in dues if due is not None) - now).total_seconds())
         with contextlib.suppress(TimeoutError):
@@ -173,7 +173,7 @@ class ChannelQueue:
 
 async def send_test(channel: Channel) -> Outcome:
     """Send a test notification directly, without outbox and policies."""
-    async with Sender(channel) as sender:
+    async with sender_of(channel) as sender:
         return await sender.send(Notification(str(uuid4()), 1, _now(), None))
 
 

@@ -7,9 +7,11 @@ repeated. Redirects are not followed: a receiver must not send us to another add
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Self, assert_never
 
@@ -20,11 +22,13 @@ from alarm_service.notify import messages
 from alarm_service.notify.messages import HttpRequest, Notification
 from alarm_service.notify.settings import (
     AlertmanagerChannel,
+    AlertmanagerConfig,
     Channel,
     EmailChannel,
     EmailConfig,
     SlackChannel,
     SmsChannel,
+    TargetConfig,
     TeamsChannel,
     WebhookChannel,
 )
@@ -51,12 +55,46 @@ class Outcome:
     retry_after: float | None = None
 
 
-class Sender:
-    """Sends over one channel. An HTTP connection is kept open between notifications."""
+class Sender(ABC):
+    """Sends over one channel. Use as a context: what it keeps open is closed at its end."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        config = channel.config
+    resend_every: timedelta | None = None
+    """How often the receiver wants all open alarms once more; None: never."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        return None
+
+    @abstractmethod
+    async def send(self, sent: Notification) -> Outcome:
+        """Make one attempt."""
+
+    async def send_open(self, events: list[wire.AlarmEvent], now: datetime) -> Outcome:
+        """Send the open alarms to a receiver that has `resend_every`."""
+        raise NotImplementedError(f"{type(self).__name__} sends events only")
+
+
+class MailSender(Sender):
+    """Sends each notification by a connection of its own."""
+
+    def __init__(self, config: EmailConfig) -> None:
+        self._config = config
+
+    async def send(self, sent: Notification) -> Outcome:
+        """Make one attempt."""
+        return await _attempted(lambda: _mail(self._config, sent), self._config.timeout_seconds)
+
+
+class HttpSender(Sender):
+    """Posts the request that `request` makes of a notification; the connection is kept open in between."""
+
+    def __init__(self, config: TargetConfig, request: Callable[[Notification], HttpRequest]) -> None:
+        self._request = request
+        self._timeout = config.timeout_seconds
         connector = aiohttp.TCPConnector(
             limit=1, use_dns_cache=False, socket_factory=None if config.allow_private else public_socket
         )
@@ -67,55 +105,17 @@ class Sender:
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
-    async def __aenter__(self) -> Self:
-        return self
-
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         await self._session.close()
 
-    @property
-    def open_for(self) -> timedelta:
-        """How long Alertmanager shows an alert that is not sent once more; zero for other channels."""
-        channel = self._channel
-        seconds = channel.config.resend_seconds if isinstance(channel, AlertmanagerChannel) else 0.0
-        return timedelta(seconds=seconds * _RESENT_COPIES)
-
     async def send(self, sent: Notification) -> Outcome:
         """Make one attempt."""
-        channel = self._channel
-        if isinstance(channel, EmailChannel):
-            return await _attempted(lambda: _mail(channel.config, sent), channel.config.timeout_seconds)
-        return await self._post(self._request(channel, sent))
-
-    async def send_open(self, events: list[wire.AlarmEvent], sent: Notification) -> Outcome:
-        """Send an Alertmanager the open alarms; `sent` has the time."""
-        channel = self._channel
-        assert isinstance(channel, AlertmanagerChannel)
-        return await self._post(messages.alertmanager_open(channel.config, events, sent.sent_at, self.open_for))
-
-    def _request(
-        self,
-        channel: WebhookChannel | SlackChannel | TeamsChannel | SmsChannel | AlertmanagerChannel,
-        sent: Notification,
-    ) -> HttpRequest:
-        match channel:
-            case WebhookChannel():
-                return messages.webhook(channel.config, sent)
-            case SlackChannel():
-                return messages.slack(channel.config.url.get_secret_value(), sent)
-            case TeamsChannel():
-                return messages.teams(channel.config.url.get_secret_value(), sent)
-            case SmsChannel():
-                return messages.sms(channel.config, sent)
-            case AlertmanagerChannel():
-                return messages.alertmanager(channel.config, sent, self.open_for)
-            case _:
-                assert_never(channel)
+        return await self._post(self._request(sent))
 
     async def _post(self, request: HttpRequest) -> Outcome:
-        return await _attempted(lambda: self._posted(request), self._channel.config.timeout_seconds)
+        return await _attempted(lambda: self._posted(request), self._timeout)
 
     async def _posted(self, request: HttpRequest) -> Outcome:
         async with self._session.post(
@@ -126,6 +126,39 @@ class Sender:
             words = (await answer.content.read(_MAX_ERROR_CHARS)).decode(errors="replace")
             detail = f"HTTP {answer.status}: {' '.join(words.split())}".rstrip(": ")
             return Outcome(False, detail, answer.status in _NEVER, _seconds(answer.headers.get("Retry-After")))
+
+
+class AlertmanagerSender(HttpSender):
+    """Posts alerts, which an Alertmanager shows only as long as they are sent once more."""
+
+    def __init__(self, config: AlertmanagerConfig) -> None:
+        self.resend_every = timedelta(seconds=config.resend_seconds)
+        self._config = config
+        self._open_for = self.resend_every * _RESENT_COPIES
+        super().__init__(config, lambda sent: messages.alertmanager(config, sent, self._open_for))
+
+    async def send_open(self, events: list[wire.AlarmEvent], now: datetime) -> Outcome:
+        """Send all open alarms."""
+        return await self._post(messages.alertmanager_open(self._config, events, now, self._open_for))
+
+
+def sender_of(channel: Channel) -> Sender:
+    """The sender of a channel; it is the one place that knows the kinds of channels. Needs a running event loop."""
+    match channel:
+        case EmailChannel(config=config):
+            return MailSender(config)
+        case AlertmanagerChannel(config=config):
+            return AlertmanagerSender(config)
+        case WebhookChannel(config=config):
+            return HttpSender(config, partial(messages.webhook, config))
+        case SlackChannel(config=config):
+            return HttpSender(config, partial(messages.slack, config.url.get_secret_value()))
+        case TeamsChannel(config=config):
+            return HttpSender(config, partial(messages.teams, config.url.get_secret_value()))
+        case SmsChannel(config=config):
+            return HttpSender(config, partial(messages.sms, config))
+        case _:
+            assert_never(channel)
 
 
 async def _attempted(attempt: Callable[[], Awaitable[Outcome]], timeout: float) -> Outcome:

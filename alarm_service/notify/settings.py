@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Literal, Self
+from abc import ABC, abstractmethod
+from typing import Annotated, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
@@ -49,7 +50,15 @@ HttpUrl = Annotated[SecretStr, AfterValidator(_http_url)]
 """A secret, since many services put their token into the path."""
 
 
-class TargetConfig(BaseModel):
+class Receiver(NamedTuple):
+    """Where a channel sends to: the setting that says so, and the host and port."""
+
+    setting: str
+    host: str
+    port: int
+
+
+class TargetConfig(BaseModel, ABC):
     """Settings of all channels: how long to wait, and whether the receiver may be on a private network."""
 
     model_config = ConfigDict(extra="forbid")
@@ -60,11 +69,27 @@ class TargetConfig(BaseModel):
     )
     timeout_seconds: float = Field(default=10, gt=0, le=120, description="Longest time that one attempt may take.")
 
+    @property
+    @abstractmethod
+    def receiver(self) -> Receiver:
+        """Where the notifications go."""
 
-class WebhookConfig(TargetConfig):
-    """A POST of the alarm event as JSON, signed if there is a secret."""
+
+class HttpTargetConfig(TargetConfig):
+    """Settings of the channels that post to a URL."""
 
     url: HttpUrl
+
+    @property
+    def receiver(self) -> Receiver:
+        """The URL's host and port. The URL may hold a token."""
+        parts = urlsplit(self.url.get_secret_value())
+        return Receiver("url", parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+
+
+class WebhookConfig(HttpTargetConfig):
+    """A POST of the alarm event as JSON, signed if there is a secret."""
+
     secret: Annotated[SecretStr | None, AfterValidator(_signing)] = Field(
         default=None,
         description="Key that signs each request (HMAC-SHA256, Standard Webhooks): `whsec_` and base64, or text.",
@@ -86,23 +111,23 @@ class EmailConfig(TargetConfig):
     sender: str = Field(min_length=3, description="Address of the sender (From).")
     recipients: list[str] = Field(min_length=1)
 
+    @property
+    def receiver(self) -> Receiver:
+        """The mail server."""
+        return Receiver("host, port", self.host, self.port)
 
-class SlackConfig(TargetConfig):
+
+class SlackConfig(HttpTargetConfig):
     """A Slack incoming webhook."""
 
-    url: HttpUrl
 
-
-class TeamsConfig(TargetConfig):
+class TeamsConfig(HttpTargetConfig):
     """A Microsoft Teams workflow («when a webhook request is received»); gets an Adaptive Card."""
 
-    url: HttpUrl
 
-
-class SmsConfig(TargetConfig):
+class SmsConfig(HttpTargetConfig):
     """A text message, by a POST to an SMS gateway."""
 
-    url: HttpUrl
     recipients: list[str] = Field(min_length=1, description="Phone numbers in the form that the gateway expects.")
     sender: str = ""
     bearer_token: SecretStr | None = None
@@ -112,10 +137,9 @@ class SmsConfig(TargetConfig):
     max_chars: int = Field(default=160, ge=20, le=1600, description="Longest text; longer ones are cut.")
 
 
-class AlertmanagerConfig(TargetConfig):
+class AlertmanagerConfig(HttpTargetConfig):
     """A Prometheus Alertmanager (API v2)."""
 
-    url: HttpUrl
     bearer_token: SecretStr | None = None
     labels: dict[str, str] = Field(default_factory=dict, description="Labels added to each alert.")
     resend_seconds: float = Field(

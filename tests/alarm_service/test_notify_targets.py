@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from alarm_service.notify.dispatcher import send_test
 from alarm_service.notify.messages import Notification
-from alarm_service.notify.senders import Outcome, Sender
+from alarm_service.notify.senders import Outcome, sender_of
 from alarm_service.notify.settings import Channel
 from alarm_service.notify.targets import is_public
 from runtime.ports import free_port
@@ -64,7 +64,7 @@ def channel(value: dict[str, Any]) -> Channel:
 
 
 async def attempt(value: dict[str, Any], number: int = 1) -> Outcome:
-    async with Sender(channel(value)) as sender:
+    async with sender_of(channel(value)) as sender:
         return await sender.send(Notification("0c0ffee0-0000-5000-8000-000000000001", number, NOW, event(), "one"))
 
 
