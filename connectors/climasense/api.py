@@ -160,7 +160,7 @@ class ClimaSenseApi:
     async def _keep(self, body: Body, source: MessageSource, wrong: InvalidRequest) -> None:
         """Keep a body that the device gives up: the whole body if it can be redacted, else its masked beginning."""
         clean = None if body.too_large else protocol.redacted(body.data)
-        await self._delivery.settle(
+        await self._delivery.dead_letter(
             dead_letter(
                 body.data if clean is None else clean,
                 source,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from connectors.climasense.answers import RequestRefused, unavailable
 from connectors.climasense.protocol import device_record
 from connectors.climasense.store.records import DeviceState
-from connectors.common.http_server import settled
+from connectors.common.http_server import in_time
 from connectors.common.publisher import Publisher
 from schemas.envelope import Envelope
-from schemas.wire import DeadLetter, Device
+from schemas.wire import DeadLetter
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,22 @@ class Delivery:
         except TimeoutError:
             raise unavailable() from None
 
-    async def settle(self, record: Envelope | Device | DeadLetter) -> None:
-        """Return when Kafka has the record; RequestRefused (503) where it does not in time."""
-        if not await settled(self.publisher, record, self.ack_timeout_seconds):
+    async def publish(self, envelope: Envelope) -> None:
+        """Return when Kafka has the envelope; RequestRefused (503) where it does not in time."""
+        await self._in_time(partial(self.publisher.publish, envelope))
+
+    async def dead_letter(self, letter: DeadLetter) -> None:
+        """Return when Kafka has the dead letter; RequestRefused (503) where it does not in time."""
+        await self._in_time(partial(self.publisher.dead_letter, letter))
+
+    async def _in_time(self, publish: Callable[[], Awaitable[None]]) -> None:
+        if not await in_time(self.publisher, publish, self.ack_timeout_seconds):
             raise unavailable()
 
     async def register(self, device: DeviceState, now: datetime) -> None:
         """Publish the registry's record of a device; RequestRefused (503) where Kafka does not have it in time."""
         try:
-            await self.settle(device_record(device, now))
+            await self._in_time(partial(self.publisher.publish_device, device_record(device, now)))
         except RequestRefused:
             self.on_unpublished()
             raise

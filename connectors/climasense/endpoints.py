@@ -35,7 +35,7 @@ class TelemetryEndpoint:
         now = utc_now()
         self._sequence += 1
         telemetry = protocol.telemetry(body, identity.device_id, now, self._sequence)
-        await self._delivery.settle(telemetry.envelope)
+        await self._delivery.publish(telemetry.envelope)
         return contract.TelemetryAccepted(accepted=telemetry.accepted, timestamp=now)
 
 
@@ -93,7 +93,7 @@ class CommandEndpoints:
             raise InvalidRequest("command_id", "unknown_command", "there is no such command", 404, "not_found")
         now = utc_now()
         envelope = protocol.command_result(body, identity.device_id, command.command_id, command.type, now)
-        await self._delivery.settle(envelope)
+        await self._delivery.publish(envelope)
         await self._run(self._commands.finish, command.command_id, report.status, report.error_message, now)
         return contract.CommandAcknowledged(timestamp=now)
 
@@ -126,7 +126,7 @@ class PairingEndpoint:
             now = utc_now()
             if number is not None:
                 pairing = Pairing(identity.device_id, sensor.device_id, answer, number)
-                await self._delivery.settle(protocol.sensor_paired(body, pairing, now))
+                await self._delivery.publish(protocol.sensor_paired(body, pairing, now))
                 device = await self._run(self._devices.pair, sensor.device, identity.device, request.ieee_address, now)
             await self._delivery.register(device, now)
         return answer

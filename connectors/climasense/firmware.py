@@ -74,7 +74,7 @@ class FirmwareEndpoints:
         report = parse(body, contract.OtaStatus)
         update = await self._run(self._store.updates.next, identity.device, report)
         now = utc_now()
-        await self._delivery.settle(protocol.ota_status(body, identity.device_id, update.attempt, now))
+        await self._delivery.publish(protocol.ota_status(body, identity.device_id, update.attempt, now))
         changed = await self._run(self._store.updates.save, identity.device, update, now)
         if changed is not None:
             await self._delivery.register(changed, now)

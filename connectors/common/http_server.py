@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -12,8 +13,6 @@ from aiohttp import web
 from connectors.common.dead_letters import Digest
 from connectors.common.publisher import Publisher
 from runtime.http_body import BodyEncodingError, body_pieces
-from schemas.envelope import Envelope
-from schemas.wire import DeadLetter, Device
 
 _LONGEST_BODY = 8 * 1024 * 1024
 """Bytes after which a body is not read further."""
@@ -50,19 +49,16 @@ async def read_body(request: web.Request, limit: int) -> Body:
     return Body(bytes(kept), Digest(length, sha256.hexdigest()), length > limit, problem)
 
 
-async def settled(publisher: Publisher, record: Envelope | Device | DeadLetter, timeout: float) -> bool:
-    """Whether Kafka has acknowledged the record within `timeout` seconds; False at once while Kafka is away."""
+async def in_time(publisher: Publisher, publish: Callable[[], Awaitable[None]], timeout: float) -> bool:
+    """Call `publish`, a method of the publisher with its record; whether Kafka has acknowledged that in time.
+
+    `timeout` is in seconds. While Kafka is away the answer is False at once.
+    """
     if publisher.away:
         return False
     try:
         async with asyncio.timeout(timeout):
-            match record:
-                case Envelope():
-                    await publisher.publish(record)
-                case Device():
-                    await publisher.publish_device(record)
-                case _:
-                    await publisher.dead_letter(record)
+            await publish()
     except TimeoutError:
         return False
     return True

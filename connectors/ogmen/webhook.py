@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -13,7 +14,7 @@ from connectors.common import STAGE
 from connectors.common.context import Context, utc_now
 from connectors.common.dead_letters import MessageSource
 from connectors.common.entrance import problem_of
-from connectors.common.http_server import Body, read_body, seconds, settled
+from connectors.common.http_server import Body, in_time, read_body, seconds
 from connectors.common.rate_limits import RateWindow
 from connectors.ogmen.account_data import unusable
 from connectors.ogmen.protocol import ALERT, VENDOR, InvalidAlert, alert
@@ -82,7 +83,7 @@ class AlertWebhook:
             envelope = self._read(body.data, native_id)
         except InvalidAlert as error:
             return await self._refuse(body, native_id, error)
-        if not await settled(self._publisher, envelope, self._settings.ack_timeout_seconds):
+        if not await self._in_time(partial(self._publisher.publish, envelope)):
             return _unavailable()
         return web.json_response({"message": "Alert sent successfully.", "acknowledged": True})
 
@@ -108,9 +109,12 @@ class AlertWebhook:
         source = MessageSource(VENDOR, ALERT, utc_now(), device_id(VENDOR, native_id))
         problem = Problem(path=error.path, reason=error.reason, detail=str(error))
         letter = unusable(body.data, source, problem, digest=body.digest)
-        if not await settled(self._publisher, letter, self._settings.ack_timeout_seconds):
+        if not await self._in_time(partial(self._publisher.dead_letter, letter)):
             return _unavailable()
         return _error(413 if body.too_large else 400, error.reason, str(error))
+
+    async def _in_time(self, publish: Callable[[], Awaitable[None]]) -> bool:
+        return await in_time(self._publisher, publish, self._settings.ack_timeout_seconds)
 
 
 def _error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> web.Response:

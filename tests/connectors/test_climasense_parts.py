@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from connectors.climasense import delivery as delivery_module
 from connectors.climasense.answers import RequestRefused, error_answer, unavailable
 from connectors.climasense.delivery import Delivery
 from connectors.climasense.protocol import Pairing, Provisioned, device_record, sensor_paired
 from connectors.climasense.store.records import DeviceState, StateError
 from connectors.climasense.store.store import Store, open_store
+from connectors.common.publisher import Publisher
 from runtime.api_keys import hash_key
+from runtime.kafka import KafkaSettings
 from schemas.climasense import OtaStatus, SensorPaired
 from schemas.wire import Device
 
 NOW = datetime(2026, 3, 16, tzinfo=UTC)
 DEVICE = DeviceState("sensor-1", "sensor", "b1", "SN-7", "1.2.0", "hub-1", {"timezone": "UTC", "reboots": 3})
 
+PAIRING_BODY = b'{"sensor_api_key": "secret", "ieee_address": "00:11:22:33:44:55:66:77"}'
+PAIRED = SensorPaired(sensor_id="aa8707dc-fa19-438f-a5ba-ee5518d43631", serial_number="SN-7")
+PAIRING = Pairing("climasense:hub-1", "climasense:sensor-1", PAIRED, 1)
 UNSET_INTERVAL = {"reporting_interval_seconds": 60}
 """What the document says of a device that was told no interval."""
 
@@ -51,12 +55,7 @@ def test_the_record_has_the_documented_settings_and_the_hub_as_a_device_id() -> 
 
 
 def test_a_later_pairing_of_the_same_two_is_another_message() -> None:
-    body = b'{"sensor_api_key": "secret", "ieee_address": "00:11:22:33:44:55:66:77"}'
-    answer = SensorPaired(sensor_id="aa8707dc-fa19-438f-a5ba-ee5518d43631", serial_number="SN-7")
-    first, repeated, later = (
-        sensor_paired(body, Pairing("climasense:hub-1", "climasense:sensor-1", answer, number), NOW)
-        for number in (1, 1, 2)
-    )
+    first, repeated, later = (sensor_paired(PAIRING_BODY, replace(PAIRING, number=n), NOW) for n in (1, 1, 2))
     assert first == repeated and first.id != later.id
     data = json.loads(first.data)
     assert (data["sensor_device_id"], data["serial_number"]) == ("climasense:sensor-1", "SN-7")
@@ -70,22 +69,15 @@ def test_an_unavailable_answer_says_when_to_try_again() -> None:
     assert error_answer(404, "not_found", "No").headers.get("Retry-After") is None
 
 
-async def test_a_device_that_cannot_be_published_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
-    outcomes = [True, False, False]
+async def test_a_device_that_cannot_be_published_is_marked(unused_port: Callable[[], int]) -> None:
     marked: list[bool] = []
-
-    async def settled(*_: Any) -> bool:
-        return outcomes.pop(0)
-
-    monkeypatch.setattr(delivery_module, "settled", settled)
-    delivery = Delivery(None, 1.0, lambda: marked.append(True))  # type: ignore[arg-type]
-    await delivery.register(DEVICE, NOW)
+    unconnected = Publisher(KafkaSettings(bootstrap_servers=f"127.0.0.1:{unused_port()}"))
+    delivery = Delivery(unconnected, 0.05, lambda: marked.append(True))
+    with pytest.raises(RequestRefused):
+        await delivery.publish(sensor_paired(PAIRING_BODY, PAIRING, NOW))
     assert not marked
     with pytest.raises(RequestRefused):
         await delivery.register(DEVICE, NOW)
-    assert marked == [True]
-    with pytest.raises(RequestRefused):
-        await delivery.settle(device_record(DEVICE, NOW))
     assert marked == [True]
 
 
