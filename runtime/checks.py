@@ -7,7 +7,8 @@ import os
 import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+
+from runtime.proxy import ProxySettingError, proxy_for
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,11 @@ async def unreachable(url: str, timeout: float = 5.0) -> str | None:
     parts = urlsplit(url)
     if not parts.hostname:
         return "is no URL with a host"
-    if _behind_proxy(parts.scheme, parts.hostname):
-        return None
+    try:
+        if proxy_for(url) is not None:
+            return None
+    except ProxySettingError as error:
+        return str(error)
     port = parts.port or _PORTS.get(parts.scheme, 443)
     try:
         async with asyncio.timeout(timeout):
@@ -46,9 +50,3 @@ async def unreachable(url: str, timeout: float = 5.0) -> str | None:
 
 
 _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
-
-
-def _behind_proxy(scheme: str, host: str) -> bool:
-    if host == "localhost" or host.startswith("127.") or host == "::1":
-        return False
-    return {"ws": "http", "wss": "https"}.get(scheme, scheme) in getproxies() and not proxy_bypass(host)

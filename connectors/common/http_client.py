@@ -13,9 +13,9 @@ from typing import Protocol
 import aiohttp
 
 from connectors.common.context import utc_now
-from connectors.common.proxy import ProxySettingError, proxy_for
 from connectors.common.rate_limits import SharedLimiter
 from runtime.backoff import Backoff
+from runtime.proxy import ProxySettingError, proxy_for
 
 _LARGEST_ANSWER = 64 * 1024 * 1024
 

@@ -12,8 +12,9 @@ from aiohttp import web
 
 from connectors.common.connection_state import ConnectionState, Gap
 from connectors.common.http_client import FixedHeaders, RestClient, VendorError
-from connectors.common.proxy import ProxySettingError, proxy_for
 from connectors.common.websocket import SocketOptions, WebSocketReader
+from runtime.checks import unreachable
+from runtime.proxy import ProxySettingError, proxy_for
 from simulators.net import serve
 from tests.support.waiting import eventually
 
@@ -32,6 +33,17 @@ def test_loopback_is_never_reached_through_a_proxy(url: str, monkeypatch: pytest
     for name in VARIABLES[:3]:
         monkeypatch.setenv(name, "http://proxy.example:3128")
     assert proxy_for(url) is None
+
+
+@pytest.mark.parametrize("scheme", ["https", "wss"])
+async def test_a_check_goes_the_way_of_the_requests(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"{scheme}://cloud.invalid/x"
+    assert await unreachable(url) is not None
+    monkeypatch.setenv("ALL_PROXY", "http://proxy.example:3128")
+    assert await unreachable(url) is None, "the proxy stands between"
+    monkeypatch.setenv("ALL_PROXY", "socks5://name:secret@proxy.example")
+    why = await unreachable(url)
+    assert why is not None and "ALL_PROXY" in why and "secret" not in why
 
 
 @pytest.mark.parametrize(
