@@ -29,10 +29,12 @@ from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBat
 from aiokafka.producer.producer import AIOKafkaProducer
 from aiokafka.producer.sender import AddOffsetsToTxnHandler, BaseHandler, Sender
 from aiokafka.producer.transaction_manager import TransactionManager
+from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.structs import OffsetAndMetadata
 
 from runtime.aiokafka_internals import WRITTEN_AGAINST, consumers, producers
 from runtime.aiokafka_internals.fetch_buffers import fetch_idle_partitions_promptly, take
+from runtime.aiokafka_internals.topic_metadata import topic_metadata
 from tests.support.aiokafka_faults import kill_fetcher
 from tests.support.kafka import MakeTopics, produce, producer
 from tests.support.paths import ROOT
@@ -68,6 +70,13 @@ CANARIES: dict[str, dict[Any, str]] = {
         MessageBatch.expired: "3b28f15f56f2",
         Sender.close: "f60b3d023d25",
         AIOKafkaProducer.stop: "43ef97147111",
+    },
+    "topic_metadata": {
+        AIOKafkaClient.send: "246b277687d7",
+        AIOKafkaClient.get_random_node: "0e2daf38b78e",
+        RequestStruct: "0c94b7d19018",
+        Request: "1dc66f0574be",
+        Response: "38b92a1dd3b1",
     },
     "transactions": {
         AIOKafkaProducer.__init__: "fd6f2966fb3d",
@@ -186,6 +195,16 @@ def test_no_other_module_reaches_for_what_aiokafka_keeps_private() -> None:
     assert places == [], "put it into runtime/aiokafka_internals, with the reason and a canary"
 
 
+def test_no_other_module_builds_requests_of_its_own() -> None:
+    places = [
+        f"{path}:{node.lineno}"
+        for path in _modules(*_PRODUCT)
+        for node in _nodes(path)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aiokafka.protocol")
+    ]
+    assert places == [], "put it into runtime/aiokafka_internals, with the reason and a canary"
+
+
 def test_no_test_reaches_for_it_either() -> None:
     ours = {name for folder in _PRODUCT for name in _private_names(ROOT / folder)}
     places = [place for path in _modules("tests") for place in _reaching(path, _of_aiokafka() - ours)]
@@ -231,6 +250,20 @@ async def test_the_partitions_of_a_topic_are_known_after_loading(kafka: str, mak
         assert await consumers.load_metadata(consumer, topic) == {0, 1, 2}
         with pytest.raises(UnknownTopicOrPartitionError):
             await consumers.load_metadata(consumer, f"no-{topic}")
+
+
+async def test_topics_are_described_with_their_ids(kafka: str, make_topics: MakeTopics) -> None:
+    (topic,) = await make_topics(["in"], partitions=3)
+    client = AIOKafkaClient(bootstrap_servers=kafka)
+    await client.bootstrap()
+    try:
+        described = await topic_metadata(client, [topic, f"no-{topic}"])
+    finally:
+        await client.close()
+    assert described is not None
+    by_name = {each.name: each for each in described}
+    assert by_name[topic].id.int and (by_name[topic].partitions, by_name[topic].error) == (3, "")
+    assert by_name[f"no-{topic}"].error == "UnknownTopicOrPartitionError"
 
 
 async def test_take_gives_what_getmany_gives_and_moves_as_far(kafka: str, make_topics: MakeTopics) -> None:
