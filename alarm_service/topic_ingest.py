@@ -19,6 +19,7 @@ from alarm_service.store.alarms import StaleBatch
 from alarm_service.store.store import AlarmDatabase
 from runtime.errors import StageError
 from runtime.metrics import LAG, LEFT_OUT, RECORDS_IN
+from runtime.topic_reader import ReadLimits, read_spans, spans_of
 from schemas import wire
 from schemas.consumed import Record
 from schemas.topics import ALARMS, MAX_MESSAGE_BYTES, RULES
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 STAGE = "alarms"
 _BATCH_RECORDS = 1000
 _POLL_MS = 200
+_WITHOUT_END = ReadLimits(stall_seconds=None)  # Kafka may go away meanwhile
 
 
 class TopicIngest:
@@ -94,13 +96,11 @@ class TopicIngest:
     async def _read_rules(self, tps: list[TopicPartition]) -> None:
         """Read the whole topic: it is compacted, so that a rule deleted long ago may have left no record."""
         self._consumer.assign(tps)
-        ends = await self._consumer.end_offsets(tps)
-        await self._consumer.seek_to_beginning(*tps)
+        spans = await spans_of(self._consumer, tps)
         latest: dict[bytes | None, Record] = {}
-        while any([await self._consumer.position(tp) < ends[tp] for tp in tps]):
-            for records in (await self._consumer.getmany(timeout_ms=_POLL_MS)).values():
-                latest |= {record.key: record for record in records}
-        self._rules_next = {tp.partition: await self._consumer.position(tp) for tp in tps}
+        async for batch in read_spans(self._consumer, spans, _WITHOUT_END):
+            latest |= {record.key: record for record in batch.records}
+        self._rules_next = {tp.partition: span.end for tp, span in spans.items()}
         _warn(await asyncio.to_thread(self._store.rules.replace, self._rules_next, list(latest.values())))
 
     async def _begin_alarms(self, tps: list[TopicPartition]) -> None:

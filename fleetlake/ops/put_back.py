@@ -11,21 +11,22 @@ import json
 from collections.abc import Iterable, Sequence
 
 import pyarrow.dataset as ds
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from deltalake.exceptions import TableNotFoundError
 
 from fleetlake.ops.dead_letters import GONE, Letter
 from runtime.aiokafka_internals.consumers import load_metadata
 from runtime.kafka import KafkaSettings, client_options
+from runtime.topic_reader import ReadLimits, Span, committed_consumer, read_spans, spans_of
 from schemas.envelope import Envelope
 from schemas.topics import MAX_MESSAGE_BYTES, raw_topic
 from sinks.delta.location import LakeLocation
 
 REPLAY = "ce_replay"
 LETTER = "ce_deadletter"
-FETCH_MS = 5000
+_ONE_RECORD = ReadLimits(batch_records=1)
 
-_Raw = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+_Raw = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]]]
 """Key, value and headers of a raw record."""
 
 
@@ -75,28 +76,21 @@ async def _raw_records(
 ) -> dict[tuple[str, int, int], _Raw]:
     """The raw records at these origins that Kafka still has."""
     raw: dict[tuple[str, int, int], _Raw] = {}
-    places = sorted(set(origins))
-    if not places:
+    offsets: dict[TopicPartition, list[int]] = {}
+    for topic, number, offset in sorted(set(origins)):
+        offsets.setdefault(TopicPartition(topic, number), []).append(offset)
+    if not offsets:
         return raw
-    consumer = AIOKafkaConsumer(
-        **client_options(kafka), enable_auto_commit=False, max_partition_fetch_bytes=MAX_MESSAGE_BYTES
-    )
-    await consumer.start()
-    try:
-        for topic, number, offset in places:
-            await load_metadata(consumer, topic)
-            partition = TopicPartition(topic, number)
+    async with committed_consumer(client_options(kafka)) as consumer:
+        for partition, wanted in offsets.items():
+            await load_metadata(consumer, partition.topic)
             consumer.assign([partition])
-            begin = (await consumer.beginning_offsets([partition]))[partition]
-            end = (await consumer.end_offsets([partition]))[partition]
-            if not begin <= offset < end:
-                continue
-            consumer.seek(partition, offset)
-            for record in (await consumer.getmany(partition, timeout_ms=FETCH_MS, max_records=1)).get(partition, []):
-                if record.offset == offset:
-                    raw[topic, number, offset] = (record.key, record.value, list(record.headers))
-    finally:
-        await consumer.stop()
+            span = (await spans_of(consumer, [partition]))[partition]
+            for offset in wanted:
+                if span.start <= offset < span.end:
+                    async for batch in read_spans(consumer, {partition: Span(offset, offset + 1)}, _ONE_RECORD):
+                        for record in batch.records:
+                            raw[(*partition, offset)] = (record.key, record.value, record.headers)
     return raw
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -24,10 +25,12 @@ from fleetlake.ops.doctor.findings import (
     topic_findings,
 )
 from runtime.kafka import KafkaSettings, client_options
-from runtime.topic_reader import committed_consumer
+from runtime.topic_reader import Span as OffsetSpan
+from runtime.topic_reader import committed_consumer, read_spans
 from schemas.topics import topic_specs
 
 _ANSWER_SECONDS = 20.0
+_LAST_RECORDS = 10
 _RECORD_SECONDS = 2.0
 
 
@@ -81,15 +84,12 @@ async def _spans(client: Mapping[str, Any], topics: Mapping[str, int]) -> tuple[
 async def _newest(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> float:
     """The largest time of the last records. Before the end of a topic there may be markers of transactions."""
     consumer.assign(list(ends))
-    for partition, end in ends.items():
-        consumer.seek(partition, max(0, end - 10))
+    spans = {partition: OffsetSpan(max(0, end - _LAST_RECORDS), end) for partition, end in ends.items()}
     newest = 0.0
-    deadline = time.monotonic() + _RECORD_SECONDS
-    while time.monotonic() < deadline:
-        fetched = await consumer.getmany(timeout_ms=300)
-        if not fetched:
-            break
-        newest = max([newest, *(record.timestamp / 1000 for records in fetched.values() for record in records)])
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_RECORD_SECONDS):
+            async for batch in read_spans(consumer, spans):
+                newest = max([newest, *(record.timestamp / 1000 for record in batch.records)])
     return newest
 
 
