@@ -19,7 +19,7 @@ from alarm_service.notify.settings import Channel, NotifySettings, Policy
 from alarm_service.notify.targets import connected
 from alarm_service.service import SERVED
 from alarm_service.settings import AlarmsSettings
-from alarm_service.store.store import DATABASE, store_of
+from alarm_service.store.database import DATABASE, alarm_database
 from alarm_service.store.tables import SCHEMA
 from runtime.checks import CheckResult
 from runtime.database import reason, version_of
@@ -74,11 +74,11 @@ def _check_database(settings: AlarmsSettings, data: Path) -> CheckResult:
 
 
 def _keys_of(settings: AlarmsSettings, data: Path) -> str:
-    store = store_of(settings, data)
+    database = alarm_database(settings, data)
     try:
-        count = sum(key.revoked_at is None for key in store.keys.all())
+        count = sum(key.revoked_at is None for key in database.keys.all())
     finally:
-        store.close()
+        database.close()
     return f"{count} API key(s) in force" + ("" if count else ": every request gets 401, see `fleetlake alarms keys`")
 
 

@@ -19,7 +19,7 @@ from alarm_service.notify.outbox import Outbox
 from alarm_service.notify.policies import Memberships
 from alarm_service.notify.settings import NotifySettings
 from alarm_service.settings import AlarmsSettings
-from alarm_service.store.store import AlarmDatabase, store_of
+from alarm_service.store.database import AlarmDatabase, alarm_database
 from alarm_service.topic_ingest import TopicIngest
 from runtime.health import Health
 from runtime.http_server import serving
@@ -62,13 +62,13 @@ async def run_alarms(
     """
     settings, client = config.settings, client_options(config.kafka)
     planner = DeliveryPlanner(config.notify, config.members, _now)
-    store = await asyncio.to_thread(store_of, settings, config.data, planner.add)
-    publisher, ingest = ActionPublisher(client, settings.action_seconds), TopicIngest(client, store)
+    database = await asyncio.to_thread(alarm_database, settings, config.data, planner.add)
+    publisher, ingest = ActionPublisher(client, settings.action_seconds), TopicIngest(client, database)
     try:
-        dispatcher = Dispatcher(Outbox(store.engine, config.notify, _now), config.notify)
+        dispatcher = Dispatcher(Outbox(database.engine, config.notify, _now), config.notify)
         health.ready.append(ingest.problem)
-        backend = Backend(store, ingest, publisher, settings.action_seconds)
-        notifications = NotificationEndpoints(config.notify, store.engine).handlers()
+        backend = Backend(database, ingest, publisher, settings.action_seconds)
+        notifications = NotificationEndpoints(config.notify, database.engine).handlers()
         app = AlarmApi(backend, notifications, settings.max_body_bytes).app()
         async with serving(app, settings.host, settings.port, SERVED, settings) as port, asyncio.TaskGroup() as group:
             _log.info("alarms: http://%s:%d/v1/iot/alarms", settings.host, port)
@@ -76,7 +76,7 @@ async def run_alarms(
                 group.create_task(_ingest(ingest, publisher, topics_ready)),
                 group.create_task(dispatcher.run()),
                 group.create_task(_wake(ingest, dispatcher)),
-                group.create_task(_forget(store, timedelta(days=settings.keep_days))),
+                group.create_task(_forget(database, timedelta(days=settings.keep_days))),
             ]
             await stop.wait()
             for task in tasks:
@@ -84,7 +84,7 @@ async def run_alarms(
     finally:
         await ingest.stop()
         await publisher.stop()
-        store.close()
+        database.close()
 
 
 async def _ingest(ingest: TopicIngest, publisher: ActionPublisher, topics_ready: TopicsReady) -> None:
@@ -100,9 +100,9 @@ async def _wake(ingest: TopicIngest, dispatcher: Dispatcher) -> None:
         dispatcher.wake()
 
 
-async def _forget(store: AlarmDatabase, keep: timedelta) -> None:
+async def _forget(database: AlarmDatabase, keep: timedelta) -> None:
     while True:
-        count = await asyncio.to_thread(store.alarms.forget_resolved, _now() - keep)
+        count = await asyncio.to_thread(database.alarms.forget_resolved, _now() - keep)
         if count:
             _log.info("alarms: deleted %d alarms that were resolved more than %d days ago", count, keep.days)
         await asyncio.sleep(_FORGET_SECONDS)

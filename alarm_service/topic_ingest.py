@@ -16,7 +16,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from alarm_service.store.alarms import StaleBatch
-from alarm_service.store.store import AlarmDatabase
+from alarm_service.store.database import AlarmDatabase
 from runtime.errors import StageError
 from runtime.metrics import LAG, LEFT_OUT, RECORDS_IN
 from runtime.topic_reader import ReadLimits, read_spans, spans_of
@@ -35,8 +35,8 @@ _WITHOUT_END = ReadLimits(stall_seconds=None)  # Kafka may go away meanwhile
 class TopicIngest:
     """Reads the topics of alarms and rules into the database."""
 
-    def __init__(self, client: Mapping[str, Any], store: AlarmDatabase) -> None:
-        self._store = store
+    def __init__(self, client: Mapping[str, Any], database: AlarmDatabase) -> None:
+        self._database = database
         self._consumer = AIOKafkaConsumer(
             **client,
             enable_auto_commit=False,
@@ -101,11 +101,11 @@ class TopicIngest:
         async for batch in read_spans(self._consumer, spans, _WITHOUT_END):
             latest |= {record.key: record for record in batch.records}
         self._rules_next = {tp.partition: span.end for tp, span in spans.items()}
-        _warn(await asyncio.to_thread(self._store.rules.replace, self._rules_next, list(latest.values())))
+        _warn(await asyncio.to_thread(self._database.rules.replace, self._rules_next, list(latest.values())))
 
     async def _begin_alarms(self, tps: list[TopicPartition]) -> None:
         stored = await asyncio.to_thread(
-            self._store.alarms.offsets
+            self._database.alarms.offsets
         )  # read first: another service may store more meanwhile
         ends = await self._consumer.end_offsets(tps)
         begins = await self._consumer.beginning_offsets(tps)
@@ -127,7 +127,7 @@ class TopicIngest:
         for tp, records in fetched.items():
             RECORDS_IN.labels(STAGE, "").inc(len(records))
             if tp.topic == RULES:
-                _warn(await asyncio.to_thread(self._store.rules.apply, records))
+                _warn(await asyncio.to_thread(self._database.rules.apply, records))
                 self._rules_next[tp.partition] = records[-1].offset + 1
             else:
                 await self._store_events(tp, records)
@@ -139,10 +139,10 @@ class TopicIngest:
     async def _store_events(self, tp: TopicPartition, records: list[Record]) -> None:
         events, following = _events(records), records[-1].offset + 1
         try:
-            await asyncio.to_thread(self._store.alarms.add_events, tp.partition, self._stored[tp], events, following)
+            await asyncio.to_thread(self._database.alarms.add_events, tp.partition, self._stored[tp], events, following)
         except StaleBatch as stale:
             _log.info("alarms: %s; continuing behind it", stale)
-            following = (await asyncio.to_thread(self._store.alarms.offsets))[tp.partition]
+            following = (await asyncio.to_thread(self._database.alarms.offsets))[tp.partition]
             self._consumer.seek(tp, following)
         self._stored[tp] = following
 

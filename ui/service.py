@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alarm_service.settings import AlarmsSettings
-from alarm_service.store.store import AlarmDatabase, store_of
+from alarm_service.store.database import AlarmDatabase, alarm_database
 from runtime.errors import StageError
 from runtime.health import Health
 from runtime.http_server import serving
@@ -47,7 +47,7 @@ async def run_ui(config: UiConfig, stop: asyncio.Event, health: Health) -> None:
     settings = config.settings
     if not settings.sign_in and settings.host not in LOOPBACK:
         raise StageError(f"[ui] sign_in = false needs a loopback address as host, not {settings.host}")
-    keys = await asyncio.to_thread(store_of, config.alarms, config.data) if settings.sign_in else None
+    keys = await asyncio.to_thread(alarm_database, config.alarms, config.data) if settings.sign_in else None
     hub = Hub()
     reader = TopicReader(config.find_kafka, hub, settings.action_seconds)
     tables = PublishedTables(config.connect, config.data / "fleet.duckdb")

@@ -67,12 +67,12 @@ class AlarmEndpoints:
             f"wayscloud:{device}" if device and ":" not in device else device,
             query.get("rule_id"),
         )
-        stored, total = await self._backend.query(self._backend.store.alarms.page, which, page, size)
+        stored, total = await self._backend.query(self._backend.database.alarms.page, which, page, size)
         alarms = [contract.AlarmListed.model_validate(_fields(each)) for each in stored]
         return json_response(contract.AlarmPage(alarms=alarms, total=total, page=page, page_size=size))
 
     async def _summary(self, _: web.Request) -> web.Response:
-        summary = await self._backend.query(self._backend.store.alarms.summary)
+        summary = await self._backend.query(self._backend.database.alarms.summary)
         fields = {
             "by_status": summary.by_status,
             "by_severity": summary.by_severity,
@@ -85,13 +85,13 @@ class AlarmEndpoints:
 
     async def _timeline(self, request: web.Request) -> web.Response:
         stored = await self._requested(request)
-        events = await self._backend.query(self._backend.store.alarms.timeline, stored.alarm.alarm_id)
+        events = await self._backend.query(self._backend.database.alarms.timeline, stored.alarm.alarm_id)
         rows = [msgspec.structs.asdict(event) | {"id": event.sequence} for event in events]
         entries = _TIMELINE.validate_python(rows)
         return web.json_response(text=_TIMELINE.dump_json(entries).decode())
 
     async def _requested(self, request: web.Request) -> StoredAlarm:
-        stored = await self._backend.query(self._backend.store.alarms.get, request.match_info["alarm_id"].lower())
+        stored = await self._backend.query(self._backend.database.alarms.get, request.match_info["alarm_id"].lower())
         if stored is None:
             raise RequestRefused(404, "not_found", "There is no such alarm")
         return stored
@@ -102,7 +102,7 @@ class AlarmEndpoints:
             contract.SnoozeRequest if name == "snooze" else contract.ActionRequest,
         )
         stored = await self._requested(request)
-        alarm, alarms = stored.alarm, self._backend.store.alarms
+        alarm, alarms = stored.alarm, self._backend.database.alarms
         action_id = _action_id(request, name, alarm.alarm_id)
         if await self._backend.query(alarms.is_done, str(action_id)):
             return json_response(_detail(stored))

@@ -54,7 +54,7 @@ class AlarmApi:
         if not request.path.startswith("/v1/"):
             return await handler(request)
         text = request.headers.get("X-API-Key") or _bearer(request.headers.get("Authorization", ""))
-        key = await self._backend.query(self._backend.store.keys.find, text) if text else None
+        key = await self._backend.query(self._backend.database.keys.find, text) if text else None
         if key is None:
             LEFT_OUT.labels(STAGE, "", "unauthorized").inc()
             raise RequestRefused(401, "unauthorized", "Invalid or missing API key")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 from alarm_service.action_publisher import ActionPublisher
-from alarm_service.store.store import AlarmDatabase
+from alarm_service.store.database import AlarmDatabase
 from alarm_service.topic_ingest import TopicIngest
 
 _POLL_SECONDS = 0.25
@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Backend:
     """The parts that the endpoints share. `wait_seconds` is how long an answer waits for Kafka's side."""
 
-    store: AlarmDatabase
+    database: AlarmDatabase
     ingest: TopicIngest
     publisher: ActionPublisher
     wait_seconds: float

@@ -47,12 +47,12 @@ class RuleEndpoints:
         }
 
     async def _rules(self, _: web.Request) -> web.Response:
-        rules = await self._backend.query(self._backend.store.rules.all)
+        rules = await self._backend.query(self._backend.database.rules.all)
         listed = [contract.RuleListed.model_validate(rule.model_dump()) for rule in rules]
         return json_response(contract.RuleList(rules=listed))
 
     async def _rule(self, request: web.Request) -> web.Response:
-        rule = await self._backend.query(self._backend.store.rules.get, request.match_info["rule_id"])
+        rule = await self._backend.query(self._backend.database.rules.get, request.match_info["rule_id"])
         return json_response(_existing(rule))
 
     async def _create(self, request: web.Request) -> web.Response:
@@ -97,7 +97,7 @@ class RuleEndpoints:
         async with self._changing:
             if not await self._backend.wait_until(self._has_last_change):
                 raise unavailable()
-            rule = change(await self._backend.query(self._backend.store.rules.get, rule_id))
+            rule = change(await self._backend.query(self._backend.database.rules.get, rule_id))
             self._last_change = await self._backend.publisher.put_rule(rule_id, rule)
             await self._backend.wait_until(self._has_last_change)
             return rule

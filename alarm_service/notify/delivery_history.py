@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from alarm_service.notify.delivery_tables import PENDING, deliveries
+from alarm_service.store.delivery_tables import PENDING, deliveries
 
 
 @dataclass(frozen=True)

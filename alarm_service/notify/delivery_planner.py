@@ -11,9 +11,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from alarm_service.notify import delivery_tables as tables
 from alarm_service.notify.policies import Delivery, LastNotified, Memberships, plan_deliveries
 from alarm_service.notify.settings import NotifySettings
+from alarm_service.store import delivery_tables as tables
 from schemas import wire
 
 

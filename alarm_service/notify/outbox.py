@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from alarm_service.notify.delivery_tables import (
+from alarm_service.notify.settings import NotifySettings
+from alarm_service.store.delivery_tables import (
     DELIVERED,
     FAILED,
     PENDING,
@@ -21,7 +22,6 @@ from alarm_service.notify.delivery_tables import (
     last_notified,
     open_alarms,
 )
-from alarm_service.notify.settings import NotifySettings
 from runtime.database import writing
 from schemas import wire
 

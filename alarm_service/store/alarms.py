@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from alarm_service.notify import delivery_tables
+from alarm_service.store import delivery_tables
 from alarm_service.store.tables import alarm_events, alarms, offsets, storable
 from runtime.database import writing
 from schemas import wire
@@ -28,7 +28,10 @@ _ALARM_DECODER = msgspec.json.Decoder(wire.Alarm)
 
 
 OnEvents = Callable[[sa.Connection, Sequence[wire.AlarmEvent]], None]
-"""Receives the events that are new, in the transaction that stores them."""
+"""Receives the events that are new, in the transaction that stores them.
+
+In the service it is `notify.delivery_planner.DeliveryPlanner.add`, which writes their deliveries.
+"""
 
 
 class StaleBatch(Exception):

@@ -23,7 +23,7 @@ from schemas.words import AlarmStatus, KeyRole, Severity
 
 if TYPE_CHECKING:
     from alarm_service.action_client import KnownAlarm
-    from alarm_service.store.store import AlarmDatabase
+    from alarm_service.store.database import AlarmDatabase
     from fleetlake.config import Settings
 
 alarms = typer.Typer(
@@ -189,15 +189,15 @@ def create_key(
     """Make an API key and print it. It is shown only now, since only its hash is kept."""
     if not 1 <= len(name) <= 200 or not name.isprintable():
         raise UserError("a name has 1 to 200 printable characters")
-    with _store(config, data) as store:
-        typer.echo(store.keys.create(name, role, datetime.now(UTC)))
+    with _database(config, data) as database:
+        typer.echo(database.keys.create(name, role, datetime.now(UTC)))
 
 
 @keys.command("list")
 def list_keys(config: ConfigOption = None, data: DataOption = None) -> None:
     """List the keys: whose they are, and what each may do."""
-    with _store(config, data) as store:
-        existing = store.keys.all()
+    with _database(config, data) as database:
+        existing = database.keys.all()
     rows = [
         (key.key_id, key.name, key.role, time_text(key.created_at), time_text(key.revoked_at) or "in force")
         for key in existing
@@ -212,8 +212,8 @@ def revoke_key(
     data: DataOption = None,
 ) -> None:
     """Revoke a key for good, with immediate effect."""
-    with _store(config, data) as store:
-        revoked = store.keys.revoke(key_id, datetime.now(UTC))
+    with _database(config, data) as database:
+        revoked = database.keys.revoke(key_id, datetime.now(UTC))
     if not revoked:
         raise UserError(f"no key in force has the id {key_id!r}")
     typer.echo(f"revoked {key_id}")
@@ -310,13 +310,15 @@ def _ask(folder: Path, statement: str, values: Sequence[str]) -> list[dict[str, 
 
 
 @contextmanager
-def _store(config: Path | None, data: Path | None) -> Iterator[AlarmDatabase]:
-    from alarm_service.store.store import store_of
+def _database(config: Path | None, data: Path | None) -> Iterator[AlarmDatabase]:
+    from alarm_service.store.database import alarm_database
     from fleetlake.cli.stores import using_database
 
     settings = read_settings(config, data)
-    with using_database("the alarm service", lambda: store_of(settings.alarms, settings.pipeline.data)) as store:
-        yield store
+    with using_database(
+        "the alarm service", lambda: alarm_database(settings.alarms, settings.pipeline.data)
+    ) as database:
+        yield database
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

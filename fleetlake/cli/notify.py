@@ -76,13 +76,15 @@ def history(
 
 def _history(settings: Settings, which: HistoryQuery) -> tuple[list[DeliveryInfo], int]:
     from alarm_service.notify.delivery_history import read_history
-    from alarm_service.store.store import DATABASE, store_of
+    from alarm_service.store.database import DATABASE, alarm_database
     from fleetlake.cli.stores import using_database
 
     if settings.alarms.database_url is None and not (settings.pipeline.data / DATABASE).exists():
         return [], 0  # no service has run here; opening the database would make it
-    with using_database("the alarm service", lambda: store_of(settings.alarms, settings.pipeline.data)) as store:
-        return read_history(store.engine, which)
+    with using_database(
+        "the alarm service", lambda: alarm_database(settings.alarms, settings.pipeline.data)
+    ) as database:
+        return read_history(database.engine, which)
 
 
 def _print(deliveries: list[DeliveryInfo]) -> None:

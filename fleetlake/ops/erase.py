@@ -43,21 +43,21 @@ def erase_alarms(settings: AlarmsSettings, data: Path, device: str) -> int | Non
 
     StageError or SQLAlchemyError where the database cannot be used.
     """
-    from alarm_service.store.store import DATABASE, store_of
+    from alarm_service.store.database import DATABASE, alarm_database
 
     if settings.database_url is None and not (data / DATABASE).exists():
         return None
-    store = store_of(settings, data)
+    database = alarm_database(settings, data)
     try:
-        return store.alarms.erase(device)
+        return database.alarms.erase(device)
     finally:
-        store.close()
+        database.close()
 
 
 def is_known(location: LakeLocation, settings: AlarmsSettings, data: Path, device: str) -> bool:
     """Whether a table or the alarm service's database has rows of the device, or had some that were erased before."""
     from alarm_service.store.alarms import AlarmFilter
-    from alarm_service.store.store import DATABASE, store_of
+    from alarm_service.store.database import DATABASE, alarm_database
 
     digest = device_digest(device.encode())
     for name in BY_NAME:
@@ -74,11 +74,11 @@ def is_known(location: LakeLocation, settings: AlarmsSettings, data: Path, devic
                 return True
     if settings.database_url is None and not (data / DATABASE).exists():
         return False
-    store = store_of(settings, data)
+    database = alarm_database(settings, data)
     try:
-        return store.alarms.page(AlarmFilter(device_id=device), 1, 1)[1] > 0
+        return database.alarms.page(AlarmFilter(device_id=device), 1, 1)[1] > 0
     finally:
-        store.close()
+        database.close()
 
 
 def erase_rows(location: LakeLocation, device: str) -> Erased:

@@ -16,7 +16,7 @@ from alarm_service.check import KnownNames, check
 from alarm_service.notify.settings import NotifySettings
 from alarm_service.service import SERVED
 from alarm_service.settings import AlarmsSettings
-from alarm_service.store.store import open_store
+from alarm_service.store.database import open_alarm_database
 from runtime.http_server import serving
 from runtime.ports import free_port
 from schemas.words import KeyRole
@@ -63,17 +63,17 @@ async def test_the_database_is_looked_at_and_left_alone(database_url: str | None
     file = tmp_path / "state" / "alarms.db"
     ok, detail = (await results_of(alarms, NOTHING, tmp_path))[name]
     assert ok and "will be created" in detail and not list(tmp_path.iterdir())
-    with closing(open_store(database_url, file)) as store:
+    with closing(open_alarm_database(database_url, file)) as database:
         ok, detail = (await results_of(alarms, NOTHING, tmp_path))[name]
         assert ok and "0 API key(s) in force: every request gets 401" in detail
-        store.keys.create("me", KeyRole.READ, datetime.now(UTC))
+        database.keys.create("me", KeyRole.READ, datetime.now(UTC))
         assert (await results_of(alarms, NOTHING, tmp_path))[name] == (True, "1 API key(s) in force")
         for version, expected in ((1, (True, "will be upgraded from schema 1 to 2")), (99, None)):
-            with store.engine.begin() as tx:
+            with database.engine.begin() as tx:
                 tx.execute(sa.text(f"UPDATE meta SET value = {version} WHERE name = 'schema'"))
             ok, detail = (await results_of(alarms, NOTHING, tmp_path))[name]
             assert (ok, detail) == expected if expected else (not ok and "schema 99, this program 2" in detail)
-            with store.engine.begin() as tx:
+            with database.engine.begin() as tx:
                 assert tx.scalar(sa.text("SELECT value FROM meta WHERE name = 'schema'")) == version
 
 

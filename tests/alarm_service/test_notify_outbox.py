@@ -20,7 +20,7 @@ from alarm_service.notify.outbox import Outbox
 from alarm_service.notify.policies import Memberships
 from alarm_service.notify.settings import NotifySettings
 from alarm_service.store.alarms import OnEvents
-from alarm_service.store.store import AlarmDatabase, open_store
+from alarm_service.store.database import AlarmDatabase, open_alarm_database
 from runtime.ports import free_port
 from schemas import wire
 from tests.alarm_service.notifying import event, receiving, settings, webhook
@@ -38,20 +38,20 @@ class Bench:
     def __init__(self, opening: Opening, configured: NotifySettings) -> None:
         self.now = datetime.now(UTC)
         self.planner = DeliveryPlanner(configured, Memberships(), lambda: self.now)
-        self.store = opening(self.planner.add)
-        self.outbox = Outbox(self.store.engine, configured, lambda: self.now)
-        self.next = self.store.alarms.offsets().get(0)
+        self.database = opening(self.planner.add)
+        self.outbox = Outbox(self.database.engine, configured, lambda: self.now)
+        self.next = self.database.alarms.offsets().get(0)
 
     def add(self, *events: wire.AlarmEvent) -> None:
         following = (self.next or 0) + len(events)
-        self.store.alarms.add_events(0, self.next, events, following)
+        self.database.alarms.add_events(0, self.next, events, following)
         self.next = following
 
     def statuses(self) -> list[tuple[str, str]]:
         return [(one.event_type, one.status) for one in reversed(self.history(100)[0])]
 
     def history(self, limit: int, offset: int = 0, **which: str) -> tuple[list[DeliveryInfo], int]:
-        return read_history(self.store.engine, HistoryQuery(limit, offset, **which))
+        return read_history(self.database.engine, HistoryQuery(limit, offset, **which))
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def opening(database_url: str | None, tmp_path: Path) -> Iterator[Opening]:
     with ExitStack() as stack:
 
         def opened(on_events: OnEvents) -> AlarmDatabase:
-            return stack.enter_context(closing(open_store(database_url, tmp_path / "alarms.db", on_events)))
+            return stack.enter_context(closing(open_alarm_database(database_url, tmp_path / "alarms.db", on_events)))
 
         yield opened
 
@@ -80,10 +80,10 @@ def test_deliveries_are_there_with_their_event_or_not_at_all(opening: Opening) -
         bench.planner.add(tx, events)
         raise RuntimeError("killed here")
 
-    store = opening(fail)
+    database = opening(fail)
     with pytest.raises(RuntimeError):
-        store.alarms.add_events(0, 2, [soon(alarm="b")], 3)
-    assert bench.statuses() == [("triggered", "pending")] and store.alarms.offsets() == {0: 2}
+        database.alarms.add_events(0, 2, [soon(alarm="b")], 3)
+    assert bench.statuses() == [("triggered", "pending")] and database.alarms.offsets() == {0: 2}
 
 
 def test_what_happened_before_the_database_was_made_is_not_delivered(opening: Opening) -> None:
@@ -152,7 +152,7 @@ def test_tidying_gives_up_what_is_too_old_and_forgets_what_is_long_over(opening:
 def test_erasing_a_device_erases_its_deliveries(opening: Opening) -> None:
     bench = Bench(opening, settings(OPS))
     bench.add(soon(), soon(alarm="b", device_id="ogmen:dog-1"))
-    bench.store.alarms.erase("ogmen:dog-1")
+    bench.database.alarms.erase("ogmen:dog-1")
     deliveries, total = bench.history(10, 0)
     assert total == 1 and deliveries[0].alarm_id == event().alarm.alarm_id
 
@@ -178,29 +178,29 @@ class Delivering(NamedTuple):
     """A dispatcher's outbox and database."""
 
     outbox: Outbox
-    store: AlarmDatabase
+    database: AlarmDatabase
 
     def history(self, limit: int, **which: str) -> tuple[list[DeliveryInfo], int]:
-        return read_history(self.store.engine, HistoryQuery(limit, **which))
+        return read_history(self.database.engine, HistoryQuery(limit, **which))
 
 
 @asynccontextmanager
 async def delivering(folder: Path, configured: NotifySettings, *events: wire.AlarmEvent) -> AsyncIterator[Delivering]:
     """A database with these events, and a dispatcher at work."""
     planner = DeliveryPlanner(configured, Memberships(), lambda: datetime.now(UTC))
-    store = open_store(None, folder / "alarms.db", planner.add)
-    outbox = Outbox(store.engine, configured, lambda: datetime.now(UTC))
+    database = open_alarm_database(None, folder / "alarms.db", planner.add)
+    outbox = Outbox(database.engine, configured, lambda: datetime.now(UTC))
     dispatcher = Dispatcher(outbox, configured)
     work = asyncio.create_task(dispatcher.run())
     try:
-        await asyncio.to_thread(store.alarms.add_events, 0, None, events, len(events))
+        await asyncio.to_thread(database.alarms.add_events, 0, None, events, len(events))
         dispatcher.wake()
-        yield Delivering(outbox, store)
+        yield Delivering(outbox, database)
         assert not work.done()
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
-        store.close()
+        database.close()
 
 
 async def until(work: Delivering, count: int, status: str, seconds: float = 10) -> None:

@@ -26,7 +26,7 @@ from alarm_service.action_client import KnownAlarm, act
 from alarm_service.service import AlarmServiceConfig, run_alarms
 from alarm_service.settings import AlarmsSettings
 from alarm_service.store.alarms import AlarmFilter
-from alarm_service.store.store import open_store
+from alarm_service.store.database import open_alarm_database
 from fleetlake.local.broker import EmbeddedKafka
 from runtime.health import Health
 from runtime.kafka import KafkaSettings, declare_topics
@@ -304,12 +304,12 @@ async def test_two_services_that_are_killed_leave_every_event_once(running: Runn
     services = [running.start("alarms", "serve", **state) for _ in range(2)]
     names = [str(uuid4()) for _ in range(8)]
     enough = asyncio.Event()
-    store = open_store(url, running.folder / "unused.db")
+    database = open_alarm_database(url, running.folder / "unused.db")
 
     def stored() -> Counter[tuple[str, int]]:
-        alarms, _ = store.alarms.page(AlarmFilter(), 1, 10_000)
+        alarms, _ = database.alarms.page(AlarmFilter(), 1, 10_000)
         names = [each.alarm.alarm_id for each in alarms]
-        return Counter((name, entry.sequence) for name in names for entry in store.alarms.timeline(name))
+        return Counter((name, entry.sequence) for name in names for entry in database.alarms.timeline(name))
 
     async def write() -> None:
         async with AIOKafkaProducer(bootstrap_servers=running.kafka, transactional_id="planted") as producer:
@@ -349,7 +349,7 @@ async def test_two_services_that_are_killed_leave_every_event_once(running: Runn
     of_first = max(sequence for name, sequence in expected if name == names[0])
     assert of_first > 20 and expected.keys() >= {(name, n) for name in names for n in range(1, of_first + 1)}
     await eventually(lambda: stored() == expected, what=running.logs)
-    store.close()
+    database.close()
     for service in services:
         service.terminate()
         assert service.wait(20) == 0, running.logs()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from alarm_service.notify import delivery_tables
 from alarm_service.settings import AlarmsSettings
+from alarm_service.store import delivery_tables
 from alarm_service.store.alarms import AlarmStore, OnEvents
 from alarm_service.store.keys import KeyStore
 from alarm_service.store.rules import RuleStore
@@ -33,7 +33,7 @@ class AlarmDatabase(Database):
         self.keys = KeyStore(engine)
 
 
-def open_store(url: str | None, path: Path, on_events: OnEvents | None = None) -> AlarmDatabase:
+def open_alarm_database(url: str | None, path: Path, on_events: OnEvents | None = None) -> AlarmDatabase:
     """The database at a URL, else in a SQLite file; created if it does not exist.
 
     StageError where it cannot be opened. The text never holds the URL's password.
@@ -42,7 +42,7 @@ def open_store(url: str | None, path: Path, on_events: OnEvents | None = None) -
     return AlarmDatabase(engine, on_events)
 
 
-def store_of(settings: AlarmsSettings, data: Path, on_events: OnEvents | None = None) -> AlarmDatabase:
+def alarm_database(settings: AlarmsSettings, data: Path, on_events: OnEvents | None = None) -> AlarmDatabase:
     """The database as configured. StageError where it cannot be opened."""
     url = settings.database_url
-    return open_store(url.get_secret_value() if url is not None else None, data / DATABASE, on_events)
+    return open_alarm_database(url.get_secret_value() if url is not None else None, data / DATABASE, on_events)
