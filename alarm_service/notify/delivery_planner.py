@@ -42,7 +42,6 @@ class DeliveryPlanner:
             new = plan_deliveries(event, self._settings, self._members, by_policy)
             for delivery in new:
                 by_policy[delivery.policy_id] = LastNotified(event.created_at, event.alarm.status)
-                _note_open(tx, delivery)
             planned += new
         _store_last_notified(tx, planned, notified)
         _insert(tx, planned, now)
@@ -76,23 +75,10 @@ def _insert(tx: sa.Connection, planned: Sequence[Delivery], now: datetime) -> No
 
 
 def _close(tx: sa.Connection, event: wire.AlarmEvent) -> None:
+    """No Alertmanager is resent an alarm that has ended, even before its end is delivered."""
     if event.alarm.status == "resolved":
         table = tables.open_alarms
         tx.execute(table.delete().where(table.c.alarm_id == event.alarm.alarm_id))
-
-
-def _note_open(tx: sa.Connection, delivery: Delivery) -> None:
-    alarm = delivery.event.alarm
-    if delivery.channel_type != "alertmanager" or alarm.status == "resolved":
-        return
-    table = tables.open_alarms
-    tx.execute(table.delete().where(table.c.channel_id == delivery.channel_id, table.c.alarm_id == alarm.alarm_id))
-    values = {
-        "channel_id": delivery.channel_id,
-        "alarm_id": alarm.alarm_id,
-        "body": wire.encode(delivery.event).decode(),
-    }
-    tx.execute(table.insert().values(**values))
 
 
 def _row(delivery: Delivery, now: datetime) -> dict[str, Any]:

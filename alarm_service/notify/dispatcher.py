@@ -125,19 +125,23 @@ class ChannelQueue:
         NOTIFICATIONS.labels(self._key, status).inc()
 
     async def _resend_open(self, sender: Sender) -> Outcome | None:
-        """Send the open alarms once more when that is due; the outcome if it failed, else None."""
+        """Send the open alarms once more when that is due; the outcome if it failed, else None.
+
+        Whatever the outcome, it is due again only after `resend_every`, and deliveries come in between.
+        """
         if sender.resend_every is None:
             return None
         now = _now()
         if now < self._resend_open_at:
             return None
-        events = await asyncio.to_thread(self._outbox.open_alarms, self._key)
-        if events:
-            outcome = await self._attempt(lambda: sender.send_open(events, now))
-            if not outcome.delivered:
-                return outcome
         self._resend_open_at = now + sender.resend_every
-        return None
+        events = await asyncio.to_thread(self._outbox.open_alarms, self._key)
+        if not events:
+            return None
+        outcome = await self._attempt(lambda: sender.send_open(events, now))
+        if outcome.final:
+            _log.error("notify: %s refuses the %d open alarms: %s", self._key, len(events), outcome.detail)
+        return None if outcome.delivered else outcome
 
     async def _attempt(self, send: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Make one attempt; log when the receiver begins to fail and when it works once more."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,6 +23,7 @@ from alarm_service.store.delivery_tables import (
     last_notified,
     open_alarms,
 )
+from alarm_service.store.tables import alarms
 from runtime.database import writing
 from schemas import wire
 
@@ -84,12 +86,17 @@ class Outbox:
             return due_at
 
     def delivered(self, id_: str, detail: str) -> None:
-        """Note that the receiver has accepted the delivery."""
-        self._finish(id_, DELIVERED, detail, self._clock())
+        """Note that the receiver has accepted the delivery, and what an Alertmanager has to be sent repeatedly now."""
+        with self._write.begin() as tx:
+            _finish(tx, id_, DELIVERED, detail, self._clock())
+            delivery = tx.execute(sa.select(deliveries).where(deliveries.c.id == id_)).first()
+            if delivery is not None and delivery.channel_type == "alertmanager":
+                _note_open(tx, delivery)
 
     def failed(self, id_: str, detail: str) -> None:
         """Note that the delivery is given up."""
-        self._finish(id_, FAILED, detail, None)
+        with self._write.begin() as tx:
+            _finish(tx, id_, FAILED, detail, None)
 
     def postponed(self, id_: str, detail: str, seconds: float) -> None:
         """Put the next attempt off by this many seconds."""
@@ -98,11 +105,6 @@ class Outbox:
             tx.execute(
                 deliveries.update().where(deliveries.c.id == id_, deliveries.c.status == PENDING).values(changed)
             )
-
-    def _finish(self, id_: str, status: str, detail: str, sent_at: datetime | None) -> None:
-        changed = {"status": status, "detail": _storable(detail), "sent_at": sent_at}
-        with self._write.begin() as tx:
-            tx.execute(deliveries.update().where(deliveries.c.id == id_).values(**changed))
 
     def open_alarms(self, channel_id: str) -> list[wire.AlarmEvent]:
         """The last delivered event of each open alarm, which an Alertmanager is sent repeatedly."""
@@ -137,6 +139,25 @@ class Outbox:
             tx.execute(last_notified.delete().where(last_notified.c.at < old))
             tx.execute(open_alarms.delete().where(open_alarms.c.channel_id.not_in(kept)))
         return int(given_up)
+
+
+def _finish(tx: sa.Connection, id_: str, status: str, detail: str, sent_at: datetime | None) -> None:
+    changed = {"status": status, "detail": _storable(detail), "sent_at": sent_at}
+    tx.execute(deliveries.update().where(deliveries.c.id == id_).values(**changed))
+
+
+def _note_open(tx: sa.Connection, delivery: sa.Row[Any]) -> None:
+    """Remember a delivered event as what is resent of its alarm, unless the alarm has ended.
+
+    It may have ended after the event, in which case nothing else would take it from the open alarms.
+    """
+    alarm_id, event = delivery.alarm_id, wire.decode_alarm_event(delivery.body)
+    now = sa.select(alarms.c.status).where(alarms.c.alarm_id == alarm_id).with_for_update()
+    ends = (event.alarm.status, tx.scalar(now))
+    table = open_alarms
+    tx.execute(table.delete().where(table.c.channel_id == delivery.channel_id, table.c.alarm_id == alarm_id))
+    if "resolved" not in ends:
+        tx.execute(table.insert().values(channel_id=delivery.channel_id, alarm_id=alarm_id, body=delivery.body))
 
 
 def _is_pending(channel_id: str) -> sa.ColumnElement[bool]:

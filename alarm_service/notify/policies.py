@@ -1,7 +1,7 @@
 """Which alarm events become deliveries (pure).
 
-A policy's cool-down holds back repeated notifications of an alarm: an event is delivered unless the policy delivered
-one of the same alarm less than `cooldown_seconds` before *and* the alarm's status is still the same. Therefore a
+A policy's cool-down holds back repeated notifications of an alarm: an event is delivered unless the policy planned one
+of the same alarm less than `cooldown_seconds` before *and* the alarm's status is still the same. Therefore a
 `triggered` never holds back the `resolved` that follows, but holds back a `repeated`. The events' own times are
 compared, so that the result does not depend on when they are read. The end of a snooze is never held back.
 """
@@ -35,7 +35,10 @@ class Memberships:
 
 @dataclass(frozen=True)
 class LastNotified:
-    """The event of an alarm that a policy delivered last: its time, and the alarm's status then."""
+    """The event of an alarm for which a policy last planned a delivery: its time, and the alarm's status then.
+
+    Whether that delivery has been made by now is not asked.
+    """
 
     at: datetime
     status: str
@@ -106,7 +109,7 @@ def plan_deliveries(
     members: Memberships,
     last_notified: Mapping[str, LastNotified],
 ) -> list[Delivery]:
-    """The deliveries of an event. `last_notified` holds what each policy last delivered of the alarm, by policy."""
+    """The deliveries of an event. `last_notified` holds what was last planned of the alarm, by policy."""
     if is_snoozed(event):
         return []
     return [

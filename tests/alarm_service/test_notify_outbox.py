@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ from alarm_service.store.alarms import OnEvents
 from alarm_service.store.database import AlarmDatabase, open_alarm_database
 from runtime.ports import free_port
 from schemas import wire
-from tests.alarm_service.notifying import event, receiving, settings, webhook
+from tests.alarm_service.notifying import Received, event, receiving, settings, webhook
 from tests.support.waiting import eventually
 
 OPS = {"ops": webhook("https://example.com")}
@@ -46,6 +47,10 @@ class Bench:
         following = (self.next or 0) + len(events)
         self.database.alarms.add_events(0, self.next, events, following)
         self.next = following
+
+    def deliver(self, channel: str) -> None:
+        while (claimed := self.outbox.claim(channel, LEASE)) is not None:
+            self.outbox.delivered(claimed.id, "")
 
     def statuses(self) -> list[tuple[str, str]]:
         return [(one.event_type, one.status) for one in reversed(self.history(100)[0])]
@@ -125,13 +130,48 @@ def test_events_of_an_alarm_keep_their_order_and_let_others_pass(opening: Openin
     assert dict(bench.statuses()) == {"triggered": "delivered", "resolved": "delivered"}
 
 
+ALERTMANAGER = {"am": {"channel_type": "alertmanager", "config": {"url": "https://alerts.example.com"}}}
+
+
 def test_what_is_open_is_remembered_for_alertmanagers_alone(opening: Opening) -> None:
-    channels = OPS | {"am": {"channel_type": "alertmanager", "config": {"url": "https://alerts.example.com"}}}
-    bench = Bench(opening, settings(channels))
+    bench = Bench(opening, settings(OPS | ALERTMANAGER))
     bench.add(soon(), soon(alarm="b"))
+    bench.deliver("am"), bench.deliver("ops")
     assert len(bench.outbox.open_alarms("am")) == 2 and bench.outbox.open_alarms("ops") == []
     bench.add(soon(2, "resolved", status="resolved"))
     assert [one.alarm.alarm_id for one in bench.outbox.open_alarms("am")] == [event(alarm="b").alarm.alarm_id]
+    bench.deliver("am")
+    assert len(bench.outbox.open_alarms("am")) == 1
+
+
+def test_what_an_alertmanager_was_not_delivered_is_not_resent(opening: Opening) -> None:
+    bench = Bench(opening, settings(ALERTMANAGER))
+    bench.add(soon())
+    assert bench.outbox.open_alarms("am") == []
+    refused = bench.outbox.claim("am", LEASE)
+    assert refused is not None
+    bench.outbox.failed(refused.id, "HTTP 400")
+    assert bench.outbox.open_alarms("am") == []
+
+
+def test_an_alarm_that_ended_before_its_begin_was_delivered_is_not_resent(opening: Opening) -> None:
+    bench = Bench(opening, settings(ALERTMANAGER))
+    bench.add(soon())
+    begin = bench.outbox.claim("am", LEASE)
+    assert begin is not None
+    bench.add(soon(2, "resolved", status="resolved"))
+    bench.outbox.delivered(begin.id, "")
+    assert bench.outbox.open_alarms("am") == []
+
+
+def test_an_alarm_that_reopened_is_resent_when_that_is_delivered(opening: Opening) -> None:
+    bench = Bench(opening, settings(ALERTMANAGER))
+    bench.add(soon(), soon(2, "resolved", status="resolved"), soon(3, "reopened"))
+    sequences = []
+    while (claimed := bench.outbox.claim("am", LEASE)) is not None:
+        bench.outbox.delivered(claimed.id, "")
+        sequences.append([one.sequence for one in bench.outbox.open_alarms("am")])
+    assert sequences == [[1], [], [3]]
 
 
 def test_tidying_gives_up_what_is_too_old_and_forgets_what_is_long_over(opening: Opening) -> None:
@@ -284,3 +324,19 @@ async def test_an_alertmanager_is_resent_what_is_open_and_not_what_ended(tmp_pat
     resent = [one.json for one in receiver.got if "Idempotency-Key" not in one.headers]
     assert {alert["labels"]["alarm_id"] for alerts in resent for alert in alerts} == {event().alarm.alarm_id}
     assert sum("Idempotency-Key" in one.headers for one in receiver.got) == 3
+
+
+async def test_an_alertmanager_that_refuses_what_is_resent_gets_new_alarms(tmp_path: Path) -> None:
+    def answer(number: int, request: Received) -> web.Response:
+        return web.Response(status=200 if "Idempotency-Key" in request.headers else 413)
+
+    async with receiving(answer) as receiver:
+        config = {"url": receiver.url, "allow_private": True, "resend_seconds": 1}
+        configured = settings({"am": {"channel_type": "alertmanager", "config": config}})
+        async with delivering(tmp_path, configured, soon()) as work:
+            await until(work, 1, "delivered")
+            await eventually(lambda: any("Idempotency-Key" not in one.headers for one in receiver.got), 5)
+            await asyncio.to_thread(work.database.alarms.add_events, 0, 1, [soon(alarm="b")], 2)
+            await until(work, 2, "delivered")
+            refused = [one.at for one in receiver.got if "Idempotency-Key" not in one.headers]
+    assert all(later - sooner >= 0.9 for sooner, later in itertools.pairwise(refused))
