@@ -30,17 +30,35 @@ RESERVED = frozenset(
 """Names that mean something else: sections of the configuration, and words of the command line and of metrics."""
 
 Part = Literal[
-    "settings", "connector", "check", "normaliser", "metrics", "simulator", "simulator_settings", "reprocessor"
+    "settings",
+    "connector",
+    "check",
+    "normaliser",
+    "metrics",
+    "alarms",
+    "simulator",
+    "simulator_settings",
+    "reprocessor",
 ]
 
 _REQUIRED: tuple[Part, ...] = ("settings", "connector", "check", "normaliser", "metrics")
-_OPTIONAL: tuple[Part, ...] = ("simulator", "simulator_settings", "reprocessor")
+_OPTIONAL: tuple[Part, ...] = ("alarms", "simulator", "simulator_settings", "reprocessor")
 _NAME = re.compile(r"[a-z][a-z0-9]*")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 class RegistrationError(Exception):
     """A vendor's registration is wrong. The message names the package, the vendor, and what to correct."""
+
+
+@dataclass(frozen=True)
+class BackfillTypes:
+    """The message types of a vendor whose stored telemetry is read after an outage."""
+
+    live: str
+    """The type of what comes while the connection stands."""
+    stored: str
+    """The type of what is read afterwards; its envelopes have the attributes of `schemas.envelope.BackfillWindow`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +79,14 @@ class VendorSpec:
     `streams.normalise.message.Message`."""
     metrics: str
     """The `schemas.metrics.MetricTable`: the field that each metric is read from."""
+    alarms: str = ""
+    """A mapping of the type of an event, as the normaliser makes it, to a `streams.detect.vendor_alerts.Reader`, for a
+    vendor that reports alarms of its own."""
+    alarms_quiet_seconds: float | None = None
+    """How long after its last report such an alarm resolves, for a vendor that does not report the end; the default of
+    `[stream.vendor_quiet_seconds]`."""
+    backfill: BackfillTypes | None = None
+    """The message types that may carry the same reading twice, live and back-filled, so that it is emitted once."""
     simulator: str = ""
     """`async start(stack, world: simulators.world.World) -> simulators.world.Running`, for `fleetlake simulate`."""
     simulator_settings: str = ""
@@ -73,7 +99,7 @@ class VendorSpec:
     connections: str = "connections"
     """What `fleetlake_connections` counts for this vendor, in a word or two, for the live status."""
     owned_devices: bool = False
-    """Whether the connectors of several processes own the devices in shares (`connectors.common.ownership`)."""
+    """Whether the connectors of several processes own the devices in shares (`connectors.common.ownership_leases`)."""
     package: str = "fleetlake"
     """The installed package that the registration came from; discovery writes it."""
 

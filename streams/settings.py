@@ -12,6 +12,7 @@ from schemas.metrics import catalogue
 from schemas.records import Silence
 from schemas.timestamps import to_micros
 from schemas.units import UNITS, ucum_code
+from schemas.vendors import vendors
 from streams.detect.options import DetectOptions
 from streams.detect.schedules import CompiledWindow, silenced
 from streams.normalise.message import Datapoint, Options
@@ -114,7 +115,9 @@ class StreamSettings(BaseModel):
         description="After how long without a listening connector that is an alarm (rule `pipeline-not-listening`).",
     )
     vendor_quiet_seconds: dict[str, float] = Field(
-        default_factory=lambda: {"ogmen": 86400.0},
+        default_factory=lambda: {
+            spec.name: spec.alarms_quiet_seconds for spec in vendors().values() if spec.alarms_quiet_seconds is not None
+        },
         description="By vendor: after how many seconds without a report an alarm of its own resolves.",
     )
     wayscloud_datapoints: dict[str, DatapointSettings] = Field(

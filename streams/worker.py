@@ -17,6 +17,7 @@ from streams.detect.listening_operator import ListeningOperator
 from streams.detect.rule_operator import RuleOperator
 from streams.detect.rules_file_sync import sync_rules_file
 from streams.detect.vendor_alarm_operator import VendorAlarmOperator
+from streams.detect.vendor_alerts import readers
 from streams.engine.app import Streams, build_app, run_streams
 from streams.engine.options import BatchStats, PipelineOptions, WorkerOptions
 from streams.engine.step import StepFactory
@@ -43,6 +44,7 @@ async def run_worker(
     the last transaction ended. ValueError or OSError where the rules file cannot be read.
     """
     handlers()  # a vendor whose normaliser cannot be loaded ends the worker here, not at its first message
+    readers()  # nor at its first alarm
     _spare_the_collector()
     defined = {point.metric for point in settings.options().datapoints.values()}
     await sync_rules_file(settings.rules_file, kafka, defined)

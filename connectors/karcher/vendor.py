@@ -11,6 +11,7 @@ SPEC = VendorSpec(
     connector="connectors.karcher.connector:KarcherConnector",
     check="connectors.karcher.checks:check",
     normaliser="streams.normalise.karcher:HANDLERS",
+    alarms="streams.detect.vendors.karcher:ALARMS",
     metrics="connectors.karcher.metrics:METRICS",
     simulator="simulators.karcher.start:start",
     simulator_settings="simulators.settings:KarcherSimulator",

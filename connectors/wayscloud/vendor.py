@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.vendors import VendorSpec
+from schemas.vendors import BackfillTypes, VendorSpec
 
 SPEC = VendorSpec(
     name="wayscloud",
@@ -11,7 +11,9 @@ SPEC = VendorSpec(
     connector="connectors.wayscloud.connector:WayscloudConnector",
     check="connectors.wayscloud.checks:check",
     normaliser="streams.normalise.wayscloud:HANDLERS",
+    alarms="streams.detect.vendors.wayscloud:ALARMS",
     metrics="connectors.wayscloud.metrics:METRICS",
+    backfill=BackfillTypes(live="wayscloud.publish", stored="wayscloud.telemetry.log"),
     simulator="simulators.wayscloud.start:start",
     simulator_settings="simulators.settings:WaysCloudSimulator",
 )

@@ -22,7 +22,7 @@ from streams.detect.rules import RuleSet
 from streams.detect.schedules import NEVER, Scope
 from streams.detect.state import AlarmFacts, DeviceState, RuleState
 from streams.detect.timeline import VENDOR, Entry, Subject, add_entry, resolve
-from streams.detect.vendor_alerts import READERS, Transition, VendorAlert
+from streams.detect.vendor_alerts import Transition, VendorAlert, readers
 from streams.normalise.coverage import Receipt
 
 RECENT_EVENTS = 256
@@ -136,7 +136,7 @@ class VendorAlarms:
         return [
             (event, reader(event, _object(event.data)))
             for event in event_set.events
-            if (reader := READERS.get((self.device.vendor, event.type))) is not None
+            if (reader := readers().get((self.device.vendor, event.type))) is not None
         ]
 
     def _sound_time(self, at: datetime, received: datetime) -> datetime:

@@ -16,11 +16,8 @@ from hashlib import blake2b
 from schemas import wire
 from schemas.envelope import BackfillWindow, Envelope
 from schemas.timestamps import to_micros
+from schemas.vendors import BackfillTypes
 from streams.normalise.duplicates import SeenIds, second_of
-
-_STORED_TYPE = "wayscloud.telemetry.log"
-MESSAGE_TYPES = ("wayscloud.publish", _STORED_TYPE)
-"""Message types that may carry the same reading: live, and back-filled after an outage."""
 
 _BIN_MS = 100
 """Times of receipt are remembered to this precision."""
@@ -40,15 +37,23 @@ class Stored:
 
 
 class BackfillFilter:
-    """Remembers digests of live and stored readings among the ids seen within the long window."""
+    """Remembers digests of a vendor's live and stored readings among the ids seen within the long window.
 
-    def __init__(self, seen: SeenIds) -> None:
+    `types` names the two message types that may carry the same reading; None: the vendor's outages are not back-filled.
+    """
+
+    def __init__(self, seen: SeenIds, types: BackfillTypes | None) -> None:
         self._seen = seen
+        self._types = types
+
+    def concerns(self, envelope: Envelope) -> bool:
+        """Whether a reading of this message may also come by a message of the other type."""
+        return self._types is not None and envelope.type in (self._types.live, self._types.stored)
 
     def new_readings(self, readings: Sequence[wire.Reading], envelope: Envelope) -> list[wire.Reading]:
         """The readings of a live message or of a back-fill that have been emitted neither live nor by a back-fill."""
         second = second_of(envelope.received_at)
-        if envelope.type == _STORED_TYPE:
+        if self._types is not None and envelope.type == self._types.stored:
             return self._new_stored(readings, envelope, second)
         return [reading for reading in readings if self._is_new_live(reading, envelope.device_id, second)]
 

@@ -15,9 +15,9 @@ from schemas import wire
 from schemas.consumed import Record
 from schemas.envelope import Envelope, EnvelopeError, read_envelope
 from schemas.topics import EVENTS, NORMALISE_STATE, POLLED_STATE, READINGS, vendor_of_raw_topic
+from schemas.vendors import vendors
 from streams.engine.step import Output, SourceProgress, Step
 from streams.normalise import Normalised, Options, dead_letter, normalise
-from streams.normalise.backfill import MESSAGE_TYPES as BACKFILL_TYPES
 from streams.normalise.backfill import BackfillFilter
 from streams.normalise.duplicates import LONG_WINDOW_SECONDS, DuplicateFilter
 from streams.normalise.outputs import OutputCollector, unreadable
@@ -47,7 +47,8 @@ class NormaliseOperator(Step):
         self._emitted = (-1, -1)  # offsets of the last raw records that gave readings, and events
         self._options = options
         self._duplicates = DuplicateFilter(dedupe_max_ids)
-        self._backfill = BackfillFilter(self._duplicates.long)
+        spec = vendors().get(self.vendor)
+        self._backfill = BackfillFilter(self._duplicates.long, spec.backfill if spec is not None else None)
         self._states = PolledStateFilter()
         self._bugs: set[str] = set()
 
@@ -110,7 +111,7 @@ class NormaliseOperator(Step):
             result, timeless = Normalised(dead_letter=self._bug(envelope, origin, error)), False
         if packet and self._is_duplicate_packet(envelope, timeless):
             return None
-        if result.events is not None or result.is_polled_state or envelope.type in BACKFILL_TYPES:
+        if result.events is not None or result.is_polled_state or self._backfill.concerns(envelope):
             self._leave_out_known(result, envelope)
         return result, record.key or envelope.key
 
@@ -125,7 +126,7 @@ class NormaliseOperator(Step):
             if result.is_polled_state:
                 new = self._states.new_readings(envelope.device_id, envelope.type, observation.readings)
                 self._keep_only(new, result, observation, "unchanged")
-            elif envelope.type in BACKFILL_TYPES:
+            elif self._backfill.concerns(envelope):
                 new = self._backfill.new_readings(observation.readings, envelope)
                 self._keep_only(new, result, observation, "told_before")
         if (events := result.events) is not None:

@@ -14,7 +14,7 @@ from schemas.topics import EVENTS, raw_topic
 from streams.detect.device import Profile, TrackedDevice
 from streams.detect.state import DeviceState
 from streams.detect.vendor_alarms import RECENT_EVENTS, RESOLVED_KEPT, VendorAlarms, VendorAlarmSettings
-from streams.detect.vendor_alerts import READERS, Transition, VendorAlert, is_vendor_alarm
+from streams.detect.vendor_alerts import Transition, VendorAlert, is_vendor_alarm, readers
 from tests.support.detecting import DEVICE, T0, Detecting, at, device, millis, rule
 from tests.support.records import ConsumedRecord
 
@@ -192,9 +192,9 @@ def test_a_note_alone_opens_no_alarm() -> None:
 
 def test_what_is_a_vendors_alarm_and_what_it_reads() -> None:
     assert is_vendor_alarm("ogmen", "alert") and not is_vendor_alarm("karcher", "alert")
-    read = READERS["ogmen", "alert"](alert("a"), {"source": "s", "header": "h", "body": "b"})
+    read = readers()["ogmen", "alert"](alert("a"), {"source": "s", "header": "h", "body": "b"})
     assert read == VendorAlert("ogmen:alert:s:h", "h", "h", "b", "major")
-    late = READERS["wayscloud", "vendor_alarm"](entry("1", "resolved", 9), {"entry": {}, "alarm": {"id": "x"}})
+    late = readers()["wayscloud", "vendor_alarm"](entry("1", "resolved", 9), {"entry": {}, "alarm": {"id": "x"}})
     assert isinstance(late, Transition)
     assert late.alarm.triggered_at == to_micros(T0 + timedelta(seconds=9)), "without a time of its own, the event's"
     assert late.alarm.rule_id == "wayscloud:x"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,10 +21,18 @@ from aiokafka import AIOKafkaConsumer
 
 import fleetlake
 from fleetlake.local.broker import find_bootstrap
+from schemas import wire
 from schemas.envelope import Envelope, read_envelope
+from schemas.topics import ALARMS, EVENTS, READINGS, raw_topic
+from streams.detect.vendor_alarm_operator import VendorAlarmOperator
+from streams.settings import StreamSettings
+from tests.support.normalising import normalise_step, of, raw
+from tests.support.records import record_of
+from tests.support.registration import forget
 from tests.support.waiting import eventually_blocking
 
 PACKAGE = Path(__file__).parent.parent / "fixtures" / "mowwell"
+RECEIVED = datetime(2026, 3, 16, 0, 5, tzinfo=UTC)
 PAGE = Path(__file__).parent.parent.parent / "docs" / "adding-a-vendor.md"
 
 
@@ -119,6 +129,7 @@ def test_a_vendor_outside_the_tree_goes_from_its_api_to_the_tables(
         said = simulated.read_text
         eventually_blocking(lambda: f"mowwell.rest_url at http://127.0.0.1:{port}" in said(), 30, said)
         eventually_blocking(lambda: (data / "fleet.duckdb").exists() and _rows(data), 120, log.read_text)
+        eventually_blocking(lambda: _has_alarms(data), 60, log.read_text)
         assert "2 mower(s)" in installed.run("check", "mowwell").stdout
 
         bootstrap = find_bootstrap(data)
@@ -141,6 +152,14 @@ def test_a_vendor_outside_the_tree_goes_from_its_api_to_the_tables(
         ]
         assert sql.execute("SELECT count(*) FROM readings WHERE vendor = 'mowwell'").fetchone()[0] >= 8
         assert sql.execute("SELECT count(*) FROM readings WHERE vendor <> 'mowwell'").fetchone()[0] == 0
+        assert sql.execute("SELECT device_id, title, status FROM alarms WHERE vendor = 'mowwell'").fetchall() == [
+            ("mowwell:mower-2", "blade-blocked", "active")
+        ]
+
+
+def _has_alarms(data: Path) -> bool:
+    with fleetlake.connect(data) as sql:
+        return bool(sql.execute("SELECT count(*) FROM alarms").fetchone()[0])
 
 
 def _rows(data: Path) -> list[tuple[object, ...]]:
@@ -189,8 +208,6 @@ def test_a_message_that_cannot_be_read_is_a_dead_letter_and_can_be_read_again(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(site))
-    from datetime import UTC, datetime
-
     from fleetlake_mowwell import protocol  # type: ignore[import-not-found]
 
     from connectors.common.reprocessing import RefusedMessage
@@ -202,6 +219,41 @@ def test_a_message_that_cannot_be_read_is_a_dead_letter_and_can_be_read_again(
     again = reprocess(RefusedMessage(protocol.STATUS, b'{"battery": 0.5}', "mowwell:mower-1", now))
     assert again.envelopes == protocol.status(b'{"battery": 0.5}', "mowwell:mower-1", now).envelopes
     assert reprocess(RefusedMessage("mowwell.other", b"{}", "mowwell:mower-1", now)) is None
+
+
+@pytest.fixture
+def registered(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The vendor is registered in this process."""
+    monkeypatch.syspath_prepend(str(site))
+    forget()
+    yield
+    for name in [name for name in sys.modules if name.startswith("fleetlake_mowwell")]:
+        del sys.modules[name]
+    monkeypatch.undo()
+    forget()
+
+
+@pytest.mark.usefixtures("registered")
+def test_its_faults_are_alarms() -> None:
+    topic, device = raw_topic("mowwell"), "mowwell:mower-1"
+    fault = {"code": "blade-blocked", "text": "The blade is blocked", "since": "2026-03-15T23:00:00Z"}
+    envelopes = [
+        Envelope(f"{minute}", "mowwell.status", "mowwell/rest", device, RECEIVED, json.dumps(status).encode())
+        for minute, status in enumerate(
+            {"at": f"2026-03-16T00:0{minute}:00Z", "battery": 0.5, "fault": fault} for minute in range(2)
+        )
+    ]
+    made = normalise_step(topic).process([raw(each, n, topic) for n, each in enumerate(envelopes)], 0)
+    assert len(of(made, READINGS)) == 2
+    settings = StreamSettings()
+    assert settings.vendor_quiet_seconds["mowwell"] == 86_400
+    detecting = VendorAlarmOperator(0, settings.detect_options())
+    outputs = detecting.process([record_of(each.value, n, EVENTS) for n, each in enumerate(of(made, EVENTS))], 0)
+    [raised] = [wire.decode_alarm_event(each.value or b"") for each in of(outputs, ALARMS)]
+    alarm = raised.alarm
+    assert (raised.event_type, alarm.vendor, alarm.device_id) == ("triggered", "mowwell", device)
+    assert (alarm.title, alarm.message, alarm.severity) == ("blade-blocked", "The blade is blocked", "major")
+    assert alarm.triggered_at == datetime(2026, 3, 15, 23, tzinfo=UTC)
 
 
 def test_the_page_shows_the_package_as_it_is() -> None:

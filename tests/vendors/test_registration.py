@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
 from fleetlake.config import UserError, settings_class
-from schemas import metrics, redact
+from schemas import metrics, redact, wire
+from schemas.envelope import BackfillWindow, Envelope
 from schemas.metrics import MetricTable, catalogue
-from schemas.topics import topic_specs
-from schemas.vendors import BUILT_IN, RegistrationError, VendorSpec, forget_vendors, vendor_names, vendors
-from simulators.settings import SimulatorSettings, simulator_settings
+from schemas.topics import READINGS, raw_topic, topic_specs
+from schemas.vendors import BUILT_IN, BackfillTypes, RegistrationError, VendorSpec, vendor_names, vendors
+from simulators.settings import SimulatorSettings
 from streams import normalise
+from streams.detect.vendor_alerts import readers
+from streams.settings import StreamSettings
+from tests.support.normalising import normalise_step, of, raw
+from tests.support.registration import forget
 
 PARTS = {
     "name": "acme",
@@ -39,21 +46,20 @@ class Connector: ...
 async def check(settings, state_dir): return []
 
 HANDLERS = {"acme.posted": print}
+ALARMS = {"fault": print}
 METRICS = MetricTable({"battery.level": "bat"}, own=(Metric("blade.height", "number", "mm", "Height of the blade."),))
 """
 
+ROWS = """
+from streams.normalise.message import into
+from streams.normalise.values import load_json
 
-def forget() -> None:
-    forget_vendors()
-    redact.forget_names()
-    for function in (
-        settings_class,
-        simulator_settings,
-        catalogue,
-        normalise.handlers,
-        normalise._handler,
-    ):
-        function.cache_clear()
+def rows(message):
+    for at, level in load_json(message.envelope.data):
+        message.read(into("battery.level"), level, "", message.stamp(at, "at"))
+
+HANDLERS = {"acme.posted": rows, "acme.stored": rows}
+"""
 
 
 class Site:
@@ -67,7 +73,9 @@ class Site:
         info.mkdir()
         info.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n")
         info.joinpath("entry_points.txt").write_text(f"[fleetlake.vendors]\n{entry}\n")
-        self.folder.joinpath("acme_spec.py").write_text(f"from schemas.vendors import VendorSpec\nSPEC = {spec}\n")
+        self.folder.joinpath("acme_spec.py").write_text(
+            f"from schemas.vendors import BackfillTypes, VendorSpec\nSPEC = {spec}\n"
+        )
 
     def parts(self, text: str = PARTS_MODULE) -> None:
         self.folder.joinpath("acme_parts.py").write_text(text)
@@ -84,7 +92,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     forget()
 
 
-def spec_of(**changes: str) -> str:
+def spec_of(**changes: object) -> str:
     parts = {name: value for name, value in {**PARTS, **changes}.items() if value}
     return f"VendorSpec({', '.join(f'{name}={value!r}' for name, value in parts.items())})"
 
@@ -101,6 +109,8 @@ def test_every_part_of_a_built_in_vendor_is_there(name: str) -> None:
     assert isinstance(spec.load("metrics"), MetricTable)
     assert inspect.iscoroutinefunction(spec.load("simulator"))
     assert SimulatorSettings.model_fields[name].annotation is spec.load("simulator_settings")
+    if spec.alarms:
+        assert spec.load("alarms")
     if spec.reprocessor:
         assert callable(spec.load("reprocessor")({}))
 
@@ -123,6 +133,44 @@ def test_a_package_adds_a_vendor(site: Site) -> None:
     assert catalogue()["blade.height"].unit == "mm"
     assert metrics.unit_of("blade.height") == "mm"
     assert "acme.posted" in normalise.handlers()
+
+
+def test_a_package_adds_alarms_of_its_vendor(site: Site) -> None:
+    site.parts()
+    site.install(spec_of(alarms="acme_parts:ALARMS", alarms_quiet_seconds=60.0))
+    assert readers()["acme", "fault"] is print
+    assert StreamSettings().vendor_quiet_seconds == {"ogmen": 86400.0, "acme": 60.0}
+
+
+def test_alarms_that_cannot_be_loaded_name_the_package(site: Site) -> None:
+    site.parts()
+    site.install(spec_of(alarms="acme_parts:NOTHING"))
+    with pytest.raises(RegistrationError, match=r"vendor acme .*: alarms 'acme_parts:NOTHING'"):
+        readers()
+
+
+def test_a_package_back_fills_its_vendor(site: Site) -> None:
+    """A stored reading that came live is not emitted once more; one that did not is."""
+    site.parts(PARTS_MODULE + ROWS)
+    site.install(spec_of(backfill=BackfillTypes(live="acme.posted", stored="acme.stored")))
+    window = BackfillWindow(at(0), at(60), 1.0)
+
+    def envelope(kind: str, *rows: tuple[int, int], **attributes: str) -> Envelope:
+        data = json.dumps([(at(second).isoformat(), level) for second, level in rows]).encode()
+        return Envelope(kind, kind, "acme/http", "acme:1", at(90), data, attributes=attributes)
+
+    topic = raw_topic("acme")
+    envelopes = [envelope("acme.posted", (10, 5)), envelope("acme.stored", (10, 5), (20, 6), **window.attributes())]
+    outputs = normalise_step(topic).process([raw(each, n, topic) for n, each in enumerate(envelopes)], 0)
+    emitted = [wire.decode_observation(output.value or b"").readings for output in of(outputs, READINGS)]
+    assert [[(reading.observed_at, reading.value_number) for reading in readings] for readings in emitted] == [
+        [(at(10), 5.0)],
+        [(at(20), 6.0)],
+    ]
+
+
+def at(second: int) -> datetime:
+    return datetime(2026, 3, 16, tzinfo=UTC) + timedelta(seconds=second)
 
 
 def test_a_vendor_hides_names_of_its_own(site: Site) -> None:

@@ -1,0 +1,1 @@
+"""How the vendors of this repository report alarms: one pure module per vendor that reports any."""
