@@ -80,6 +80,8 @@ class ChannelQueue:
         self._settings = settings
         self._lease = timedelta(seconds=channel.config.timeout_seconds) + _LEASE_MARGIN
         self._woken = asyncio.Event()
+        for status in ("delivered", "retried", "failed"):
+            NOTIFICATIONS.labels(key, status)  # 0 before the first, so that Prometheus sees it rise
         self._failures = 0
         self._resend_open_at = _now()
 

@@ -30,6 +30,9 @@ class ConnectionState:
     _reason: str = field(default="", init=False)
     _complained: bool = field(default=False, init=False)
 
+    def __post_init__(self) -> None:
+        CONNECTED.labels(self.vendor)  # 0, rather than nothing, where no connection succeeds
+
     def interrupted(self, since: datetime, reason: str) -> None:
         """Begin with a gap: another process held the connection until `since`. Call it before the first attempt."""
         self._since = since

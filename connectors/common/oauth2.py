@@ -71,6 +71,10 @@ class TokenSource:
     _renew_at: float = field(default=0.0, init=False)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        for outcome in {*_OUTCOMES.values(), "failed"}:
+            TOKEN_REQUESTS.labels(self.vendor, outcome)  # 0 before the first, so that Prometheus sees it rise
+
     async def token(self) -> str:
         """A token that stays valid for a while. VendorError (CredentialsError) where none can be obtained now."""
         async with self._lock:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -21,8 +22,20 @@ from fleetlake.local.health_ports import FIRST_STREAM_WORKER, fixed_ports
 from fleetlake.local.orchestrator import stream_workers
 from runtime.metrics import parse_samples
 from tests.support.ports import free_ports
+from tests.support.prometheus import Prometheus, alert_rules, queries, running_prometheus, without_macros
+from tests.support.waiting import eventually
 
 HOST = "127.0.0.2"  # not the one that is asked where none is configured
+SELDOM = {
+    "Alarm events",
+    "Duplicates dropped",
+    "Connections lost and restored",
+    "Dead letters",
+    "Dead letters by reason",
+}
+SELDOM |= {"Alarm rules", "Cleaning sessions", "Alarms raised", "Open alarms by age"}
+"""Panels about what may not happen within seconds."""
+
 NAME = "FLEETLAKE_STREAM__INSTANCE_ID"
 
 
@@ -58,7 +71,10 @@ async def test_two_workers_share_the_work(tmp_path: Path) -> None:
                 assert demo.returncode is None
                 await asyncio.sleep(0.3)  # between two looks at Kafka
         await asyncio.sleep(5)  # both work for a while
-        await _each_hop_is_measured(base)
+        await eventually(lambda: _way_is_measured(base), 60)
+        with running_prometheus(tmp_path / "prometheus", _addresses(base)) as prometheus:
+            await eventually(lambda: len(prometheus.query("process_start_time_seconds offset 5s")) == 5)
+            _queries_have_answers(prometheus, data)
         status, examined = await _doctor(data)
         assert (status, [f for f in examined if f["verdict"] == "WRONG"]) == (0, []), examined
         assert {"topics", "stream", "delta", "clocks", "tables", "gaps", "dead letters", "devices", "disk"} <= {
@@ -88,8 +104,8 @@ async def test_two_workers_share_the_work(tmp_path: Path) -> None:
         assert "CRITICAL" not in (data / "logs" / log).read_text()
 
 
-async def _each_hop_is_measured(base: int) -> None:
-    """Each stage serves its metrics on its fixed port, and together they have measured the whole way of a message."""
+async def _measured_hops(base: int) -> set[str]:
+    """The hops that have been measured, by the metrics that each stage serves on its fixed port."""
     hops = set()
     for stage, port in fixed_ports(base, ["connect", "stream", "stream-2", "delta", "duckdb", "ui"]).items():
         async with aiohttp.ClientSession() as session, session.get(f"http://{HOST}:{port}/metrics") as answer:
@@ -97,10 +113,41 @@ async def _each_hop_is_measured(base: int) -> None:
         assert samples, stage
         counts = [(labels, value) for name, labels, value in samples if name == "fleetlake_hop_seconds_count"]
         hops |= {labels["hop"] for labels, value in counts if value > 0}
-    assert hops == {
+    return hops
+
+
+async def _way_is_measured(base: int) -> bool:
+    return await _measured_hops(base) == {
         *("vendor_receipt", "receipt_raw", "receipt_readings"),
         *("readings_table", "receipt_table", "table_published"),
     }
+
+
+def _addresses(base: int) -> dict[str, str]:
+    ports = fixed_ports(base, ["connect", "stream", "delta", "duckdb", "alarms", "ui"])
+    return {stage: f"{HOST}:{port}" for stage, port in ports.items()}
+
+
+def _queries_have_answers(prometheus: Prometheus, data: Path) -> None:
+    """Every query of the dashboards has an answer, and every alert rule is evaluated without an error."""
+    without = {title for title, query in queries("pipeline") if not prometheus.query(query)}
+    assert without <= SELDOM | {"Notifications"}, "no alarm service runs here"
+    (group,) = prometheus.get("/api/v1/rules")["groups"]
+    assert {rule["name"]: (rule["health"], rule.get("lastError")) for rule in group["rules"]} == {
+        rule["alert"]: ("ok", None) for rule in alert_rules()
+    }
+    firing = {alert["labels"]["alertname"] for alert in prometheus.get("/api/v1/alerts")["alerts"]}
+    assert firing <= {"FleetlakeStageDown", "FleetlakeNotListening"}, "pending for `alarms`, which does not run"
+    with fleetlake.connect(data) as tables:
+        now = datetime.now(UTC)
+        for title, query in queries("fleet"):
+            columns = tables.execute(without_macros(query, _iso(now - timedelta(days=1)), _iso(now))).description
+            rows = tables.fetchall()
+            assert columns and (rows or title in SELDOM), title
+
+
+def _iso(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 async def _doctor(data: Path) -> tuple[int | None, list[dict[str, str]]]:
