@@ -6,7 +6,8 @@ operators, rules that came or went. So what a watermark does early, the next rec
 the same times: watermarks decide when an alarm is emitted, never what it says (docs/adr/0007-alarm-time.md).
 
 The parts: `agenda` knows what happens next, `thresholds`, `rates` and `silences` know whether conditions hold,
-`deferred` decides whether a condition is evaluated now or later, `evaluation` and `lifecycle` apply it to the alarm.
+`evaluation_gate` decides whether a condition is evaluated now or later; `rule_evaluator` and `lifecycle` apply it to
+the alarm.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from schemas import wire
 from schemas.timestamps import to_micros
 from streams.detect.actions import end_snooze
 from streams.detect.agenda import Agenda, Due, Happening
-from streams.detect.deferred import DeferredEvaluations
 from streams.detect.device import EvaluationContext, TrackedDevice
+from streams.detect.evaluation_gate import EvaluationGate
 from streams.detect.held_states import HeldStates
 from streams.detect.inhibitor_log import InhibitorLog
 from streams.detect.rates import RateRules
@@ -36,7 +37,7 @@ class DeviceAlarms:
     __slots__ = (
         "_agenda",
         "_context",
-        "_deferred",
+        "_gate",
         "_held_states",
         "_rates",
         "_silences",
@@ -49,11 +50,11 @@ class DeviceAlarms:
         self.device = device
         self._context = context
         self.inhibitor_log = InhibitorLog(device, context)
-        self._deferred = DeferredEvaluations(device, context, self.inhibitor_log)
-        self._thresholds = ThresholdRules(device, context, self._deferred)
-        self._rates = RateRules(device, self._deferred)
-        self._silences = SilenceRules(device, self._deferred)
-        self._held_states = HeldStates(device, context, self._deferred)
+        self._gate = EvaluationGate(device, context, self.inhibitor_log)
+        self._thresholds = ThresholdRules(device, context, self._gate)
+        self._rates = RateRules(device, self._gate)
+        self._silences = SilenceRules(device, self._gate)
+        self._held_states = HeldStates(device, context, self._gate)
         self._agenda = Agenda(device, self._rates, self._silences, self._held_states)
 
     # -- records
@@ -144,7 +145,7 @@ class DeviceAlarms:
         if events:
             self.inhibitor_log.note(moment)
         if self.device.state.deferred:
-            events += self._deferred.run(moment)
+            events += self._gate.run(moment)
         if events:  # what an alarm inhibited may be due now
             self.device.wake_at(moment)
 
@@ -168,14 +169,14 @@ class DeviceAlarms:
             else:
                 break
         if state.awaits_inhibitors:
-            events += self._deferred.run(until)
+            events += self._gate.run(until)
         self.inhibitor_log.note(state.processed_until)  # rules may have changed, and with them which alarms inhibit
         self.device.due = min(NEVER if due is None else due.at, NEVER if change is None else change)
         return events
 
     def run_deferred(self, until: int) -> list[wire.AlarmEvent]:
         """Evaluate what was deferred, as far as inhibitors on other devices are known."""
-        return self._deferred.run(until)
+        return self._gate.run(until)
 
     def _skip_to(self, until: int) -> None:
         """Go to a moment without looking: the device has no alarm, and nothing was heard of it."""
@@ -190,29 +191,29 @@ class DeviceAlarms:
         state = self.device.state
         moment = max(state.processed_until, due.at)
         if state.deferred_silences:
-            events += self._deferred.run(moment)
+            events += self._gate.run(moment)
         state.processed_until, self.device.changed = moment, True
         if happened := list(self._happen(due, rules)):
             self.inhibitor_log.note(moment)
             events += happened
         if state.deferred:
-            events += self._deferred.run(moment)
+            events += self._gate.run(moment)
         return events
 
     def _happen(self, due: Due, rules: RuleSet) -> Iterable[wire.AlarmEvent]:
         state = self.device.state
         match due.what:
             case Happening.RULE_GONE:
-                return self._deferred.remove_rule(due.rule_id)
+                return self._gate.remove_rule(due.rule_id)
             case Happening.READING_RELEASED:
                 return self._thresholds.release(rules)
             case Happening.CALMED:
-                return self._deferred.evaluator.end_flapping(due.rule_id, due.at, self.device.last_subject)
+                return self._gate.end_flapping(due.rule_id, due.at)
             case Happening.SNOOZE_ENDED:
                 return end_snooze(self.device, due.rule_id)
             case Happening.ACTION_DUE:
                 held, state.held_actions = state.held_actions[0], state.held_actions[1:]
-                return self._deferred.act(held)
+                return self._gate.act(held)
         assert due.rule is not None
         if due.what is Happening.WINDOW_ENDED:
             return self._rates.close_window(due.rule)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from schemas import wire
-from streams.detect.deferred import DeferredEvaluations
 from streams.detect.device import EvaluationContext, TrackedDevice
+from streams.detect.evaluation_gate import EvaluationGate
 from streams.detect.lifecycle import Evaluation
 from streams.detect.rules import CompiledRule
 from streams.detect.silence_retries import after_cooldown
@@ -21,31 +21,29 @@ from streams.detect.state import RuleState
 class HeldStates:
     """Evaluates rules of one device whose condition is true by a polled state."""
 
-    __slots__ = ("_context", "_deferred", "_device")
+    __slots__ = ("_context", "_device", "_gate")
 
-    def __init__(self, device: TrackedDevice, context: EvaluationContext, deferred: DeferredEvaluations) -> None:
+    def __init__(self, device: TrackedDevice, context: EvaluationContext, gate: EvaluationGate) -> None:
         self._device = device
         self._context = context
-        self._deferred = deferred
+        self._gate = gate
 
     def due_at(self, rule: CompiledRule, state: RuleState) -> int | None:
         """When the state will have lasted long enough to have an effect, if it does not change; None: it has none.
 
         A rule that alarms of other devices inhibit is evaluated by readings only.
         """
-        evaluator = self._deferred.evaluator
-        if rule.id not in self._device.state.held_facts or state.crossing_done or self._deferred.level_of(rule):
-            return None
-        if evaluator.is_inhibited(rule):
+        if rule.id not in self._device.state.held_facts or state.crossing_done or self._gate.level_of(rule):
             return None
         allowance = self._context.late_allowance  # until then a reading may come that was observed before
         at = self._device.state.processed_until - allowance
         if state.crossing_since is not None:
             at = max(at, state.crossing_since + rule.duration)
-        return evaluator.next_allowed(rule, after_cooldown(state, rule, at)) + allowance
+        at_last = self._gate.may_trigger_at(rule, after_cooldown(state, rule, at))
+        return None if at_last is None else at_last + allowance
 
     def lasted(self, rule: CompiledRule, at: int) -> Iterable[wire.AlarmEvent]:
         """Evaluate the rule at the moment that `due_at` returned."""
         facts = self._device.state.held_facts[rule.id]
         observed = at - self._context.late_allowance
-        return self._deferred.evaluate(Evaluation(rule, True, observed, facts, self._device.last_subject))
+        return self._gate.evaluate(Evaluation(rule, True, observed, facts, self._device.last_subject))

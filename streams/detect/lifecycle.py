@@ -40,7 +40,7 @@ def is_cooling(alarm: AlarmFacts, rule: CompiledRule, at: int) -> bool:
     return at - alarm.last_triggered_at < rule.cooldown or at <= alarm.last_triggered_at
 
 
-def crossing(state: RuleState, evaluation: Evaluation, inhibited: bool) -> Iterator[wire.AlarmEvent]:
+def apply_true(state: RuleState, evaluation: Evaluation, inhibited: bool) -> Iterator[wire.AlarmEvent]:
     """Apply a true condition to the alarm of the device and rule."""
     rule, at = evaluation.rule, evaluation.at
     state.awaits_acknowledgement = False
@@ -63,7 +63,7 @@ def crossing(state: RuleState, evaluation: Evaluation, inhibited: bool) -> Itera
         yield _trigger(state, evaluation)
 
 
-def ended(state: RuleState, evaluation: Evaluation) -> Iterator[wire.AlarmEvent]:
+def apply_false(state: RuleState, evaluation: Evaluation) -> Iterator[wire.AlarmEvent]:
     """Apply a false condition. Only the end of a crossing resolves, so that what was reopened stays open."""
     rule, alarm = evaluation.rule, state.alarm
     was_crossing = state.crossing_since is not None
@@ -77,7 +77,7 @@ def ended(state: RuleState, evaluation: Evaluation) -> Iterator[wire.AlarmEvent]
             yield resolve(rule.id, state, evaluation.entry("resolved"))
 
 
-def calmed(state: RuleState, rule: CompiledRule, at: int, subject: Subject) -> Iterator[wire.AlarmEvent]:
+def apply_calm(state: RuleState, rule: CompiledRule, at: int, subject: Subject) -> Iterator[wire.AlarmEvent]:
     """End the flapping of an alarm after no crossing has begun or ended for `flapping.seconds`."""
     alarm = state.alarm
     if alarm is None:

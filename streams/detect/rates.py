@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from schemas import wire
 from streams.detect.conditions import Value, compare
-from streams.detect.deferred import DeferredEvaluations
 from streams.detect.device import TrackedDevice
+from streams.detect.evaluation_gate import EvaluationGate
 from streams.detect.lifecycle import Evaluation
 from streams.detect.rules import (
     CONNECTED,
@@ -26,11 +26,11 @@ from streams.detect.state import RuleState
 class RateRules:
     """Counts for the rate rules of one device, and evaluates them when their windows end."""
 
-    __slots__ = ("_deferred", "_device", "_last_reconnection")
+    __slots__ = ("_device", "_gate", "_last_reconnection")
 
-    def __init__(self, device: TrackedDevice, deferred: DeferredEvaluations) -> None:
+    def __init__(self, device: TrackedDevice, gate: EvaluationGate) -> None:
         self._device = device
-        self._deferred = deferred
+        self._gate = gate
         self._last_reconnection: tuple[int, str] | None = None
         """Offset of the record that last showed a reconnection, and by which metric."""
 
@@ -99,7 +99,7 @@ class RateRules:
         if not self._device.was_listened_to(end - rule.window, end) and not (holds and rule.operator in ("gt", "gte")):
             return  # there may have been more
         facts = {"count": count, "window_seconds": rule.window / 1e6}
-        yield from self._deferred.evaluate(Evaluation(rule, holds, end, facts, self._device.last_subject))
+        yield from self._gate.evaluate(Evaluation(rule, holds, end, facts, self._device.last_subject))
         is_calm = state.alarm is None and state.crossing_since is None and not state.holds_as_received
         if is_calm and rule.kind == "reconnect_rate" and not self._device.state.deferred_level(rule.id):
             rules.pop(rule.id, None)

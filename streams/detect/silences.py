@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from schemas import wire
 from schemas.timestamps import format_iso, from_micros
-from streams.detect.deferred import DeferredEvaluations
 from streams.detect.device import TrackedDevice
+from streams.detect.evaluation_gate import EvaluationGate
 from streams.detect.lifecycle import Evaluation
 from streams.detect.rules import CompiledRule
 from streams.detect.schedules import NEVER
@@ -17,11 +17,11 @@ from streams.detect.silence_retries import after_cooldown
 class SilenceRules:
     """Evaluates the rules about silence of one device."""
 
-    __slots__ = ("_deferred", "_device")
+    __slots__ = ("_device", "_gate")
 
-    def __init__(self, device: TrackedDevice, deferred: DeferredEvaluations) -> None:
+    def __init__(self, device: TrackedDevice, gate: EvaluationGate) -> None:
         self._device = device
-        self._deferred = deferred
+        self._gate = gate
 
     def received(self, rule: CompiledRule, heard_at: int, offset: int) -> Iterable[wire.AlarmEvent]:
         """End a silence: by the record at `offset` the device spoke at `heard_at`."""
@@ -31,11 +31,11 @@ class SilenceRules:
         state = device.state.rules.get(rule.id)
         if state is None or (state.crossing_since is None and not state.holds_as_received):
             return ()
-        if not self._deferred.level_of(rule):
+        if not self._gate.level_of(rule):
             state.holds_as_received = False
         facts = {"received_at": format_iso(from_micros(heard_at))}
         evaluation = Evaluation(rule, False, device.state.processed_until, facts, device.subject(offset))
-        return self._deferred.evaluate(evaluation)
+        return self._gate.evaluate(evaluation)
 
     def is_too_long_ago(self, rule: CompiledRule, heard_at: int) -> bool:
         """Whether a device last heard at `heard_at` is silent for too long by now."""
@@ -60,16 +60,13 @@ class SilenceRules:
             return None
         at = max(due, self._device.state.processed_until)
         state = self._device.state.rules.get(rule.id)
-        if self._deferred.level_of(rule):
+        if self._gate.level_of(rule):
             return None if state is not None and state.holds_as_received else at
-        evaluator = self._deferred.evaluator
-        if evaluator.is_inhibited(rule):
-            return None
         if state is not None:
             if state.crossing_done:
                 return None
             at = after_cooldown(state, rule, at)
-        return evaluator.next_allowed(rule, at)
+        return self._gate.may_trigger_at(rule, at)
 
     def fell_silent(self, rule: CompiledRule, at: int) -> Iterable[wire.AlarmEvent]:
         """Begin a silence, which became too long at this moment."""
@@ -78,7 +75,7 @@ class SilenceRules:
         silence = self._max_silence(rule)
         assert heard_at is not None and silence is not None
         facts = {"silent_seconds": silence / 1e6, "last_received_at": format_iso(from_micros(heard_at))}
-        return self._deferred.evaluate(Evaluation(rule, True, at, facts, self._device.last_subject))
+        return self._gate.evaluate(Evaluation(rule, True, at, facts, self._device.last_subject))
 
     def _max_silence(self, rule: CompiledRule) -> int | None:
         """How long the device may be silent; None where its reporting interval is not known."""

@@ -70,7 +70,7 @@ class RuleState(msgspec.Struct, array_like=True):
     last_reported_at: int | None = None
     """When the vendor last reported the alarm, by receipt (vendors' alarms)."""
     holds_as_received: bool = False
-    """Whether the condition holds by what was received. Its effect on the alarm may be deferred (`deferred`)."""
+    """Whether the condition holds by what was received. Its effect on the alarm may be deferred (`evaluation_gate`)."""
     open_spans: list[tuple[int, int | None]] = []
     """When the alarm was open (from, until), in the device's event-time order, as reported to the devices it
     inhibits."""

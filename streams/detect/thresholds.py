@@ -12,8 +12,8 @@ from typing import Any
 from schemas import wire
 from schemas.timestamps import to_micros
 from streams.detect.conditions import Comparison, Latest, Node, Value
-from streams.detect.deferred import DeferredEvaluations
 from streams.detect.device import EvaluationContext, TrackedDevice
+from streams.detect.evaluation_gate import EvaluationGate
 from streams.detect.lifecycle import Evaluation
 from streams.detect.rules import CompiledRule, RuleSet
 from streams.detect.state import HeldReading
@@ -23,12 +23,12 @@ from streams.detect.timeline import Subject
 class ThresholdRules:
     """Applies readings to the threshold rules of one device."""
 
-    __slots__ = ("_context", "_deferred", "_device")
+    __slots__ = ("_context", "_device", "_gate")
 
-    def __init__(self, device: TrackedDevice, context: EvaluationContext, deferred: DeferredEvaluations) -> None:
+    def __init__(self, device: TrackedDevice, context: EvaluationContext, gate: EvaluationGate) -> None:
         self._device = device
         self._context = context
-        self._deferred = deferred
+        self._gate = gate
 
     def receive(
         self,
@@ -92,7 +92,7 @@ class ThresholdRules:
             # An unknown condition changes nothing, nor does a false one of a rule without a state: mostly so.
             if holds or (holds is not None and rule.id in state.rules):
                 subject = subject or self._device.subject(held.offset)
-                events += self._deferred.evaluate(Evaluation(rule, holds, held.at, _facts(held), subject))
+                events += self._gate.evaluate(Evaluation(rule, holds, held.at, _facts(held), subject))
                 self._note_held(rule, held if holds else None)
         return events
 

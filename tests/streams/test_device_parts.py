@@ -11,9 +11,9 @@ from schemas.records import AlarmRule
 from schemas.rules import parse_rule
 from schemas.topics import INHIBITORS, READINGS
 from streams.detect.agenda import Agenda, Happening
-from streams.detect.deferred import DeferredEvaluations
 from streams.detect.device import EvaluationContext, Profile, TrackedDevice
 from streams.detect.device_alarms import DeviceAlarms
+from streams.detect.evaluation_gate import EvaluationGate
 from streams.detect.held_states import HeldStates
 from streams.detect.inhibitor_exchange import GIVE_UP_AFTER, InhibitorExchange
 from streams.detect.inhibitor_log import InhibitorLog
@@ -61,11 +61,11 @@ class Parts:
         profile = Profile(DEVICE, "wayscloud", SCOPES, {"site": 7})
         self.device = TrackedDevice(DeviceState(offset=5, processed_until=START), profile, READINGS, due=1 << 62)
         self.log = InhibitorLog(self.device, self.context)
-        self.deferred = DeferredEvaluations(self.device, self.context, self.log)
-        self.silences = SilenceRules(self.device, self.deferred)
-        self.rates = RateRules(self.device, self.deferred)
-        self.thresholds = ThresholdRules(self.device, self.context, self.deferred)
-        held_states = HeldStates(self.device, self.context, self.deferred)
+        self.gate = EvaluationGate(self.device, self.context, self.log)
+        self.silences = SilenceRules(self.device, self.gate)
+        self.rates = RateRules(self.device, self.gate)
+        self.thresholds = ThresholdRules(self.device, self.context, self.gate)
+        held_states = HeldStates(self.device, self.context, self.gate)
         self.agenda = Agenda(self.device, self.rates, self.silences, held_states)
 
     def of(self, name: str) -> CompiledRule:
@@ -77,7 +77,7 @@ class Parts:
 
     def evaluate(self, name: str, holds: bool, seconds: float) -> list[str]:
         evaluation = Evaluation(self.of(name), holds, self.at(seconds), {"value": 1}, self.device.last_subject)
-        return [event.event_type for event in self.deferred.evaluate(evaluation)]
+        return [event.event_type for event in self.gate.evaluate(evaluation)]
 
     def state(self, name: str) -> RuleState:
         return self.device.state.rules[name]
@@ -122,7 +122,7 @@ def test_a_crossing_that_begins_in_maintenance_begins_when_that_ends() -> None:
 def test_a_rule_that_is_removed_resolves_its_alarm_and_is_forgotten() -> None:
     parts = Parts(rule())
     parts.evaluate("hot", True, 0)
-    (event,) = parts.deferred.remove_rule("hot")
+    (event,) = parts.gate.remove_rule("hot")
     assert (event.event_type, event.actor) == ("resolved", "rule_engine")
     assert parts.device.state.rules == {}
 
@@ -137,7 +137,7 @@ def test_a_calm_timer_is_moved_by_each_begin_and_end_of_a_crossing() -> None:
     parts.evaluate("hot", False, 4)
     assert parts.device.state.calm_timers["hot"].at == START + 64 * SECOND
     assert parts.device.due == START + 62 * SECOND
-    (event,) = parts.deferred.evaluator.end_flapping("hot", START + 64 * SECOND, parts.device.last_subject)
+    (event,) = parts.gate.end_flapping("hot", START + 64 * SECOND)
     assert event.event_type == "resolved"
     assert parts.device.state.calm_timers == {}
 
@@ -150,9 +150,9 @@ def test_a_rule_with_inhibitors_elsewhere_is_evaluated_when_they_are_known() -> 
     assert parts.evaluate("hot", True, 0) == []
     assert parts.device.state.awaits_inhibitors and parts.state("hot").holds_as_received
     parts.inhibitors.report(0, [START + 5 * SECOND])
-    assert parts.deferred.run(START) == [], "an inhibitor may open within the wait"
+    assert parts.gate.run(START) == [], "an inhibitor may open within the wait"
     parts.inhibitors.report(0, [START + 5 * SECOND + 1])
-    (event,) = parts.deferred.run(START)
+    (event,) = parts.gate.run(START)
     assert event.event_type == "triggered"
     assert not parts.device.state.awaits_inhibitors
     assert parts.device.state.deferred_until == START
@@ -164,7 +164,7 @@ def test_an_inhibitor_elsewhere_that_is_open_inhibits_and_one_of_another_site_do
         parts.inhibitors.add(wire.InhibitorHistory("gateway", "wayscloud:g", [(START, None)], {"site": site}))
         parts.inhibitors.report(0, [START + SECOND])
         parts.evaluate("hot", True, 0)
-        assert [event.event_type for event in parts.deferred.run(START)] == kinds
+        assert [event.event_type for event in parts.gate.run(START)] == kinds
 
 
 def test_what_can_have_no_effect_is_not_deferred() -> None:
@@ -173,7 +173,7 @@ def test_what_can_have_no_effect_is_not_deferred() -> None:
     assert parts.device.state.rules == {}
     parts.evaluate("hot", True, 1)
     parts.inhibitors.report(0, [START + 9 * SECOND])
-    parts.deferred.run(START)
+    parts.gate.run(START)
     parts.evaluate("hot", True, 2)
     assert parts.device.state.deferred == {}, "the crossing has had its effect"
     parts.evaluate("hot", False, 3)
@@ -184,9 +184,9 @@ def test_when_too_much_is_deferred_the_oldest_is_evaluated() -> None:
     parts = Parts(rule(inhibited_by=BY_SITE), rule("gateway"), most_deferred=2)
     for number in range(2):
         parts.evaluate("hot", number % 2 == 0, number)
-    assert parts.deferred.run(START) == []
+    assert parts.gate.run(START) == []
     parts.evaluate("hot", True, 2)
-    assert [event.event_type for event in parts.deferred.run(START)] == ["triggered"]
+    assert [event.event_type for event in parts.gate.run(START)] == ["triggered"]
     assert len(parts.device.state.deferred[1]) == 2
 
 
@@ -194,10 +194,10 @@ def test_a_removal_follows_what_is_deferred_of_the_rule() -> None:
     parts = Parts(rule(inhibited_by=BY_SITE), rule("gateway"))
     parts.evaluate("hot", True, 0)
     parts.at(1)
-    assert parts.deferred.remove_rule("hot") == []
+    assert parts.gate.remove_rule("hot") == []
     assert parts.device.state.is_removal_deferred("hot")
     parts.inhibitors.report(0, [START + 9 * SECOND])
-    assert [event.event_type for event in parts.deferred.run(START)] == ["triggered", "resolved"]
+    assert [event.event_type for event in parts.gate.run(START)] == ["triggered", "resolved"]
     assert parts.device.state.rules == {}
 
 

@@ -16,7 +16,7 @@ from schemas.timestamps import from_micros, to_micros
 from schemas.topics import ALARM_ACTIONS, READINGS
 from streams.detect.actions import RECENT_ACTIONS, alarm_named, carry_out, hold_action
 from streams.detect.device import Profile, TrackedDevice
-from streams.detect.lifecycle import Evaluation, calmed, crossing, ended, is_cooling
+from streams.detect.lifecycle import Evaluation, apply_calm, apply_false, apply_true, is_cooling
 from streams.detect.rule_compiler import compile_rule
 from streams.detect.rules import CompiledRule
 from streams.detect.state import AlarmFacts, DeviceState, RuleState
@@ -45,11 +45,11 @@ def kinds(events: Sequence[wire.AlarmEvent]) -> list[str]:
 
 
 def cross(state: RuleState, compiled: CompiledRule, seconds: float, inhibited: bool = False) -> list[str]:
-    return kinds(list(crossing(state, evaluation(compiled, seconds), inhibited)))
+    return kinds(list(apply_true(state, evaluation(compiled, seconds), inhibited)))
 
 
 def end(state: RuleState, compiled: CompiledRule, seconds: float) -> list[str]:
-    return kinds(list(ended(state, evaluation(compiled, seconds, holds=False))))
+    return kinds(list(apply_false(state, evaluation(compiled, seconds, holds=False))))
 
 
 def moment(seconds: float) -> datetime:
@@ -152,9 +152,9 @@ def test_a_suppressed_alarm_that_flaps_says_nothing_until_it_is_calm() -> None:
     assert end(state, compiled, 3) == []
     assert cross(state, compiled, 4) == []
     assert end(state, compiled, 5) == []
-    (event,) = calmed(state, compiled, 65 * SECOND, SUBJECT)
+    (event,) = apply_calm(state, compiled, 65 * SECOND, SUBJECT)
     assert (event.event_type, event.alarm.resolved_at, event.alarm.flapping) == ("resolved", moment(65), False)
-    assert list(calmed(state, compiled, 66 * SECOND, SUBJECT)) == [], "it is resolved"
+    assert list(apply_calm(state, compiled, 66 * SECOND, SUBJECT)) == [], "it is resolved"
 
 
 def test_a_suppressed_alarm_that_holds_when_it_is_calm_stays_open() -> None:
@@ -162,13 +162,13 @@ def test_a_suppressed_alarm_that_holds_when_it_is_calm_stays_open() -> None:
     cross(state, compiled, 0)
     end(state, compiled, 1)
     cross(state, compiled, 2)
-    (event,) = calmed(state, compiled, 60 * SECOND, SUBJECT)
+    (event,) = apply_calm(state, compiled, 60 * SECOND, SUBJECT)
     assert (event.event_type, event.alarm.status, event.metadata["calm_seconds"]) == ("repeated", "active", 60)
     assert not state.awaits_acknowledgement
     latched = replace(compiled, latch=True)
     end(state, latched, 61)
     state.awaits_acknowledgement = False
-    (event,) = calmed(state, latched, 62 * SECOND, SUBJECT)
+    (event,) = apply_calm(state, latched, 62 * SECOND, SUBJECT)
     assert (event.event_type, state.awaits_acknowledgement) == ("repeated", True)
 
 

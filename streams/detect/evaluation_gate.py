@@ -1,4 +1,6 @@
-"""Deferred evaluations: what waits until the inhibitors on other devices are known (pure).
+"""The gate of all evaluations: what happens now, and what waits for inhibitors on other devices (pure).
+
+A rule without inhibitors on other devices is evaluated at once (`rule_evaluator`).
 
 What the condition of a rule with inhibitors on other devices does is kept, with its moment in the device's event-time
 order, until all inhibitors that opened up to the allowance after that moment are known (`inhibitors`). Then it is
@@ -17,9 +19,9 @@ import msgspec
 from schemas import wire
 from streams.detect.actions import alarm_named, carry_out, end_snooze
 from streams.detect.device import EvaluationContext, TrackedDevice
-from streams.detect.evaluation import RuleEvaluator
 from streams.detect.inhibitor_log import InhibitorLog
 from streams.detect.lifecycle import Evaluation
+from streams.detect.rule_evaluator import RuleEvaluator
 from streams.detect.rules import CompiledRule
 from streams.detect.schedules import NEVER
 from streams.detect.silence_retries import SilenceRetries
@@ -28,8 +30,11 @@ from streams.detect.state import SNOOZE_ENDS, Deferred, DeferredSilence, HeldAct
 _SILENCES = ("offline", "missing_data")
 
 
-class DeferredEvaluations:
-    """Evaluates at once what can be, and defers the rest, for one device."""
+class EvaluationGate:
+    """Evaluates at once what can be, and defers the rest, for one device.
+
+    Every evaluation of a rule, and every action of an operator on its alarm, passes here.
+    """
 
     __slots__ = ("_context", "_device", "_evaluator", "_inhibitor_log", "_retries")
 
@@ -39,11 +44,6 @@ class DeferredEvaluations:
         self._inhibitor_log = inhibitor_log
         self._evaluator = RuleEvaluator(device, context, inhibitor_log)
         self._retries = SilenceRetries(device, context, self._evaluator)
-
-    @property
-    def evaluator(self) -> RuleEvaluator:
-        """Evaluates at once."""
-        return self._evaluator
 
     def level_of(self, rule: CompiledRule) -> int:
         """The level on which evaluations of the rule are deferred; 0: they are not."""
@@ -60,6 +60,17 @@ class DeferredEvaluations:
         if not evaluation.holds and rule.id not in state.rules:
             return ()
         return self._evaluator.evaluate(evaluation, state.processed_until)
+
+    def may_trigger_at(self, rule: CompiledRule, at: int) -> int | None:
+        """The first moment not before `at` at which the rule may trigger; None: an alarm of the device inhibits it.
+
+        Active hours and maintenance windows are respected; inhibitors on other devices are not.
+        """
+        return None if self._evaluator.is_inhibited(rule) else self._evaluator.next_allowed(rule, at)
+
+    def end_flapping(self, rule_id: str, at: int) -> list[wire.AlarmEvent]:
+        """End the flapping of a rule's alarm, which is calm; for rules whose evaluations are not deferred."""
+        return self._evaluator.end_flapping(rule_id, at, self._device.last_subject)
 
     def remove_rule(self, rule_id: str) -> list[wire.AlarmEvent]:
         """End what a rule began, which is gone, at once or after what is deferred of it."""

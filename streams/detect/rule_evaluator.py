@@ -1,6 +1,6 @@
 """Evaluation: what a condition does to the alarm of a device and rule, now (pure).
 
-`deferred` decides whether a condition is evaluated at once or when the inhibitors on other devices are known.
+`evaluation_gate` decides whether a condition is evaluated at once or when the inhibitors on other devices are known.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from schemas import wire
 from streams.detect.device import EvaluationContext, TrackedDevice
 from streams.detect.inhibitor_log import InhibitorLog
-from streams.detect.lifecycle import REOPENABLE, Evaluation, calmed, crossing, ended
+from streams.detect.lifecycle import REOPENABLE, Evaluation, apply_calm, apply_false, apply_true
 from streams.detect.rules import CompiledRule
 from streams.detect.schedules import next_allowed
 from streams.detect.state import CalmTimer, RuleState
@@ -41,10 +41,10 @@ class RuleEvaluator:
             # Of conditions on several metrics, each metric has an order of its own.
             evaluation = evaluation._replace(at=state.alarm.last_triggered_at)
         if not evaluation.holds:
-            yield from ended(state, evaluation)
+            yield from apply_false(state, evaluation)
             self._forget(rule, state, evaluation.at)
         elif self.next_allowed(rule, evaluation.at) == evaluation.at:
-            yield from crossing(state, evaluation, inhibited or self.is_inhibited(rule))
+            yield from apply_true(state, evaluation, inhibited or self.is_inhibited(rule))
         elif not state.crossing_done:
             state.crossing_since, state.crossing_counted = None, False
         if rule.flapping_suppress:
@@ -71,7 +71,7 @@ class RuleEvaluator:
         del self._device.state.calm_timers[rule_id]
         state = self._device.state.rules.get(rule_id)
         rule = self._context.book.at(at).of_device(rule_id, self._device.profile.scopes)
-        return [] if state is None or rule is None else list(calmed(state, rule, at, subject))
+        return [] if state is None or rule is None else list(apply_calm(state, rule, at, subject))
 
     def remove_rule(self, rule_id: str, at: int, subject: Subject) -> list[wire.AlarmEvent]:
         """End what a rule began, which was removed or disabled, or no longer concerns the device."""
