@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import InvalidConfigurationError, KafkaError, TopicAlreadyExistsError, for_code
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from schemas.topics import TopicSpec
+from runtime.topic_configs import raise_configs
+from schemas.topics import TIMESTAMP_AHEAD, TopicSpec
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ class TopicState:
 
 
 async def declare_topics(settings: KafkaSettings, specs: list[TopicSpec]) -> list[TopicState]:
-    """Create the missing topics, and leave existing ones unchanged.
+    """Create the missing topics. Existing ones stay as they are, but for what has to be raised (`TopicSpec.at_least`).
 
     Raises RuntimeError when topics differ in their number of partitions: a device would then have different partition
     numbers on them, and order per device would be lost.
@@ -119,6 +120,7 @@ async def declare_topics(settings: KafkaSettings, specs: list[TopicSpec]) -> lis
     try:
         created = await _create_missing(admin, settings, specs)
         counts = await _partition_counts(admin, [spec.name for spec in specs])
+        await raise_configs(admin, client_options(settings), [spec for spec in specs if spec.name not in created])
     finally:
         await admin.close()
     if len(set(counts.values())) > 1:
@@ -138,13 +140,28 @@ async def _create_missing(admin: AIOKafkaAdminClient, settings: KafkaSettings, s
     count = next(
         iter(existing_counts.values()), settings.partitions
     )  # a topic that a newer version adds gets as many as the existing ones
-    new = [NewTopic(spec.name, count, settings.replication_factor, topic_configs=spec.config) for spec in missing]
-    response = await admin.create_topics(new)
-    for topic, code, *_ in response.topic_errors:
-        error = for_code(code)
-        if code and error is not TopicAlreadyExistsError:  # two stages that start at once both declare
-            raise RuntimeError(f"cannot create topic {topic}: {error.__name__}")
+    unknown = await _create(admin, [_new(spec, spec.config, count, settings) for spec in missing])
+    older = [spec for spec in missing if spec.name in unknown]  # before Kafka 3.6, which has no such limit
+    configs = [{name: value for name, value in spec.config.items() if name != TIMESTAMP_AHEAD} for spec in older]
+    if refused := await _create(admin, [_new(s, c, count, settings) for s, c in zip(older, configs, strict=True)]):
+        raise RuntimeError(f"cannot create topics {', '.join(sorted(refused))}: Kafka refuses their settings")
     return {spec.name for spec in missing}
+
+
+def _new(spec: TopicSpec, config: dict[str, str], count: int, settings: KafkaSettings) -> NewTopic:
+    return NewTopic(spec.name, count, settings.replication_factor, topic_configs=config)
+
+
+async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> set[str]:
+    """Create topics; the names of those whose settings the broker does not know. RuntimeError for any other refusal."""
+    unknown = set()
+    for topic, code, *_ in (await admin.create_topics(topics)).topic_errors if topics else ():
+        error = for_code(code)
+        if error is InvalidConfigurationError:
+            unknown.add(topic)
+        elif code and error is not TopicAlreadyExistsError:  # two stages that start at once both declare
+            raise RuntimeError(f"cannot create topic {topic}: {error.__name__}")
+    return unknown
 
 
 async def _partition_counts(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:

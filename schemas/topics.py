@@ -7,7 +7,7 @@ every topic: an operator writes to the partition number it reads from, and order
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from schemas.vendors import vendor_names
 
@@ -36,6 +36,17 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 
 DAY_MS = 24 * 3600 * 1000
 
+RAW_DAYS = 7
+"""How long raw records are kept, and so how long a stream worker may be away."""
+
+STATE_DAYS = RAW_DAYS + 3
+"""How long the ids of received messages are kept: the window of duplicates before the oldest raw record, and more."""
+
+TIMESTAMP_AHEAD = "message.timestamp.after.max.ms"
+"""By how much a record's time may be ahead of the broker's clock. Kafka's default is an hour, so that a machine whose
+clock is fast could write nothing. It is not unlimited: a record keeps all that is older until its own time is over.
+"""
+
 
 def raw_topic(vendor: str) -> str:
     """The topic of a vendor's raw records, e.g. `telemetry.raw.karcher.v1`."""
@@ -58,6 +69,8 @@ class TopicSpec:
     name: str
     purpose: str
     config: dict[str, str] = field(default_factory=dict)
+    at_least: dict[str, int] = field(default_factory=dict)
+    """Settings that an existing topic is raised to where it has less (`runtime.topic_configs`)."""
 
 
 def _retained(days: int) -> dict[str, str]:
@@ -74,10 +87,20 @@ def _compacted() -> dict[str, str]:
 
 def topic_specs(vendors: Sequence[str] | None = None) -> list[TopicSpec]:
     """All topics of a pipeline in the order of the data flow, with the raw topics of these vendors (default: all)."""
+    return [_with_time_ahead(spec) for spec in _specs(vendor_names() if vendors is None else vendors)]
+
+
+def _with_time_ahead(spec: TopicSpec) -> TopicSpec:
+    ahead = RAW_DAYS * DAY_MS
+    config, at_least = spec.config | {TIMESTAMP_AHEAD: str(ahead)}, spec.at_least | {TIMESTAMP_AHEAD: ahead}
+    return replace(spec, config=config, at_least=at_least)
+
+
+def _specs(vendors: Sequence[str]) -> list[TopicSpec]:
     return [
         *(
-            TopicSpec(raw_topic(v), f"{v}: vendor messages as received (CloudEvents, redacted)", _retained(7))
-            for v in (vendor_names() if vendors is None else vendors)
+            TopicSpec(raw_topic(v), f"{v}: vendor messages as received (CloudEvents, redacted)", _retained(RAW_DAYS))
+            for v in vendors
         ),
         TopicSpec(READINGS, "normalised observations: all readings of one vendor message", _retained(7)),
         TopicSpec(EVENTS, "normalised discrete facts: reports, alerts, gaps, command results", _retained(7)),
@@ -91,7 +114,12 @@ def topic_specs(vendors: Sequence[str] | None = None) -> list[TopicSpec]:
         ),
         TopicSpec(ALARM_ACTIONS, "actions of operators on alarms", _retained(30)),
         TopicSpec(DEAD_LETTER, "messages that cannot be used, with their origins and the reasons", _retained(30)),
-        TopicSpec(NORMALISE_STATE, "private: ids of received messages, for dropping duplicates", _retained(2)),
+        TopicSpec(
+            NORMALISE_STATE,
+            "private: ids of received messages, for dropping duplicates",
+            _retained(STATE_DAYS),
+            {"retention.ms": STATE_DAYS * DAY_MS},
+        ),
         TopicSpec(POLLED_STATE, "private: digests of each device's polled states as emitted last", _compacted()),
         TopicSpec(ALARM_STATE, "private: alarm and threshold state by device and rule", _compacted()),
         TopicSpec(WATERMARKS, "private: watermarks, up to which time each raw partition is normalised", _retained(1)),

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -83,7 +84,7 @@ class ChannelQueue:
         for status in ("delivered", "retried", "failed"):
             NOTIFICATIONS.labels(key, status)  # 0 before the first, so that Prometheus sees it rise
         self._failures = 0
-        self._resend_open_at = _now()
+        self._resend_open_at = time.monotonic()  # a clock set back would let an Alertmanager resolve what is open
 
     def wake(self) -> None:
         """Look at once whether a delivery is due."""
@@ -133,14 +134,13 @@ class ChannelQueue:
         """
         if sender.resend_every is None:
             return None
-        now = _now()
-        if now < self._resend_open_at:
+        if time.monotonic() < self._resend_open_at:
             return None
-        self._resend_open_at = now + sender.resend_every
+        self._resend_open_at = time.monotonic() + sender.resend_every.total_seconds()
         events = await asyncio.to_thread(self._outbox.open_alarms, self._key)
         if not events:
             return None
-        outcome = await self._attempt(lambda: sender.send_open(events, now))
+        outcome = await self._attempt(lambda: sender.send_open(events, _now()))
         if outcome.final:
             _log.error("notify: %s refuses the %d open alarms: %s", self._key, len(events), outcome.detail)
         return None if outcome.delivered else outcome
@@ -168,11 +168,12 @@ class ChannelQueue:
 
     async def _wait(self, sender: Sender) -> None:
         """Wait until woken, until something is due, or until it is time to look."""
-        now = _now()
-        dues = [now + timedelta(seconds=_POLL_SECONDS), await asyncio.to_thread(self._outbox.next_due, self._key)]
+        waits = [_POLL_SECONDS]
+        if (due := await asyncio.to_thread(self._outbox.next_due, self._key)) is not None:
+            waits.append((due - _now()).total_seconds())
         if sender.resend_every is not None:
-            dues.append(self._resend_open_at)
-        seconds = max(0.05, (min(due for due in dues if due is not None) - now).total_seconds())
+            waits.append(self._resend_open_at - time.monotonic())
+        seconds = max(0.05, min(waits))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._woken.wait(), seconds)
 

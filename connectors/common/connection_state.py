@@ -50,7 +50,7 @@ class ConnectionState:
         if self._since is None:
             return None
         GAPS.labels(self.vendor).inc()
-        gap = Gap(self.vendor, self.channel, self._since, now, self._reason)
+        gap = Gap(self.vendor, self.channel, min(self._since, now), now, self._reason)  # the clock may be set back
         self._since = None
         return gap
 

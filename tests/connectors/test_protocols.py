@@ -337,6 +337,15 @@ def test_backoff_grows_jitters_and_is_capped() -> None:
     assert backoff.next(0.5) == 0.75
 
 
+def test_a_gap_during_which_the_clock_was_set_back_does_not_end_before_it_begins() -> None:
+    connection = ConnectionState("ogmen", "websocket", "ogmen:r")
+    connection.connected(LATER)
+    connection.lost(LATER, "closed, code 1006")
+    gap = connection.connected(NOW)
+    assert gap is not None and (gap.start, gap.end) == (NOW, NOW)
+    connection.closed()
+
+
 def test_a_connection_gives_its_gap_once() -> None:
     connection = ConnectionState("ogmen", "websocket", "ogmen:r")
     connection.lost(NOW, "refused")

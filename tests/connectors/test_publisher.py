@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
@@ -16,7 +17,7 @@ from connectors.common.publisher import Publisher
 from connectors.common.publishing.partitioner import partition_of
 from fleetlake.local.broker import EmbeddedKafka
 from runtime.kafka import KafkaSettings, declare_topics
-from schemas.envelope import Envelope, message_id
+from schemas.envelope import Envelope, message_id, read_envelope
 from schemas.topics import DEVICES, MAX_MESSAGE_BYTES, raw_topic, topic_specs
 from schemas.wire import Device, Problem, decode_device
 from tests.support.tails import OpenTail, RawTail, Tail
@@ -78,6 +79,29 @@ async def test_a_dead_letter_keeps_to_the_contract(publisher: Publisher, dead_ta
     letter = dead_letter(b"\xff{", source, Problem(path="", reason="not_utf8", detail="byte 0"))
     await publisher.dead_letter(letter)
     assert (await dead_tail.dead_letters(1))[0] == letter
+
+
+async def test_a_clock_that_is_fast_is_no_outage(
+    publisher: Publisher, raw_tail: RawTail, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two hours ahead keep their time; what Kafka refuses for its time is there, in order, and its envelope has it."""
+    raw, now = await raw_tail("ogmen"), datetime.now(UTC).replace(microsecond=0)
+    ahead = [timedelta(), timedelta(hours=2), timedelta(days=9), timedelta(days=9, minutes=1), timedelta(days=4000)]
+    sent = [
+        msgspec.structs.replace(envelope(name, n), received_at=now + by)
+        for n, by in enumerate([*ahead, timedelta(hours=1)])
+        for name in ("a", "b", "c", "d")
+    ]
+    await publisher.publish_all(sent)
+    assert publisher.problem is None and "away" not in caplog.text
+    records = await raw.until(lambda records: len(records) >= len(sent))
+    assert len(records) == len(sent), "none twice"
+    for name in (b"ogmen:a", b"ogmen:b"):
+        mine = [record for record in records if record.key == name]
+        assert [record.value for record in mine] == [b"0", b"1", b"2", b"3", b"4", b"5"]
+        assert [read_envelope(r.value, r.headers).received_at - now for r in mine] == [*ahead, timedelta(hours=1)]
+        millis = int(now.timestamp() * 1000)
+        assert [r.timestamp for r in mine] == [millis, millis + 7_200_000, -1, -1, -1, millis + 3_600_000]
 
 
 @pytest.mark.slow

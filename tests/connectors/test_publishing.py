@@ -21,6 +21,7 @@ from connectors.common.publishing.outgoing_record import (
     rule_record,
 )
 from connectors.common.publishing.send_queues import BATCH_BYTES, BATCH_RECORDS, UNKNOWN, SendQueues
+from connectors.common.publishing.timestamp_limit import NO_TIMESTAMP, TimestampLimit
 from schemas.envelope import Envelope
 from schemas.topics import DEAD_LETTER, DEVICES, RULES
 from schemas.wire import DeadLetter, Device
@@ -31,6 +32,24 @@ A, B = ("raw.ogmen", 0), ("raw.ogmen", 1)
 
 def record(number: int, size: int = 0) -> OutgoingRecord:
     return OutgoingRecord("raw.ogmen", "ogmen", b"%d" % number, b"x" * size, number)
+
+
+# -- times that Kafka refuses
+
+HOUR = 3_600_000
+
+
+def test_a_refused_time_says_the_same_of_all_that_are_as_far_ahead() -> None:
+    limit = TimestampLimit()
+    assert limit.allowed(10 * HOUR, 0.0) == 10 * HOUR, "nothing is known yet"
+    assert limit.refused([2 * HOUR, 10 * HOUR], 0.0)
+    assert limit.allowed(10 * HOUR, 0.0) == limit.allowed(11 * HOUR, 0.0) == NO_TIMESTAMP
+    assert limit.allowed(9 * HOUR, 0.0) == 9 * HOUR
+    assert limit.allowed(10 * HOUR, 3600.0) == 10 * HOUR, "the broker's clock has gone on by an hour"
+    assert limit.allowed(11 * HOUR, 3600.0) == NO_TIMESTAMP
+    assert limit.refused([2 * HOUR, 10 * HOUR], 0.0), "a lower one was written, and refused"
+    assert limit.allowed(2 * HOUR, 0.0) == NO_TIMESTAMP and limit.allowed(HOUR, 0.0) == HOUR
+    assert limit.refused([50 * HOUR, 60 * HOUR], 0.0) is False, "none of them was written with its time"
 
 
 # -- queues

@@ -175,7 +175,7 @@ def test_what_each_topic_keeps() -> None:
         "telemetry.alarms.v1": str(30 * day),
         "telemetry.alarm-actions.v1": str(30 * day),
         "telemetry.dead-letter.v1": str(30 * day),
-        "fleetlake.state.normalise.v1": str(2 * day),
+        "fleetlake.state.normalise.v1": str(10 * day),
         "fleetlake.clock.v1": str(day),
         **dict.fromkeys(
             [
@@ -193,6 +193,9 @@ def test_what_each_topic_keeps() -> None:
     for config in specs.values():
         assert config["cleanup.policy"] == ("delete" if "retention.ms" in config else "compact")
         assert config["max.message.bytes"] == str(MAX_MESSAGE_BYTES) == "8388608"
+        assert config["message.timestamp.after.max.ms"] == str(7 * day), "the clock of a writer may be fast"
+    raised = {spec.name: spec.at_least.get("retention.ms") for spec in topic_specs() if len(spec.at_least) > 1}
+    assert raised == {"fleetlake.state.normalise.v1": 10 * day}, "longer than raw records, by the window and more"
     assert [spec.name for spec in topic_specs()][:2] == ["telemetry.raw.karcher.v1", "telemetry.raw.ogmen.v1"]
 
 

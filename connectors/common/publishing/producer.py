@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from typing import Any
+import time
+from functools import cache
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
@@ -13,6 +14,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from connectors.common.publishing.kafka_availability import KafkaAvailability
 from connectors.common.publishing.outgoing_record import OutgoingRecord
 from connectors.common.publishing.send_queues import BATCH_BYTES, SendQueues, TopicPartition
+from connectors.common.publishing.timestamp_limit import TimestampLimit
 from runtime.aiokafka_internals.producers import abandon, never_expire_batches
 from runtime.backoff import Backoff
 from runtime.kafka import KafkaSettings, client_options
@@ -34,6 +36,7 @@ class ProducerConnection:
         self._producer: AIOKafkaProducer | None = None
         self._connecting = asyncio.Lock()
         self._backoff = Backoff(cap=5.0)
+        self._limit = TimestampLimit()
 
     async def connect(self) -> AIOKafkaProducer:
         """The producer; where there is none, connects for as long as it takes."""
@@ -66,6 +69,35 @@ class ProducerConnection:
             await _discard(producer)
         await asyncio.sleep(self._backoff.next(random.random()))
 
+    async def refused_times(self, producer: AIOKafkaProducer, records: list[OutgoingRecord]) -> None:
+        """Kafka refuses the times of a batch: they, and others as far ahead, are written without (`TimestampLimit`).
+
+        The producer is replaced all the same: the refused batch has used up sequence numbers that Kafka waits for.
+        """
+        if not self._limit.refused([record.timestamp_ms for record in records], time.monotonic()):
+            await self.failed(producer, "it refuses records without a time, too")
+            return
+        _log_fast_clock()
+        if self._producer is producer:
+            self._producer = None
+            await _discard(producer)
+
+    def is_replaced(self, producer: AIOKafkaProducer) -> bool:
+        """Whether another producer is to be used in place of this one."""
+        return self._producer is not producer
+
+    async def send(self, producer: AIOKafkaProducer, partition: TopicPartition, records: list[OutgoingRecord]) -> None:
+        """Send one batch and wait for its acknowledgement. Raises aiokafka's errors."""
+        topic, number = partition
+        batch, now = producer.create_batch(), time.monotonic()
+        for record in records:
+            at = self._limit.allowed(record.timestamp_ms, now)
+            added = batch.append(timestamp=at, key=record.key, value=record.value, headers=record.headers)
+            if added is None:  # sizes are overestimated, so this cannot happen; but no record may be lost in silence
+                raise MessageSizeTooLargeError(f"a batch of {len(records)} records does not fit")
+        batch.close()
+        await (await producer.send_batch(batch, topic, partition=number))
+
     def succeeded(self) -> None:
         """Kafka acknowledged something."""
         if self._availability.succeeded():
@@ -91,26 +123,19 @@ class ProducerConnection:
         return producer
 
 
-async def send(producer: AIOKafkaProducer, partition: TopicPartition, records: list[OutgoingRecord]) -> None:
-    """Send one batch and wait for its acknowledgement. Raises aiokafka's errors."""
-    topic, number = partition
-    await (await producer.send_batch(_build(producer, records), topic, partition=number))
-
-
 def describe(error: BaseException) -> str:
     """Kind and text of an error."""
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _build(producer: AIOKafkaProducer, records: list[OutgoingRecord]) -> Any:
-    batch = producer.create_batch()
-    for record in records:
-        added = batch.append(timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=record.headers)
-        if added is None:  # sizes are overestimated, so this cannot happen; but no record may be lost in silence
-            raise MessageSizeTooLargeError(f"a batch of {len(records)} records does not fit")
-    batch.close()
-    return batch
+@cache
+def _log_fast_clock() -> None:
+    """One line per process."""
+    _log.warning(
+        "Kafka refuses times so far ahead: this machine's clock is fast, or the broker's is slow; records are written "
+        "without a time of their own until that is mended (their envelopes keep it)"
+    )
 
 
 async def _discard(producer: AIOKafkaProducer) -> None:

@@ -7,7 +7,13 @@ import logging
 from collections import Counter
 from datetime import UTC, datetime
 
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import (
+    InvalidTimestampError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerClosed,
+    RecordListTooLargeError,
+)
 
 from connectors.common import STAGE
 from connectors.common.dead_letters import too_large
@@ -15,7 +21,7 @@ from connectors.common.publishing.background_tasks import BackgroundTasks
 from connectors.common.publishing.kafka_availability import KafkaAvailability
 from connectors.common.publishing.outgoing_record import OutgoingRecord, dead_letter_record
 from connectors.common.publishing.partitioner import partition_of
-from connectors.common.publishing.producer import ProducerConnection, describe, send
+from connectors.common.publishing.producer import ProducerConnection, describe
 from connectors.common.publishing.send_queues import UNKNOWN, SendQueues, TopicPartition
 from runtime.metrics import DEAD_LETTERS, HOP_SECONDS, RECORDS_OUT
 from schemas.envelope import GAP, Envelope
@@ -88,10 +94,15 @@ class RecordSender:
         while True:
             producer = await self._connection.connect()
             try:
-                await send(producer, partition, records)
+                await self._connection.send(producer, partition, records)
             except _RECORD_TOO_LARGE:
                 await self._refused(partition, records)
                 return
+            except InvalidTimestampError:
+                await self._connection.refused_times(producer, records)
+            except ProducerClosed as error:
+                if not self._connection.is_replaced(producer):
+                    await self._connection.failed(producer, describe(error))
             except (KafkaError, OSError, AssertionError) as error:  # aiokafka asserts that it knows the partition
                 await self._connection.failed(producer, describe(error))
             else:
