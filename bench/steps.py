@@ -68,7 +68,7 @@ def _measure(fetched: list[bytes], messages: int) -> dict[str, float]:
     records = timed("transport: make records", lambda: list(map(_record, parsed)))
     timed("transport: estimate memory", lambda: memory_bytes(records))
     received = timed("step: read envelopes", lambda: [read_envelope(r.value, r.headers) for r in records])
-    duplicates = DuplicateFilter(250_000)
+    duplicates = DuplicateFilter(64 << 20)
     timed("step: look for repeats", lambda: [duplicates.is_duplicate(envelope) for envelope in received])
     made = timed("step: normalise", lambda: [normalise(envelope, origin, options).observation for envelope in received])
     timed("step: encode", lambda: list(map(wire.encode, made)))

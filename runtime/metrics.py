@@ -23,6 +23,12 @@ READINGS_OUT = Counter("fleetlake_readings_out_total", "Single readings that a s
 DUPLICATES = Counter(
     "fleetlake_duplicates_total", "Duplicates of a message, recognised by its id and dropped.", ["stage", "vendor"]
 )
+DEDUPE_CUT = Counter(
+    "fleetlake_dedupe_ids_cut_total",
+    "Ids of messages forgotten before their window was over, since they did not fit into `[stream] dedupe_max_bytes`. "
+    "Duplicates of these messages are not recognised.",
+    ["vendor"],
+)
 DEAD_LETTERS = Counter(
     "fleetlake_dead_letters_total",
     "Messages, or parts of them, that were written to the dead letters.",

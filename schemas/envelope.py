@@ -29,6 +29,10 @@ LONG_WINDOW_SUFFIXES = (".report", ".log", ".alert", ".notification", ".command"
 """Endings of message types whose duplicates come late: logs are read repeatedly, reports come by socket and by REST."""
 
 
+REDELIVERING_SOURCES = ("/mqtt", "/http", "/webhook")
+"""Endings of sources whose senders deliver once more what was not acknowledged, however long we were away."""
+
+
 class Envelope(msgspec.Struct, frozen=True, gc=False):
     """One vendor message for one device.
 
@@ -196,9 +200,11 @@ def message_id(parts: Iterable[str | bytes]) -> str:
     return digest.hexdigest()[:32]
 
 
-def dedupe_window_seconds(message_type: str) -> int:
-    """For how many seconds a duplicate of a message of this type is recognised: 24 h for logs and reports, else 10 min.
+def dedupe_window_seconds(message_type: str, source: str = "") -> int:
+    """For how many seconds a duplicate of a message of this type and source is recognised.
 
-    The source is docs/contract.md, «Identity and duplicates».
+    24 h for logs and reports and for what its sender may deliver once more (MQTT, HTTP POST), else 10 min
+    (docs/contract.md, «Identity and duplicates»).
     """
-    return 24 * 3600 if message_type.endswith(LONG_WINDOW_SUFFIXES) else 600
+    is_long = message_type.endswith(LONG_WINDOW_SUFFIXES) or source.endswith(REDELIVERING_SOURCES)
+    return 24 * 3600 if is_long else 600

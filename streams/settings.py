@@ -15,6 +15,7 @@ from schemas.units import UNITS, ucum_code
 from schemas.vendors import vendors
 from streams.detect.options import DetectOptions
 from streams.detect.schedules import CompiledWindow, silenced
+from streams.normalise.duplicates import BYTES_PER_ID
 from streams.normalise.message import Datapoint, Options
 
 _MILLIMETRES = {"mm": 1, "cm": 10, "m": 1000}
@@ -142,11 +143,21 @@ class StreamSettings(BaseModel):
     dead_letter_payload_chars: int = Field(
         default=65_536, ge=0, description="How many characters of its message a dead letter holds."
     )
-    dedupe_max_ids: int = Field(
-        default=250_000,
-        ge=1,
-        description="Most message ids remembered per vendor, partition and window, however long the window is.",
+    dedupe_max_bytes: int = Field(
+        default=64 << 20,
+        ge=1 << 16,
+        description="Memory for message ids per vendor, partition and window. Where a window does not fit, that is "
+        "logged, and `fleetlake_dedupe_ids_cut_total` counts what was forgotten too early.",
     )
+    dedupe_max_ids: int | None = Field(
+        default=None,
+        ge=1,
+        description="In place of `dedupe_max_bytes`: most message ids per vendor, partition and window.",
+    )
+
+    def dedupe_bytes(self) -> int:
+        """The bound of the memory for message ids."""
+        return self.dedupe_max_bytes if self.dedupe_max_ids is None else self.dedupe_max_ids * BYTES_PER_ID
 
     def detect_options(self) -> DetectOptions:
         """The options of detection."""

@@ -78,7 +78,7 @@ def step_factories(settings: StreamSettings) -> dict[str, StepFactory]:
     options, detect_options = settings.options(), settings.detect_options()
 
     def normalising(topic: str, _: int) -> NormaliseOperator:
-        return NormaliseOperator(topic, options, settings.dedupe_max_ids)
+        return NormaliseOperator(topic, options, settings.dedupe_bytes())
 
     return {
         **{raw_topic(vendor): normalising for vendor in vendor_names()},

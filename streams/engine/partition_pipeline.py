@@ -119,6 +119,7 @@ class Pipeline:
     def positioned(self, start: int, epoch: int) -> None:
         """Batches of `epoch` will follow, the first of them starting at offset `start`."""
         self.position = start
+        self.inputs.position(start)
         self._queue.begin_epoch(epoch, start)
 
     def accept(self, batch: RecordBatch) -> None:

@@ -50,6 +50,10 @@ class StepInputs:
         self.step = step
         self.restored = asyncio.Event()
         """Set when the step has its state and all that its side inputs held at the assignment."""
+        self.first_unread = 0
+        """Offset of the first input record to process, once it is known."""
+        self.is_positioned = asyncio.Event()
+        """Set when `first_unread` is known."""
         self.partitions: dict[str, set[int]] = {}
         """Partitions of the side inputs' topics."""
         self.changed = asyncio.Event()
@@ -63,6 +67,11 @@ class StepInputs:
         """Take the partitions of the side inputs' topics."""
         self.partitions = partitions
         self.step.assign_side_inputs(partitions)
+
+    def position(self, first_unread: int) -> None:
+        """Take the offset at which the input will begin."""
+        self.first_unread = first_unread
+        self.is_positioned.set()
 
     def state_restored(self) -> None:
         """The step has its whole state."""

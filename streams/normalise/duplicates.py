@@ -6,7 +6,7 @@ Source: docs/contract.md, «Identity and duplicates»; windows of at least 10 mi
 from __future__ import annotations
 
 import struct
-from collections import OrderedDict
+from collections import deque
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
@@ -18,28 +18,44 @@ from schemas.timestamps import EPOCH
 
 SHORT_WINDOW_SECONDS = 600
 LONG_WINDOW_SECONDS = 24 * 3600
+BYTES_PER_ID = 120
+"""Memory that one id takes (measured)."""
+_FORGET_EVERY = 64
 _HEAD = struct.Struct("<BII")
 _VERSION = 1
 
 
 class SeenIds:
-    """Ids of messages seen within a window, as digests of eight bytes; bounded in number.
+    """Ids of messages seen within a window, as digests of eight bytes; bounded in time and in bytes.
 
-    Whether an id is a duplicate depends on the times of receipt alone, not on how records were batched. All times are
-    seconds since the epoch.
+    Whether an id is a duplicate depends on the times of receipt alone, not on how records were batched: on the time of
+    its own receipt and that of the message before it. All times are seconds since the epoch.
+
+    What is older than the window is forgotten in the order in which it was seen, by the median of the latest times of
+    receipt, and two for each one that is new at most. So a connector whose clock is wrong for a moment empties no
+    window, neither its own nor another's.
     """
 
-    def __init__(self, window_seconds: int, max_ids: int) -> None:
+    def __init__(self, window_seconds: int, max_bytes: int) -> None:
         self.window_seconds = window_seconds
-        self._max_ids = max_ids
-        self._last_seen: OrderedDict[int, int] = OrderedDict()
-        self._expires = 0
-        """Nothing that is remembered expires before."""
+        self._max_ids = max(1, max_bytes // BYTES_PER_ID)
+        self._last_seen: dict[int, int] = {}
+        self._order: deque[int] = deque()
+        self._order_at: deque[int] = deque()
+        self._latest: list[int] = []
+        """Times of receipt since something was last forgotten."""
         self._added: list[int] = []
         self._added_at: list[int] = []
+        self.cut = 0
+        """How many ids were forgotten for want of room, though the window was not over."""
 
     def __len__(self) -> int:
         return len(self._last_seen)
+
+    @property
+    def reach_seconds(self) -> int:
+        """How far back the ids go that are remembered."""
+        return abs(self._order_at[-1] - self._order_at[0]) if self._order else 0
 
     def is_known(self, digest: int, second: int) -> bool:
         """Whether the id was seen within the window before `second`."""
@@ -70,26 +86,36 @@ class SeenIds:
 
     def restore(self, digest: int, second: int) -> None:
         """Remember an id that the state has already; forget what has expired, and the oldest if there are too many."""
-        seen = self._last_seen
-        if digest in seen:
-            seen.move_to_end(digest)
-        seen[digest] = second
-        if second > self._expires or len(seen) > self._max_ids:
-            self._forget(second)
+        self._last_seen[digest] = second
+        self._order.append(digest)
+        self._order_at.append(second)
+        self._latest.append(second)
+        if len(self._latest) == _FORGET_EVERY:
+            self._forget_expired(sorted(self._latest)[_FORGET_EVERY // 2])
+            self._latest.clear()
+        while len(self._order) > self._max_ids:
+            self._forget_oldest()
+            self.cut += 1
 
-    def _forget(self, now: int) -> None:
-        seen = self._last_seen
-        while len(seen) > self._max_ids or now - next(iter(seen.values())) > self.window_seconds:
-            seen.popitem(last=False)
-        self._expires = next(iter(seen.values())) + self.window_seconds
+    def _forget_expired(self, now: int) -> None:
+        """Forget the oldest by a clock at `now`. What is as far ahead of it was seen by a clock that was wrong."""
+        for _ in range(2 * _FORGET_EVERY):
+            if not self._order or abs(now - self._order_at[0]) <= self.window_seconds:
+                break
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        digest, second = self._order.popleft(), self._order_at.popleft()
+        if self._last_seen.get(digest) == second:  # else it was seen once more, and is further on in the order
+            del self._last_seen[digest]
 
 
 class DuplicateFilter:
     """Recognises messages delivered more than once, and keeps what it needs for that as one packed record per batch."""
 
-    def __init__(self, max_ids: int) -> None:
-        self.short = SeenIds(SHORT_WINDOW_SECONDS, max_ids)
-        self.long = SeenIds(LONG_WINDOW_SECONDS, max_ids)
+    def __init__(self, max_bytes: int) -> None:
+        self.short = SeenIds(SHORT_WINDOW_SECONDS, max_bytes)
+        self.long = SeenIds(LONG_WINDOW_SECONDS, max_bytes)
 
     def is_duplicate(self, envelope: Envelope) -> bool:
         """Whether this message was seen, by its id; it is remembered if not.
@@ -100,9 +126,12 @@ class DuplicateFilter:
         name = envelope.id
         if envelope.attributes and (attempt := envelope.attributes.get("replay")):
             name = f"{name} {attempt}"
-        digest = _message_digest(envelope.device_id, name)
-        seen = self.long if _has_long_window(envelope.type) else self.short
-        return not seen.add_new(digest, second_of(envelope.received_at))
+        digest, second = _message_digest(envelope.device_id, name), second_of(envelope.received_at)
+        if not _has_long_window(envelope.type, envelope.source):
+            return not self.short.add_new(digest, second)
+        is_new = self.long.add_new(digest, second)
+        # Versions before this one remembered what is delivered again with the short window.
+        return not is_new or self.short.is_known(digest, second)
 
     def is_duplicate_packet(self, envelope: Envelope) -> bool:
         """Whether a payload without a time is an MQTT packet sent once more: DUP is set and the same packet was seen.
@@ -157,8 +186,8 @@ def second_of(moment: datetime) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _has_long_window(message_type: str) -> bool:
-    return dedupe_window_seconds(message_type) > SHORT_WINDOW_SECONDS
+def _has_long_window(message_type: str, source: str) -> bool:
+    return dedupe_window_seconds(message_type, source) > SHORT_WINDOW_SECONDS
 
 
 def _message_digest(device: str, name: str) -> int:

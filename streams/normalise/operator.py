@@ -10,7 +10,7 @@ import logging
 import struct
 from collections.abc import Sequence
 
-from runtime.metrics import DEAD_LETTERS, DUPLICATES, LEFT_OUT, READINGS_OUT, RECORDS_IN, RECORDS_OUT
+from runtime.metrics import DEAD_LETTERS, DEDUPE_CUT, DUPLICATES, LEFT_OUT, READINGS_OUT, RECORDS_IN, RECORDS_OUT
 from schemas import wire
 from schemas.consumed import Record
 from schemas.envelope import Envelope, EnvelopeError, read_envelope
@@ -19,7 +19,7 @@ from schemas.vendors import vendors
 from streams.engine.step import Output, SourceProgress, Step
 from streams.normalise import Normalised, Options, dead_letter, normalise
 from streams.normalise.backfill import BackfillFilter
-from streams.normalise.duplicates import LONG_WINDOW_SECONDS, DuplicateFilter
+from streams.normalise.duplicates import LONG_WINDOW_SECONDS, DuplicateFilter, SeenIds
 from streams.normalise.outputs import OutputCollector, unreadable
 from streams.normalise.polled_states import PolledStateFilter
 
@@ -39,18 +39,19 @@ class NormaliseOperator(Step):
     state_window_seconds = LONG_WINDOW_SECONDS
     lasting_state_topic = POLLED_STATE
 
-    def __init__(self, topic: str, options: Options, dedupe_max_ids: int = 250_000) -> None:
+    def __init__(self, topic: str, options: Options, dedupe_bytes: int = 64 << 20) -> None:
         self.vendor = vendor_of_raw_topic(topic)
         self._ids_key = topic.encode()
         self._emitted_key = f"{topic}#told".encode()
         self._states_prefix = f"{topic}/".encode()
         self._emitted = (-1, -1)  # offsets of the last raw records that gave readings, and events
         self._options = options
-        self._duplicates = DuplicateFilter(dedupe_max_ids)
+        self._duplicates = DuplicateFilter(dedupe_bytes)
         spec = vendors().get(self.vendor)
         self._backfill = BackfillFilter(self._duplicates.long, spec.backfill if spec is not None else None)
         self._states = PolledStateFilter()
         self._bugs: set[str] = set()
+        self._cut: dict[SeenIds, int] = {self._duplicates.short: 0, self._duplicates.long: 0}
 
     @property
     def source_progress(self) -> SourceProgress:
@@ -160,6 +161,22 @@ class NormaliseOperator(Step):
         ):
             if number:
                 counter.labels("normalise", self.vendor).inc(number)
+        for seen, before in self._cut.items():
+            if seen.cut > before:
+                self._count_cut(seen, before)
+
+    def _count_cut(self, seen: SeenIds, before: int) -> None:
+        """Say once that a window of duplicates does not fit into its bound, and count what was forgotten for it."""
+        self._cut[seen] = seen.cut
+        DEDUPE_CUT.labels(self.vendor).inc(seen.cut - before)
+        if not before:
+            log.warning(
+                "%s: duplicates are recognised for %d s only, not for %d s: more ids do not fit into `[stream] "
+                "dedupe_max_bytes` (reported once)",
+                self.vendor,
+                seen.reach_seconds,
+                seen.window_seconds,
+            )
 
 
 def _is_timeless(result: Normalised) -> bool:

@@ -93,7 +93,9 @@ def test_ids_of_different_parts_differ(first: list[str | bytes], second: list[st
 
 def test_windows() -> None:
     assert dedupe_window_seconds("ogmen.activity.log") == dedupe_window_seconds("karcher.cleaning.report") == 86400
-    assert dedupe_window_seconds("karcher.datapoints") == 600
+    assert dedupe_window_seconds("karcher.datapoints") == dedupe_window_seconds("karcher.status", "karcher/rest") == 600
+    assert dedupe_window_seconds("wayscloud.publish", "wayscloud/mqtt") == 86400
+    assert dedupe_window_seconds("climasense.telemetry", "climasense/http") == 86400
 
 
 @given(TIMES)

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime.metrics import DEDUPE_CUT
 from schemas import records, wire
 from schemas.envelope import Envelope, message_id
 from schemas.topics import (
@@ -29,8 +31,9 @@ from streams.detect.rule_operator import RuleOperator
 from streams.detect.rules import RuleSet
 from streams.detect.vendor_alarm_operator import VendorAlarmOperator
 from streams.engine.step import MAX_RECORD_BYTES, Output, record_bytes
+from streams.normalise import Options
 from streams.normalise import operator as steps
-from streams.normalise.duplicates import SeenIds
+from streams.normalise.duplicates import BYTES_PER_ID, DuplicateFilter, SeenIds, _message_digest, second_of
 from streams.normalise.operator import NormaliseOperator
 from tests.support.normalising import RAW, normalise_step, of, raw, restarted
 from tests.support.records import ConsumedRecord
@@ -52,7 +55,7 @@ def mqtt(payload: bytes, seconds: float, dup: bool = False, name: str | None = N
     at = T0 + timedelta(seconds=seconds)
     attributes = {"mqtttopic": "devices/s/sensors/door_open", "mqttdup": "1" if dup else "0"}
     unique = name or message_id([payload, str(seconds), str(dup)])
-    return Envelope(unique, "wayscloud.publish", "t", "wayscloud:s", at, payload, attributes=attributes)
+    return Envelope(unique, "wayscloud.publish", "wayscloud/mqtt", "wayscloud:s", at, payload, attributes=attributes)
 
 
 # -- normalise
@@ -146,21 +149,92 @@ def test_a_timed_mqtt_payload_is_known_by_its_id() -> None:
     assert len(of(normalise_step(topic).process(copies, 0), READINGS)) == 1
 
 
-def test_the_number_of_ids_is_bounded() -> None:
-    seen = SeenIds(600, 10)
+@pytest.mark.parametrize("seconds", [691, 23 * 3600])
+def test_what_was_not_acknowledged_comes_once_more_however_long_the_connector_was_away(seconds: int) -> None:
+    """MQTT packets and POSTs with a time: the sender repeats them when we are back."""
+    timed = b'{"value":true,"timestamp":"2026-03-16T00:00:00Z"}'
+    post = b'{"readings":[{"sensor_type":"temperature","value":20,"timestamp":"2026-03-16T00:00:00Z"}]}'
+    for vendor, sent in (
+        ("wayscloud", mqtt(timed, 0, name="same")),
+        ("climasense", Envelope("p", "climasense.telemetry", "climasense/http", "climasense:1", T0, post)),
+    ):
+        step = normalise_step(raw_topic(vendor))
+        late = msgspec.structs.replace(sent, received_at=T0 + timedelta(seconds=seconds))
+        first = step.process([raw(sent, 0, raw_topic(vendor))], 0)
+        assert len(of(first, NORMALISE_STATE)) == 2, "its id, and that it gave something"
+        for again in (restarted(step, first), step):
+            assert of(again.process([raw(late, 1, raw_topic(vendor))], 0), READINGS) == []
+
+
+def test_what_an_older_version_remembered_for_ten_minutes_is_known_for_as_long() -> None:
+    ours, older = DuplicateFilter(1 << 20), DuplicateFilter(1 << 20)
+    older.short.add(_message_digest("wayscloud:1", "x"), second_of(T0))
+    ours.unpack(older.pack() or b"")
+    packet = Envelope("x", "wayscloud.publish", "wayscloud/mqtt", "wayscloud:1", T0 + timedelta(seconds=600), b"1")
+    assert ours.is_duplicate(packet)
+
+
+def test_the_state_stays_readable() -> None:
+    """As the version before wrote it: head, ids and seconds of the short window, then of the long one."""
+    written = bytes.fromhex("010200000001000000" + "0100000000000000" "ffffffffffffffff" "05000000" "06000000"
+                            "0900000000000000" "07000000")  # fmt: skip
+    remembering = DuplicateFilter(1 << 20)
+    remembering.unpack(written)
+    assert remembering.short.is_known(1, 605) and not remembering.short.is_known(1, 606)
+    assert remembering.short.is_known((1 << 64) - 1, 6) and remembering.long.is_known(9, 86_407)
+    assert remembering.pack() is None, "what was restored is not written once more"
+    for digest, second in ((1, 5), ((1 << 64) - 1, 6)):
+        remembering.short.add(digest, second)
+    remembering.long.add(9, 7)
+    assert remembering.pack() == written
+
+
+def test_ids_are_bounded_by_bytes_and_what_that_cuts_is_counted() -> None:
+    seen = SeenIds(600, 10 * BYTES_PER_ID)
     for digest in range(100):
         seen.add(digest, 0)
-    assert len(seen) == 10
+    assert len(seen) == 10 and seen.cut == 90
     assert seen.is_known(99, 1)
     assert not seen.is_known(0, 1)
 
 
+def test_a_window_that_does_not_fit_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    step = NormaliseOperator(RAW, Options(), 2 * BYTES_PER_ID)
+    before = DEDUPE_CUT.labels("karcher")._value.get()
+    step.process([raw(location(n, received=n), n) for n in range(5)], 0)
+    step.process([raw(location(n, received=n), n) for n in range(5, 8)], 0)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        "karcher: duplicates are recognised for 1 s only, not for 600 s: more ids do not fit into `[stream] "
+        "dedupe_max_bytes` (reported once)"
+    ]
+    assert DEDUPE_CUT.labels("karcher")._value.get() - before == 6
+
+
 def test_ids_that_come_again_and_again_do_not_keep_others() -> None:
-    seen = SeenIds(600, 1000)
-    for second in range(0, 6000, 100):
+    seen = SeenIds(600, 1 << 20)
+    for second in range(0, 60_000, 100):
         seen.add(0, second)
         seen.add(second + 1, second)
-    assert len(seen) <= 8
+    assert len(seen) <= 8 + 64
+
+
+@pytest.mark.parametrize("wrong", [0, 2 * 3600, 4_000_000_000], ids=["1970", "two hours ahead", "2096"])
+def test_a_clock_that_is_wrong_for_a_moment_empties_no_window(wrong: int) -> None:
+    """Of two connectors one has a wrong clock, for as long as it sends a hundred messages on end."""
+    seen, start = SeenIds(86_400, 1 << 24), 1_773_619_200
+    for number in range(20_000):
+        seen.add(number, start + number)
+    moments = {0: 0, 2 * 3600: start + 20_000 + 2 * 3600}.get(wrong, wrong)
+    for number in range(100):
+        seen.add(1_000_000 + number, moments)
+    for number in range(20_000, 40_000):
+        seen.add(number, start + number)
+    forgotten = [number for number in range(40_000) if not seen.is_known(number, start + 40_000)]
+    assert forgotten == [*range(len(forgotten))] and len(forgotten) <= 256, "at most some of the oldest"
+    for number in range(40_000, 200_000):
+        seen.add(number, start + number)
+    assert len(seen) < 90_000, "and what expired is forgotten after all"
 
 
 def test_another_steps_state_is_not_ours() -> None:

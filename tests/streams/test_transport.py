@@ -44,6 +44,9 @@ def records(count: int, value: bytes = b"x") -> list[Pair]:
     return [(b"device-%d" % (number % 10), value) for number in range(count)]
 
 
+HOUR_MS = 3_600_000
+
+
 async def test_a_step_that_raises_ends_the_process_and_commits_nothing_of_the_batch(
     kafka: str, make_topics: MakeTopics, tmp_path: Path
 ) -> None:
@@ -241,7 +244,7 @@ async def test_only_the_window_of_a_windowed_state_is_read_back(
     source, out, state = await make_topics(["in", "out", "state"])
     now = int(time.time() * 1000)
     async with producer(kafka) as client:
-        await client.send_and_wait(state, b"7", key=b"device-0", partition=0, timestamp_ms=now - 120_000)
+        await client.send_and_wait(state, b"7", key=b"device-0", partition=0, timestamp_ms=now - 4 * HOUR_MS)
         await client.send_and_wait(state, b"8", key=b"device-1", partition=0, timestamp_ms=now)
         await produce(client, source, 0, records(2))
     with workers(kafka, tmp_path, "windowed", source, out, state) as group:
@@ -250,11 +253,32 @@ async def test_only_the_window_of_a_windowed_state_is_read_back(
     assert numbers((await read_all(kafka, out, 1))[0]) == [[0, 0, 1], [0, 1, 9]]
 
 
+async def test_a_windowed_state_reaches_back_from_the_first_record_that_is_still_unread(
+    kafka: str, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    """A day away; one record was written by a fast clock, and of another one the time was refused."""
+    source, out, state = await make_topics(["in", "out", "state"])
+    now = int(time.time() * 1000)
+    away = now - 24 * HOUR_MS
+    async with producer(kafka) as client:
+        for number, at in enumerate((away - 4 * HOUR_MS, away - 30_000, away - 30_000)):
+            key = b"device-%d" % number
+            await client.send_and_wait(state, b"7", key=key, partition=0, timestamp_ms=at)
+        for (key, value), at in zip(records(3), (now + HOUR_MS // 2, away, -1), strict=True):
+            batch = client.create_batch()
+            batch.append(key=key, value=value, timestamp=at)
+            await (await client.send_batch(batch, source, partition=0))
+    with workers(kafka, tmp_path, "windowed", source, out, state) as group:
+        group.start()
+        await until_processed(group, source, 1)
+    assert numbers((await read_all(kafka, out, 1))[0]) == [[0, 0, 1], [0, 1, 8], [0, 2, 8]]
+
+
 async def test_a_lasting_state_is_read_from_its_beginning_beside_a_windowed_one(
     kafka: str, make_topics: MakeTopics, tmp_path: Path
 ) -> None:
     source, out, state, lasting = await make_topics(["in", "out", "state", "lasting"])
-    long_ago = int(time.time() * 1000) - 120_000
+    long_ago = int(time.time() * 1000) - 4 * HOUR_MS
     async with producer(kafka) as client:
         for number, topic in enumerate((state, lasting, lasting)):
             key = b"device-%d" % number

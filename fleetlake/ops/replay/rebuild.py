@@ -154,7 +154,7 @@ class Rebuild:
 
     def normaliser(self, vendor: str) -> NormaliseOperator:
         """A new operator for one raw partition."""
-        return NormaliseOperator(raw_topic(vendor), self.stream.options(), self.stream.dedupe_max_ids)
+        return NormaliseOperator(raw_topic(vendor), self.stream.options(), self.stream.dedupe_bytes())
 
     def process(self, operator: NormaliseOperator, records: list[Record], replayed: Replayed) -> None:
         """Normalise records of one partition, and add what was made of those since the requested time."""
