@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from connectors.common.connection_log import ConnectionLog, connection_log
 from runtime.metrics import CONNECTED, GAPS
 from schemas.device import split_device_id
 from schemas.envelope import GAP, Envelope, message_id
 from schemas.timestamps import format_iso
 
-_log = logging.getLogger(__name__)
-
 
 @dataclass
 class ConnectionState:
-    """One connection, e.g. a device's WebSocket. Logs one line when it is lost, and one when it is back."""
+    """One connection, e.g. a device's WebSocket. Its channel's log says when it is up first, lost, and back."""
 
     vendor: str
     channel: str
@@ -28,7 +26,6 @@ class ConnectionState:
     _since: datetime | None = field(default=None, init=False)
     """When it was lost; None while it is up, and before it was up first."""
     _reason: str = field(default="", init=False)
-    _complained: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         CONNECTED.labels(self.vendor)  # 0, rather than nothing, where no connection succeeds
@@ -44,9 +41,7 @@ class ConnectionState:
             return None
         self.up = True
         CONNECTED.labels(self.vendor).inc()
-        if self._complained:
-            _log.info("%s %s: connected again to %s", self.vendor, self.channel, self.name)
-        self._complained = False
+        self._log.connected(id(self), self.name)
         if self._since is None:
             return None
         GAPS.labels(self.vendor).inc()
@@ -61,15 +56,18 @@ class ConnectionState:
             self._since = now
             self._reason = reason
             CONNECTED.labels(self.vendor).dec()
-        if not self._complained:
-            _log.warning("%s %s: no connection to %s (%s); trying again", self.vendor, self.channel, self.name, reason)
-        self._complained = True
+        self._log.failed(id(self), self.name, reason)
 
     def closed(self) -> None:
         """Note that it was closed on purpose."""
         if self.up:
             CONNECTED.labels(self.vendor).dec()
         self.up = False
+        self._log.closed(id(self))
+
+    @property
+    def _log(self) -> ConnectionLog:
+        return connection_log(self.vendor, self.channel)
 
 
 @dataclass(frozen=True)

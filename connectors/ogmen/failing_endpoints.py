@@ -10,7 +10,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class FailingEndpoints:
-    """Logs one line when the first reading of an endpoint fails, and one when none fails any more."""
+    """Logs one line, with the robot's path, when the first reading of an endpoint fails, and one when none fails."""
 
     _failing: dict[str, set[str]] = field(default_factory=dict)
 
@@ -18,7 +18,7 @@ class FailingEndpoints:
         """A reading of the endpoint failed. `target` says of what: a path, or an account."""
         failing = self._failing.setdefault(endpoint, set())
         if not failing:
-            _log.warning("ogmen: cannot read %s (%s); trying again%s", endpoint, problem, hint)
+            _log.warning("ogmen: cannot read %s at %s (%s); trying again%s", endpoint, target, problem, hint)
         failing.add(target)
 
     def succeeded(self, endpoint: str, target: str) -> None:

@@ -137,7 +137,7 @@ class MqttClient:
     def _on_connect(self, client: paho.Client, _: Any, flags: Any, reason: ReasonCode, __: Properties | None) -> None:
         if reason.is_failure:
             unsupported = reason.getName() == "Unsupported protocol version"
-            self._settle(self._accepted, MqttError(f"refused: {reason.getName()}", unsupported))
+            self._settle(self._accepted, MqttError(because("refused", reason), unsupported))
             return
         self._settle(self._accepted, bool(flags.session_present))
         result, _mid = client.subscribe([(t, self._subscription()) for t in self._login.topics])
@@ -158,7 +158,7 @@ class MqttClient:
         self._settle(self.ended, text)  # with a kept session nobody waits for the answer
 
     def _on_disconnect(self, _: Any, __: Any, ___: Any, reason: ReasonCode, ____: Properties | None) -> None:
-        text = f"connection lost: {reason.getName()}"
+        text = because("connection lost", reason)
         # A broker that does not know our version may just hang up.
         self._settle(self._accepted, MqttError(text, unsupported=True))
         self._settle(self.subscribed, MqttError(text))
@@ -183,6 +183,12 @@ class MqttClient:
                 future.set_result(result)
 
         self._loop.call_soon_threadsafe(settle)
+
+
+def because(what: str, reason: ReasonCode) -> str:
+    """What happened and why. «Unspecified error» is also what paho says of a connection that just ended."""
+    name = reason.getName()
+    return f"{what}, no reason given" if name == "Unspecified error" else f"{what}: {name}"
 
 
 def _connect_properties(settings: WayscloudSettings) -> Properties:

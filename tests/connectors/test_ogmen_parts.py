@@ -58,7 +58,9 @@ def test_an_endpoint_is_logged_when_its_first_target_fails_and_its_last_recovers
     failing.failed("battery", "a", "HTTP 404", "; a hint")
     failing.failed("battery", "b", "HTTP 500")
     failing.succeeded("battery", "a")
-    assert [r.getMessage() for r in caplog.records] == ["ogmen: cannot read battery (HTTP 404); trying again; a hint"]
+    assert [r.getMessage() for r in caplog.records] == [
+        "ogmen: cannot read battery at a (HTTP 404); trying again; a hint"
+    ]
     failing.succeeded("battery", "b")
     failing.succeeded("battery", "b")
     assert [r.getMessage() for r in caplog.records][1:] == ["ogmen: reading battery again"]

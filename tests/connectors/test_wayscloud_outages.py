@@ -294,12 +294,13 @@ async def test_a_connection_that_falls_silent_is_made_anew_and_told_once(
             found = await tail.envelopes(lambda found: len(by_value(found, "a")) == 5)
             await eventually(lambda: len(manners._handlers) >= connections + 3)  # it goes on being silent
     assert all(e.attributes["mqttdup"] == "true" for e in found if e.device_id == "wayscloud:a")
-    lines = [r.getMessage() for r in caplog.records if r.name == "connectors.common.connection_state"]
-    assert [re.sub(r":\d+", "", line) for line in lines][:2] == [
+    lines = [r.getMessage() for r in caplog.records if r.name == "connectors.common.connection_log"]
+    assert [re.sub(r":\d+", "", line) for line in lines][:3] == [
+        "wayscloud mqtt: connected to 127.0.0.1",
         "wayscloud mqtt: no connection to 127.0.0.1 (no message for 0.5 s); trying again",
         "wayscloud mqtt: connected again to 127.0.0.1",
     ]
-    assert len(lines) <= 4, "one line down and one up for each silence that news have ended"
+    assert len(lines) <= 5, "one line down and one up for each silence that news have ended"
     await tail.quiet(0.5)
     gaps = [e for e in await tail.envelopes(lambda _: True) if e.type == GAP]
     assert gaps and "no message for 0.5 s; the broker kept our session" in json.loads(gaps[0].data)["reason"]

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 
 from connectors.common.state_file import StateFile
 from connectors.wayscloud import mqtt_connection
 from connectors.wayscloud.datapoints import DatapointDefinitions
 from connectors.wayscloud.known_devices import KnownDevices
 from connectors.wayscloud.logins import Login, logins
-from connectors.wayscloud.mqtt_client import V5, V311, MqttError
+from connectors.wayscloud.mqtt_client import V5, V311, MqttError, because
 from connectors.wayscloud.mqtt_connection import ConnectionMemory, MqttConnection, Outage
 from connectors.wayscloud.mqtt_session import MqttSilentError
 from connectors.wayscloud.objects import BrokerAddress, Datapoint
@@ -247,3 +249,9 @@ async def test_an_earlier_process_leaves_an_outage_where_the_session_is_gone(
     assert (first.gap.start, first.gap.reason) == (T0, "not running; the broker has forgotten our session")
     receiver, _, _ = await _connect(monkeypatch, tmp_path, [connected_then(MqttError("x"), session_present=True)])
     assert [outage.gap.reason for outage in receiver.outages] == []
+
+
+def test_an_end_without_a_reason_is_said_as_such() -> None:
+    end = ReasonCode(PacketTypes.DISCONNECT, "Unspecified error")
+    assert because("connection lost", end) == "connection lost, no reason given"
+    assert because("refused", ReasonCode(PacketTypes.CONNACK, "Not authorized")) == "refused: Not authorized"
