@@ -220,7 +220,7 @@ def _mostly(rng: Random, words: tuple[str, ...], count: int) -> list[str]:
 def _rows(messages: _Messages, metric: _Metric) -> pa.Table:
     count = len(messages.observed)
 
-    def same(value: str | int | None, kind: pa.DataType) -> pa.Array:
+    def same(value: str | int | bool | None, kind: pa.DataType) -> pa.Array:
         return pa.repeat(pa.scalar(value, kind), count)
 
     text = pa.string()
@@ -238,6 +238,8 @@ def _rows(messages: _Messages, metric: _Metric) -> pa.Table:
         "received_at": received_at,
         "time_source": same("vendor", text),
         "time_quality": same("ok", text),
+        "polled": same(False, pa.bool_()),
+        "heard_at": same(None, pa.timestamp("us")),
         "message_id": messages.ids,
         "origin_topic": same(f"telemetry.raw.{messages.vendor}.v1", text),
         "origin_partition": same(messages.partition, pa.int32()),

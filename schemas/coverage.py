@@ -22,13 +22,15 @@ PROOF_AFTER: Final = 2 * LAPSE
 
 Later than this, there is a gap in between that is not reported yet.
 """
+OURS: Final = "fleetlake"
+"""The native id that stands for fleetlake's own connection to a vendor."""
 NOT_LISTENING: Final = "pipeline-not-listening"
 """Id of the rule of the alarms that say that fleetlake itself does not listen."""
 
 
 def vendor_subject(vendor: str) -> str:
     """The device id that stands for fleetlake's own connection to a vendor."""
-    return f"{vendor}:fleetlake"
+    return f"{vendor}:{OURS}"
 
 
 def coverage_key(subject: str, channel: str = "", process: str = "") -> str:

@@ -23,21 +23,28 @@ SHOWN_METRICS = (
 _VALUE = "coalesce(to_json(value_number), to_json(value_text), to_json(value_boolean))"
 _METRICS = ", ".join(f"'{metric}'" for metric in SHOWN_METRICS)
 
+_HAS_HEARD = "(SELECT count(*) FROM duckdb_columns() WHERE table_name = 'devices' AND column_name = 'heard')"
+_DEVICES = f"""(
+  SELECT * REPLACE (CASE WHEN {_HAS_HEARD} = 0 THEN last_seen ELSE heard END AS heard)
+  FROM (FROM devices UNION ALL BY NAME SELECT NULL::TIMESTAMP AS heard WHERE false)
+)"""
+"""The devices; in a file of an older version, which does not know what was heard, what was seen stands for it."""
+
 FLEET = f"""
 WITH shown AS (
   SELECT device_id, json_group_object(metric, {_VALUE}) AS metrics
   FROM latest WHERE metric IN ({_METRICS}) GROUP BY device_id
 )
-SELECT device_id, vendor, name, model, registered, epoch_ms(last_seen) AS heard, metrics
-FROM devices LEFT JOIN shown USING (device_id) ORDER BY device_id"""
+SELECT device_id, vendor, name, model, registered, epoch_ms(heard) AS heard, metrics
+FROM {_DEVICES} LEFT JOIN shown USING (device_id) ORDER BY device_id"""
 
 PUBLISHED = (
     "SELECT table_name, delta_version, epoch_ms(published_at) AS published_at, rows, files, bytes FROM published"
 )
 
-DEVICE = """
+DEVICE = f"""
 SELECT device_id, vendor, name, model, registered, serial_number, firmware_version, attributes,
-  epoch_ms(first_seen) AS first_seen, epoch_ms(last_seen) AS heard FROM devices WHERE device_id = ?"""
+  epoch_ms(first_seen) AS first_seen, epoch_ms(heard) AS heard FROM {_DEVICES} WHERE device_id = ?"""
 
 LATEST = f"""
 SELECT metric, {_VALUE} AS value, value_json AS structured, unit, epoch_ms(observed_at) AS at, time_quality,

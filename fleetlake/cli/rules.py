@@ -129,18 +129,18 @@ def test_rules(
     Nothing is written, and Kafka is not needed. Without a recording, the readings come from the lake: all of them, or
     those of a time range. Rules that are not enabled are left out.
     """
-    from fleetlake.ops.rules_trial import from_lake, from_recording, try_rules
+    from fleetlake.ops.rules_trial import Known, from_lake, from_recording, try_rules
 
     settings = read_settings(config, data)
     valid, refused = _read(file, settings)
     since, until = start and as_utc(start), end and as_utc(end)
-    devices: list[wire.Device] = []
+    known = Known()
     if recording is not None:
         observations = from_recording(recording, since, until)
     else:
-        observations, devices = from_lake(settings.pipeline.data, since, until)
+        observations, known = from_lake(settings.pipeline.data, since, until)
     _warn_of_metrics(valid, settings)
-    trial = try_rules([rule for rule in valid if rule.is_enabled], settings.stream, observations, devices, until)
+    trial = try_rules([rule for rule in valid if rule.is_enabled], settings.stream, observations, known, until)
     print_table(
         ("device", "rule", "severity", "triggered", "resolved", "count", "message"),
         [_alarm_row(alarm) for alarm in trial.alarms],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
@@ -14,8 +14,9 @@ import msgspec
 
 from fleetlake.errors import UserError
 from schemas import wire
+from schemas.coverage import NOT_LISTENING, coverage_key, vendor_subject
 from schemas.records import AlarmRule
-from schemas.timestamps import to_micros
+from schemas.timestamps import parse_iso, to_micros
 from schemas.topics import READINGS
 from streams.detect.rule_compiler import compile_rule
 from streams.detect.rule_operator import RuleOperator
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
     import polars
 
 _VALUES = ("value_number", "value_text", "value_boolean", "value_json")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known beside the observations."""
+
+    devices: Sequence[wire.Device] = ()
+    coverage: Sequence[wire.Coverage] = ()
+    """When somebody listened to a vendor or a device; to those that are not named here, always."""
 
 
 @dataclass
@@ -44,7 +54,7 @@ def try_rules(
     rules: Sequence[AlarmRule],
     settings: StreamSettings,
     observations: Iterable[wire.Observation],
-    devices: Sequence[wire.Device],
+    known: Known,
     until: datetime | None,
 ) -> Trial:
     """Run the rules over observations, each device's in order, and then on until the end of the range.
@@ -54,8 +64,10 @@ def try_rules(
     """
     options = replace(settings.detect_options(), most_deferred=NEVER)  # inhibitors are known when all has been read
     operator = RuleOperator(0, options, [compile_rule(rule, options.normalise.datapoints) for rule in rules])
-    for device in devices:
+    for device in known.devices:
         operator.know(device.device_id, device)
+    for report in known.coverage:
+        operator.know_coverage(coverage_key(vendor_subject(report.vendor), report.channel, "lake"), report)
     trial, seen = Trial(), set()
     latest: dict[str, wire.Alarm] = {}
     events: list[wire.AlarmEvent] = []
@@ -93,10 +105,8 @@ def from_recording(path: Path, since: datetime | None, until: datetime | None) -
         raise UserError(str(error)) from error
 
 
-def from_lake(
-    data: Path, since: datetime | None, until: datetime | None
-) -> tuple[Iterator[wire.Observation], list[wire.Device]]:
-    """The observations of the lake received in a range, day by day, and the devices; UserError without a lake."""
+def from_lake(data: Path, since: datetime | None, until: datetime | None) -> tuple[Iterator[wire.Observation], Known]:
+    """The observations of the lake received in a range, day by day, and what else it knows; UserError without one."""
     import polars as pl
 
     from fleetlake.api import scan
@@ -111,7 +121,7 @@ def from_lake(
     if until is not None:
         frame = frame.filter(pl.col("received_at") < until.astimezone(UTC).replace(tzinfo=None))
         frame = frame.filter(pl.col("received_date") <= until.astimezone(UTC).date())
-    return _observations(frame), _devices(data)
+    return _observations(frame), Known(_devices(data), _coverage(data))
 
 
 def _observations(frame: polars.LazyFrame) -> Iterator[wire.Observation]:
@@ -127,6 +137,7 @@ def _observations(frame: polars.LazyFrame) -> Iterator[wire.Observation]:
 
 def _observation(rows: Sequence[dict[str, Any]]) -> wire.Observation:
     first = rows[0]
+    heard_at = first.get("heard_at")  # a lake of an older version has neither
     return wire.Observation(
         first["message_id"],
         first["device_id"],
@@ -144,7 +155,43 @@ def _observation(rows: Sequence[dict[str, Any]]) -> wire.Observation:
             )
             for row in rows
         ],
+        polled=bool(first.get("polled")),
+        heard_at=None if heard_at is None else heard_at.replace(tzinfo=UTC),
     )
+
+
+def _coverage(data: Path) -> list[wire.Coverage]:
+    """When somebody listened, by our own alarms about the outages of ours."""
+    import polars as pl
+
+    from fleetlake.api import scan
+
+    try:
+        frame = scan("alarm_events", data)
+    except FileNotFoundError:
+        return []
+    own = frame.filter(pl.col("rule_id") == NOT_LISTENING).sort("alarm_id", "sequence")
+    gaps: dict[tuple[str, str], dict[int, int]] = {}
+    for row in own.collect().iter_rows(named=True):
+        if (began := json.loads(row["metadata"] or "{}").get("last_listened_at")) is not None:
+            ended = to_micros(row["created_at"].replace(tzinfo=UTC)) if row["event_type"] == "resolved" else NEVER
+            begun = to_micros(parse_iso(began))
+            known = gaps.setdefault((row["vendor"], row["device_id"]), {})
+            known[begun] = min(ended, known.get(begun, NEVER))
+    return [_covered(vendor, subject, found) for (vendor, subject), found in gaps.items()]
+
+
+def _covered(vendor: str, subject: str, gaps: Mapping[int, int]) -> wire.Coverage:
+    """A report of a listener that has these gaps, by their beginnings."""
+    spans: list[tuple[int, int | None]] = []
+    since = 0
+    for begin, end in sorted(gaps.items()):
+        spans.append((since, begin))
+        since = end
+    if since < NEVER:
+        spans.append((since, None))
+    device = "" if subject == vendor_subject(vendor) else subject
+    return wire.Coverage(vendor, "lake", spans, NEVER, device)
 
 
 def _devices(data: Path) -> list[wire.Device]:

@@ -125,6 +125,8 @@ READINGS = Table(
         Column(
             "time_quality", _TEXT, "item.time_quality", "ok, or future or ancient: far off the clock when received."
         ),
+        Column("polled", pa.bool_(), "polled", "True: we asked for it. False: the device sent it. Null in old rows."),
+        Column("heard_at", TIMESTAMP, "heard_at", "If polled: when the device last spoke, UTC, or null."),
         _MESSAGE,
         *_RAW_ORIGIN,
     ),

@@ -49,9 +49,10 @@ PUBLISHED: dict[str, PublishedTable] = {
         """
 SELECT coalesce(r.device_id, s.device_id) AS device_id, coalesce(r.vendor, s.vendor) AS vendor,
   coalesce(r.registered AND NOT r.deleted, false) AS registered, r.name, r.model, r.serial_number, r.firmware_version,
-  r.attributes, r.updated_at, s.first_seen, s.last_seen
+  r.attributes, r.updated_at, s.first_seen, s.last_seen, s.heard
 FROM work.registry r FULL JOIN (
-  SELECT device_id, any_value(vendor) AS vendor, min(first_seen) AS first_seen, max(last_seen) AS last_seen
+  SELECT device_id, any_value(vendor) AS vendor, min(first_seen) AS first_seen, max(last_seen) AS last_seen,
+    max(last_heard) AS heard
   FROM work.seen GROUP BY device_id
 ) s USING (device_id) ORDER BY device_id""",
         "Every device that a registry knows or that has sent something, in its current state.",
@@ -60,6 +61,7 @@ FROM work.registry r FULL JOIN (
             "registered": "False for a device that sends but no registry knows, or knows no longer.",
             "first_seen": "When we first received readings or events of it, UTC.",
             "last_seen": "When we last received readings or events of it, UTC.",
+            "heard": "When the device itself last spoke, UTC. What we asked for counts by the vendor's time of it.",
         },
     ),
     "latest": PublishedTable(

@@ -77,6 +77,9 @@ LATEST_COLUMNS = (
     "time_source, time_quality, message_id, origin_topic, origin_partition, origin_offset"
 )
 
+HEARD_AT = "CASE WHEN polled THEN heard_at ELSE received_at END"
+"""SQL for when the device of a reading spoke; rows from before there was `polled` count as sent by the device."""
+
 _READING = ", ".join(name(column) for column in READINGS.schema.names)
 
 CREATE = f"""
@@ -84,7 +87,8 @@ CREATE TABLE progress (table_name VARCHAR PRIMARY KEY, version BIGINT, entry VAR
 CREATE TABLE files (table_name VARCHAR, path VARCHAR, columns VARCHAR[], rows BIGINT, bytes BIGINT);
 CREATE TABLE recent_readings ({columns(READINGS)});
 CREATE TABLE latest AS SELECT {LATEST_COLUMNS} FROM recent_readings;
-CREATE TABLE seen (source VARCHAR, device_id VARCHAR, vendor VARCHAR, first_seen TIMESTAMP, last_seen TIMESTAMP);
+CREATE TABLE seen (source VARCHAR, device_id VARCHAR, vendor VARCHAR, first_seen TIMESTAMP, last_seen TIMESTAMP,
+  last_heard TIMESTAMP);
 CREATE TABLE registry (received_at TIMESTAMP, origin_offset BIGINT, {
     columns(DEVICES, ("received_at", "origin_offset"))
 }); CREATE TABLE alarms AS SELECT {_ALARM_ROW} FROM (SELECT NULL) LEFT JOIN (FROM ({
@@ -155,12 +159,18 @@ def fold(table: str, settings: DuckdbSettings) -> list[str]:
 
 
 def _seen(table: str) -> str:
-    """Return SQL for when each device was heard, per lake table, so that each can be rebuilt without the other."""
+    """Return SQL for when something of each device was received, and when it was heard itself.
+
+    It is kept per lake table, so that each can be rebuilt without the other.
+    """
+    heard = f"max({HEARD_AT})" if table == "readings" else "NULL"
     return f"""
 CREATE OR REPLACE TABLE seen AS
-SELECT source, device_id, any_value(vendor) AS vendor, min(first_seen) AS first_seen, max(last_seen) AS last_seen FROM (
+SELECT source, device_id, any_value(vendor) AS vendor, min(first_seen) AS first_seen, max(last_seen) AS last_seen,
+  max(last_heard) AS last_heard FROM (
   FROM seen UNION ALL
-  SELECT {text(table)}, device_id, any_value(vendor), min(received_at), max(received_at) FROM fresh GROUP BY device_id
+  SELECT {text(table)}, device_id, any_value(vendor), min(received_at), max(received_at), {heard}
+  FROM fresh GROUP BY device_id
 ) GROUP BY source, device_id"""
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from schemas.coverage import NOT_LISTENING, OURS
 from sinks.duckdb import rollups
+from sinks.duckdb.sql import HEARD_AT
 
 _NOW = "(SELECT max(last_seen) FROM devices)"
 _ORDER = "observed_at, received_at, origin_offset"
@@ -52,11 +54,11 @@ WITH reported AS (
 )
 SELECT device_id, vendor, name, model,
   CASE WHEN last_seen IS NULL THEN 'never seen'
-    WHEN last_seen < {_NOW} - INTERVAL 1 HOUR THEN 'silent'
+    WHEN heard IS NULL OR heard < {_NOW} - INTERVAL 1 HOUR THEN 'silent'
     WHEN worst_severity IN ('critical', 'major') THEN 'alarm'
     WHEN battery_level < 20 THEN 'battery low'
     ELSE 'ok' END AS health,
-  last_seen, {_NOW} - last_seen AS silent_for, battery_level, signal_strength, state,
+  last_seen, heard, {_NOW} - heard AS silent_for, battery_level, signal_strength, state,
   coalesce(open_alarms, 0) AS open_alarms, worst_severity
 FROM devices LEFT JOIN reported USING (device_id) LEFT JOIN raised USING (device_id)"""
 
@@ -106,6 +108,7 @@ VIEWS: dict[str, View] = {
             "health": "The first that holds: never seen, silent (over an hour), alarm (critical or major), "
             "battery low (under 20 %), ok.",
             "last_seen": "When we last received readings or events of it, UTC.",
+            "heard": "When the device itself last spoke, UTC.",
             "silent_for": "How long before fleet_now() that was.",
             "battery_level": "Latest battery.level, %.",
             "signal_strength": "Latest network.signal_strength, dB[mW].",
@@ -184,27 +187,52 @@ def _series(parameter: str) -> str:
 
 
 # No common table expressions in macros: DuckDB 1.4 does not find them there.
-_DEVICE_UPTIME = """
-SELECT device_id, vendor, name,
-  100 * (1 - coalesce(sum(epoch(gap)) FILTER (gap > silence), 0) / epoch(max(marked_at) - min(marked_at))) AS uptime,
-  coalesce(sum(epoch(gap)) FILTER (gap > silence), 0) / 60 AS down_minutes,
-  count(*) FILTER (gap > silence) AS gaps, coalesce(epoch(max(gap)) / 60, 0) AS longest_gap_minutes,
-  max(marked_at) FILTER (heard) AS last_heard
+_OUTAGES = f"""
+SELECT vendor, list({{subject: device_id, began: began, ended: ended}}) AS outages FROM (
+  SELECT device_id, vendor, min(try_cast(metadata ->> '$.last_listened_at' AS TIMESTAMP)) AS began,
+    max(created_at) FILTER (event_type = 'resolved') AS ended
+  FROM alarm_events WHERE rule_id = '{NOT_LISTENING}' GROUP BY alarm_id, device_id, vendor
+) GROUP BY vendor"""
+"""When nobody listened to a vendor (subject `<vendor>:fleetlake`), or to one device."""
+
+_HEARD = f"""
+SELECT device_id, list(DISTINCT date_trunc('minute', {HEARD_AT})) AS minutes FROM readings
+WHERE {HEARD_AT} >= since::TIMESTAMP AND {HEARD_AT} < until::TIMESTAMP
+  AND received_date >= since::DATE AND received_date <= until::DATE + 1
+GROUP BY device_id"""
+
+# In lists, parameters stand as columns: an argument may be a subquery, as fleet_now() is.
+_UPTIME_MOMENTS = f"""
+SELECT device_id, vendor, name, unnest([
+    {{instant: begun, heard: false, blind: 0}}, {{instant: finish, heard: false, blind: 0}}
+  ] || [{{instant: x, heard: true, blind: 0}} for x in coalesce(minutes, [])]
+    || [{{instant: least(greatest(x.began, begun), finish), heard: false, blind: 1}} for x in ours]
+    || [{{instant: least(greatest(x.ended, begun), finish), heard: false, blind: -1}} for x in ours]
+  ) AS moment
 FROM (
-  SELECT device_id, vendor, name, heard, marked_at,
-    marked_at - lag(marked_at) OVER (PARTITION BY device_id ORDER BY marked_at, heard) AS gap
+  SELECT device_id, d.vendor, name, minutes, finish,
+    least(finish, greatest(since::TIMESTAMP, least(first_seen, list_min(minutes)))) AS begun,
+    [{{began: x.began, ended: coalesce(x.ended, finish)}} for x in coalesce(outages, [])
+      if x.subject = device_id or x.subject = d.vendor || ':{OURS}'] AS ours
+  FROM devices d CROSS JOIN (SELECT until::TIMESTAMP AS finish) f
+  LEFT JOIN ({_HEARD}) h USING (device_id) LEFT JOIN ({_OUTAGES}) o ON o.vendor = d.vendor
+)"""
+
+_DEVICE_UPTIME = f"""
+SELECT device_id, vendor, name,
+  100 * (1 - coalesce(sum(gap) FILTER (gap > epoch(silence)), 0) / nullif(sum(gap), 0)) AS uptime,
+  coalesce(sum(gap) FILTER (gap > epoch(silence)), 0) / 60 AS down_minutes,
+  count(*) FILTER (gap > epoch(silence)) AS gaps, coalesce(max(gap), 0) / 60 AS longest_gap_minutes,
+  max(heard_at) AS last_heard, coalesce(sum(unknown), 0) / 60 AS unknown_minutes
+FROM (
+  SELECT device_id, vendor, name, sum(lasted) FILTER (blind = 0) AS gap, sum(lasted) FILTER (blind > 0) AS unknown,
+    max(moment.instant) FILTER (moment.heard) AS heard_at
   FROM (
-    SELECT device_id, vendor, name, heard,
-      coalesce(at_minute, least(until::TIMESTAMP, greatest(since::TIMESTAMP,
-        least(first_seen, min(at_minute) FILTER (heard) OVER (PARTITION BY device_id))))) AS marked_at
-    FROM devices JOIN (
-      SELECT DISTINCT device_id, date_trunc('minute', observed_at) AS at_minute, true AS heard FROM readings
-      WHERE observed_at >= since::TIMESTAMP AND observed_at < until::TIMESTAMP
-      UNION ALL SELECT device_id, NULL, false FROM devices
-      UNION ALL SELECT device_id, until::TIMESTAMP, false FROM devices
-    ) USING (device_id)
-  )
-) GROUP BY device_id, vendor, name HAVING max(marked_at) > min(marked_at)"""
+    SELECT device_id, vendor, name, moment, epoch(lead(moment.instant) OVER moments - moment.instant) AS lasted,
+      sum(moment.blind) OVER moments AS blind, count(*) FILTER (moment.heard) OVER moments AS spell
+    FROM ({_UPTIME_MOMENTS}) WINDOW moments AS (PARTITION BY device_id ORDER BY moment.instant)
+  ) GROUP BY device_id, vendor, name, spell
+) GROUP BY device_id, vendor, name HAVING sum(gap) > 0 OR sum(unknown) > 0"""
 
 _STATE_PERIODS = """
 SELECT device_id, state, observed_at AS began,
@@ -283,8 +311,9 @@ MACROS: dict[str, Macro] = {
     "device_uptime": Macro(
         "since, until, silence := INTERVAL 15 MINUTE",
         _DEVICE_UPTIME,
-        "Percentage of the time in which a device was heard; a gap longer than `silence` counts as down. A device "
-        "that is newer than `since` is counted from when it was first heard. To the minute.",
+        "Percentage of the time in which a device was heard; a gap longer than `silence` counts as down. Time in which "
+        "nobody listened (`unknown_minutes`) counts as neither. A device that is newer than `since` is counted from "
+        "when it was first seen. To the minute.",
     ),
     "state_periods": Macro(
         "metric_name",

@@ -172,8 +172,11 @@ class AlarmOperator(Step, Generic[A]):
     def _take_coverage(self, record: Record) -> None:
         if record.value is None:
             return
-        report = wire.decode_coverage(record.value)
-        is_changed = self._coverage.take((record.key or b"").decode(), report)
+        self.know_coverage((record.key or b"").decode(), wire.decode_coverage(record.value))
+
+    def know_coverage(self, key: str, report: wire.Coverage) -> None:
+        """Take what a listener reports."""
+        is_changed = self._coverage.take(key, report)
         if (until := self._coverage.reported_until(report.vendor)) is not None:
             self._watermarks.bound(report.vendor, until)
         if not is_changed:

@@ -10,10 +10,11 @@ import pytest
 from deltalake import write_deltalake
 
 from schemas import wire
+from schemas.topics import ALARMS, COVERAGE
 from sinks.delta.rows import to_rows
-from sinks.delta.tables import DEVICES, READINGS
+from sinks.delta.tables import ALARM_EVENTS, DEVICES, READINGS, Table
 from tests.fleetlake.command import Run
-from tests.support.detecting import DEVICE, T0, device, record
+from tests.support.detecting import DEVICE, T0, Detecting, clock, device, millis, record, report
 from tests.support.records import ConsumedRecord
 
 RULES = {
@@ -120,6 +121,28 @@ def test_what_the_lake_holds_is_what_the_topic_held() -> None:
     before = wire.decode_observation(recorded()[1].value or b"")
     rows = to_rows(READINGS, recorded()[1:2]).table.to_pylist()
     assert _observation(rows) == before
+    polled = record(1, 100, {"environment.temperature": 45.0}, polled=True, heard_at=T0)
+    before = wire.decode_observation(polled.value or b"")
+    rows = to_rows(READINGS, [polled]).table.to_pylist()
+    assert _observation(rows) == before
+    of_an_older_version = [{name: row[name] for name in row if name not in ("polled", "heard_at")} for row in rows]
+    assert _observation(of_an_older_version).polled is False
+
+
+def test_our_own_outages_in_the_lake_are_no_silence_of_a_device(run: Run, tmp_path: Path) -> None:
+    def write(table: Table, *records: ConsumedRecord) -> None:
+        write_deltalake(tmp_path / "data" / "lake" / table.name, to_rows(table, records).table)
+
+    write(READINGS, *(record(n, at, {"battery.level": 1.0}) for n, at in enumerate((0, 9_000))))
+    assert "1 alarms of 2 rules" in run("rules", "test", "rules.json")
+    ours = Detecting(topic=COVERAGE)
+    ours.follow(report((-100, 50), (8_990, None), until=9_000), clock(9_000))
+    write(
+        ALARM_EVENTS,
+        *(ConsumedRecord(ALARMS, n, b"", wire.encode(event), millis(0)) for n, event in enumerate(ours.events)),
+    )
+    assert len(ours.events) == 2
+    assert "0 alarms of 2 rules" in run("rules", "test", "rules.json")
 
 
 def test_causes_on_other_devices_are_tried_out_and_unknown_ones_told(run: Run, tmp_path: Path) -> None:

@@ -7,41 +7,15 @@ from typing import Any
 import pytest
 
 from schemas import records, wire
-from schemas.coverage import coverage_key
-from schemas.timestamps import to_micros
 from schemas.topics import COVERAGE, EVENTS, WATERMARKS
 from streams.detect.listening_operator import ListeningOperator
 from streams.detect.options import DetectOptions
 from streams.normalise.coverage import NEVER, CoverageMap, Receipt
-from tests.support.detecting import DEVICE, Detecting, action, alert, at, millis, record, rule, tick
+from tests.support.detecting import DEVICE, Detecting, action, alert, at, clock, micros, record, report, rule, tick
 from tests.support.records import ConsumedRecord
 
 SILENT = {"rule_type": "offline", "auto_resolve": True, "cooldown_seconds": 0}
 OFF = rule(0, -10, "off", **SILENT, config={"duration_seconds": 300})
-
-
-def micros(seconds: float) -> int:
-    return to_micros(at(seconds))
-
-
-def report(
-    *spans: tuple[float, float | None],
-    until: float,
-    vendor: str = "wayscloud",
-    device: str = "",
-    channel: str = "connector",
-    process: str = "0",
-) -> ConsumedRecord:
-    """A listener's report; times in seconds."""
-    made = wire.Coverage(
-        vendor,
-        channel,
-        [(micros(since), None if end is None else micros(end)) for since, end in spans],
-        micros(until),
-        device,
-    )
-    key = coverage_key(device) if device else coverage_key(f"{vendor}:fleetlake", channel, process)
-    return ConsumedRecord(COVERAGE, 0, key.encode(), wire.encode(made), millis(until))
 
 
 def covered(*reports: ConsumedRecord) -> CoverageMap:
@@ -236,11 +210,6 @@ def test_a_vendor_that_nobody_listens_to_holds_up_no_inhibitors_of_others() -> N
 
 def listening(*reports: ConsumedRecord) -> Detecting:
     return Detecting(*reports, topic=COVERAGE)
-
-
-def clock(seconds: float, read_to: int = -1, vendor: str = "wayscloud") -> ConsumedRecord:
-    made = wire.Watermark(vendor, at(0), -1, -1, at(seconds), read_to)
-    return ConsumedRecord(WATERMARKS, 0, None, wire.encode(made), millis(seconds))
 
 
 def numbered(offset: int, made: ConsumedRecord) -> ConsumedRecord:

@@ -9,12 +9,15 @@ from typing import Any
 from uuid import uuid5
 
 from schemas import wire
+from schemas.coverage import coverage_key
 from schemas.derived_ids import NAMESPACE
 from schemas.records import MaintenanceWindow
+from schemas.timestamps import to_micros
 from schemas.topics import (
     ALARM_ACTIONS,
     ALARM_STATE,
     ALARMS,
+    COVERAGE,
     DEVICES,
     EVENTS,
     MAINTENANCE,
@@ -106,6 +109,35 @@ def tick(seconds: float, read_to: int, vendor: str = "wayscloud") -> ConsumedRec
     return ConsumedRecord(
         WATERMARKS, 0, None, wire.encode(wire.Watermark(vendor, at(seconds), read_to, read_to)), millis(seconds)
     )
+
+
+def micros(seconds: float) -> int:
+    return to_micros(at(seconds))
+
+
+def report(
+    *spans: tuple[float, float | None],
+    until: float,
+    vendor: str = "wayscloud",
+    device: str = "",
+    channel: str = "connector",
+    process: str = "0",
+) -> ConsumedRecord:
+    """A listener's report; times in seconds."""
+    made = wire.Coverage(
+        vendor,
+        channel,
+        [(micros(since), None if end is None else micros(end)) for since, end in spans],
+        micros(until),
+        device,
+    )
+    key = coverage_key(device) if device else coverage_key(f"{vendor}:fleetlake", channel, process)
+    return ConsumedRecord(COVERAGE, 0, key.encode(), wire.encode(made), millis(until))
+
+
+def clock(seconds: float, read_to: int = -1, vendor: str = "wayscloud") -> ConsumedRecord:
+    made = wire.Watermark(vendor, at(0), -1, -1, at(seconds), read_to)
+    return ConsumedRecord(WATERMARKS, 0, None, wire.encode(made), millis(seconds))
 
 
 class Detecting:

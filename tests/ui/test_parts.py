@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from alarm_service.settings import AlarmsSettings
@@ -110,3 +111,17 @@ async def test_stages_that_are_gone_are_shown_as_down(tmp_path: Path, unused_por
     write_stages(tmp_path, [], {"connect": unused_port()})
     [stage] = await Stages(tmp_path).read()
     assert stage["name"] == "connect" and not stage["up"] and stage["problem"]
+
+
+def test_a_file_of_an_older_version_shows_what_was_seen_for_what_was_heard() -> None:
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE latest (device_id TEXT, metric TEXT, value_number DOUBLE, value_text TEXT)")
+        connection.execute("ALTER TABLE latest ADD COLUMN value_boolean BOOLEAN")
+        connection.execute(
+            "CREATE TABLE devices AS SELECT 'x:1' AS device_id, 'x' AS vendor, 'n' AS name, 'm' AS model, "
+            "true AS registered, make_timestamp(7000) AS last_seen"
+        )
+        heard = f"SELECT heard FROM ({queries.FLEET})"
+        assert connection.execute(heard).fetchall() == [(7,)]
+        connection.execute("ALTER TABLE devices ADD COLUMN heard TIMESTAMP")
+        assert connection.execute(heard).fetchall() == [(None,)], "it never spoke"

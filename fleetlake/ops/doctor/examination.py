@@ -31,7 +31,7 @@ _LETTERS = (
     "SELECT coalesce(vendor, '?') || ' ' || coalesce(problems::JSON->0->>'reason', '?'), count(*) FROM dead_letters "
     f"WHERE received_at > {_DAY} GROUP BY 1"
 )
-_SILENT = f"SELECT device_id FROM devices WHERE registered AND (last_seen IS NULL OR last_seen < {_DAY})"
+_SILENT = f"SELECT device_id FROM devices WHERE registered AND (heard IS NULL OR heard < {_DAY})"
 _AGE = "SELECT epoch(now()::TIMESTAMP - max(published_at)) FROM published"
 
 
