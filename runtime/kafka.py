@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import InvalidConfigurationError, KafkaError, TopicAlreadyExistsError, for_code
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from runtime.kafka_problem import connection_problem
+from runtime.tls import client_context
 from runtime.topic_configs import raise_configs
 from schemas.topics import TIMESTAMP_AHEAD, TopicSpec
 
@@ -44,10 +45,14 @@ class KafkaSettings(BaseModel):
     replication_factor: int = Field(
         default=1, ge=1, description="Replicas of each topic that `fleetlake topics` creates; 3 in production."
     )
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
-    sasl_username: str = ""
-    sasl_password: SecretStr = SecretStr("")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="SSL: over TLS; SASL: with a sign-in. Only SASL_SSL keeps passwords secret."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="PLAIN", description="How to sign in, with SASL."
+    )
+    sasl_username: str = Field(default="", description="User name, with SASL.")
+    sasl_password: SecretStr = Field(default=SecretStr(""), description="Password, with SASL.")
     ssl_ca_file: Path | None = Field(default=None, description="CA bundle; default: the system's.")
     ssl_certificate_file: Path | None = Field(default=None, description="Client certificate for mutual TLS.")
     ssl_key_file: Path | None = Field(default=None, description="Key of the client certificate.")
@@ -59,16 +64,17 @@ class KafkaSettings(BaseModel):
 
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Keyword arguments for any aiokafka client: the brokers, and how to authenticate."""
+    """Keyword arguments for any aiokafka client: the brokers, and how to authenticate.
+
+    StageError names the setting whose file cannot be used.
+    """
     options: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers,
         "security_protocol": settings.security_protocol,
     }
     if "SSL" in settings.security_protocol:
-        context = ssl.create_default_context(cafile=str(settings.ssl_ca_file) if settings.ssl_ca_file else None)
-        if settings.ssl_certificate_file:
-            context.load_cert_chain(settings.ssl_certificate_file, settings.ssl_key_file)
-        options["ssl_context"] = context
+        files = settings.ssl_ca_file, settings.ssl_certificate_file, settings.ssl_key_file
+        options["ssl_context"] = client_context(*files, section="kafka", prefix="ssl_")
     if settings.security_protocol.startswith("SASL"):
         options["sasl_mechanism"] = settings.sasl_mechanism
         options["sasl_plain_username"] = settings.sasl_username
@@ -79,9 +85,9 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
 async def wait_for_kafka(client: Mapping[str, Any], stop: asyncio.Event) -> bool:
     """Wait until a broker answers; False if `stop` is set first. `client` is what `client_options` gives.
 
-    Logs one line when it begins to wait, and one when a broker answers.
+    Logs why it waits, once per reason, and when a broker answers.
     """
-    waiting = False
+    waiting = ""
     while not stop.is_set():
         probe = AIOKafkaClient(**client)
         try:
@@ -90,9 +96,10 @@ async def wait_for_kafka(client: Mapping[str, Any], stop: asyncio.Event) -> bool
                 log.info("Kafka at %s answers", client["bootstrap_servers"])
             return True
         except KafkaError:
-            if not waiting:
-                log.warning("no Kafka broker answers at %s; waiting for one", client["bootstrap_servers"])
-                waiting = True
+            reason = await connection_problem(client) or "no answer"
+            if waiting != reason:
+                log.warning("no Kafka broker answers at %s: %s; waiting for one", client["bootstrap_servers"], reason)
+                waiting = reason
         finally:
             await probe.close()
         with contextlib.suppress(TimeoutError):

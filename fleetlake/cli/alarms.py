@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import json
 import re
@@ -16,6 +15,7 @@ from uuid import uuid4
 
 import typer
 
+from fleetlake.cli.kafka import run_on_kafka
 from fleetlake.cli.options import ConfigOption, DataOption, JsonOption, read_settings
 from fleetlake.cli.output import print_table, time_text
 from fleetlake.errors import UserError
@@ -230,12 +230,8 @@ class _ActionOptions:
 
 def _act(settings: Settings, action: str, alarm: str, request: _ActionOptions, until: datetime | None = None) -> None:
     """Publish the action, wait for the alarm engine to carry it out, and print what the alarm then is."""
-    from aiokafka.errors import KafkaError
-
     from alarm_service.action_client import act
     from alarm_service.action_publisher import KafkaAway
-    from fleetlake.local.stages import resolve_kafka
-    from runtime.kafka import client_options
     from schemas import wire
 
     known = _published(settings.pipeline.data, alarm)
@@ -250,8 +246,8 @@ def _act(settings: Settings, action: str, alarm: str, request: _ActionOptions, u
         until,
     )
     try:
-        event, refused = asyncio.run(act(client_options(resolve_kafka(settings)), record, known, request.wait))
-    except (KafkaAway, KafkaError, OSError) as error:
+        event, refused = run_on_kafka(settings, lambda client: act(client, record, known, request.wait))
+    except KafkaAway as error:
         raise UserError(f"Kafka does not answer: {error or type(error).__name__}") from error
     if refused is not None:
         raise UserError(f"cannot {action}: {refused}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fleetlake.errors import UserError
@@ -14,19 +14,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def kafka_client(settings: Settings) -> Mapping[str, Any]:
-    """Options of a client of the configured Kafka. UserError where none is configured and none runs."""
-    from fleetlake.local.stages import resolve_kafka
-    from runtime.kafka import client_options
+def run_on_kafka(settings: Settings, work: Callable[[Mapping[str, Any]], Coroutine[Any, Any, T]]) -> T:
+    """Run `work` with the options of a client of the configured Kafka, and return its result.
 
-    return client_options(resolve_kafka(settings))
-
-
-def run_on_kafka(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The coroutine's result. UserError where Kafka does not answer."""
+    UserError where no Kafka is configured and none runs, and where it does not let us in, with the reason.
+    """
     from aiokafka.errors import KafkaError
 
+    from fleetlake.local.stages import resolve_kafka
+    from runtime.kafka import client_options
+    from runtime.kafka_problem import connection_problem
+
+    client = client_options(resolve_kafka(settings))
     try:
-        return asyncio.run(coroutine)
+        return asyncio.run(work(client))
     except (KafkaError, OSError) as error:
-        raise UserError(f"Kafka does not answer: {error or type(error).__name__}") from error
+        why = asyncio.run(connection_problem(client)) or str(error) or type(error).__name__
+        raise UserError(f"Kafka at {client['bootstrap_servers']}: {why}") from error

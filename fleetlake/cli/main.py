@@ -27,6 +27,7 @@ from fleetlake.cli.setup import capture, check, config, topics
 from fleetlake.cli.sql import export, plot, sql
 from fleetlake.cli.ui import ui
 from fleetlake.errors import UserError, file_reason
+from runtime.errors import StageError
 from schemas.vendors import RegistrationError
 
 _GROUPS = {
@@ -101,7 +102,7 @@ def main() -> None:
     """Entry point: user errors as one line and status 1, never a traceback."""
     try:
         app(standalone_mode=True)
-    except (UserError, RegistrationError) as error:
+    except (UserError, RegistrationError, StageError) as error:
         _fail(str(error))
     except OSError as error:  # of a file that the user named, or of the data folder
         logging.getLogger(__name__).debug("the command failed", exc_info=True)

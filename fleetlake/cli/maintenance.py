@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import typer
 
-from fleetlake.cli.kafka import kafka_client, run_on_kafka
+from fleetlake.cli.kafka import run_on_kafka
 from fleetlake.cli.options import ConfigOption, DataOption, as_utc, read_settings
 from fleetlake.cli.output import print_table, time_text
 from fleetlake.errors import UserError
@@ -66,7 +66,7 @@ def add_window(
         raise UserError(_reason(error)) from error
     if window.ends_at <= now:
         raise UserError("the window would be over already; a window has no effect on the past")
-    run_on_kafka(write_window(kafka_client(read_settings(config, data)), window))
+    run_on_kafka(read_settings(config, data), lambda client: write_window(client, window))
     typer.echo(window.window_id)
 
 
@@ -80,7 +80,7 @@ def list_windows(
     from streams.detect.rules_topic import read_windows
 
     now = datetime.now(UTC)
-    windows = run_on_kafka(read_windows(kafka_client(read_settings(config, data))))
+    windows = run_on_kafka(read_settings(config, data), read_windows)
     shown = [(window, _state(window, now)) for window in sorted(windows.values(), key=lambda window: window.starts_at)]
     rows = [
         (
@@ -109,15 +109,15 @@ def cancel_window(
     """End a window now. Conditions that still hold then trigger alarms."""
     from streams.detect.rules_topic import read_windows, write_window
 
-    client = kafka_client(read_settings(config, data))
-    window = run_on_kafka(read_windows(client)).get(window_id)
+    settings = read_settings(config, data)
+    window = run_on_kafka(settings, read_windows).get(window_id)
     if window is None:
         raise UserError(f"no window has the id {window_id!r}; `fleetlake maintenance list --all` shows them")
     now = datetime.now(UTC)
     if (state := _state(window, now)) not in ("planned", "running"):
         raise UserError(f"window {window_id} is {state}")
-    ended = {"cancelled_at": now, "cancelled_by": actor or getpass.getuser()}
-    run_on_kafka(write_window(client, window.model_copy(update=ended)))
+    ended = window.model_copy(update={"cancelled_at": now, "cancelled_by": actor or getpass.getuser()})
+    run_on_kafka(settings, lambda client: write_window(client, ended))
     typer.echo(f"{window_id} is cancelled")
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleetlake.cli.kafka import kafka_client, run_on_kafka
+from fleetlake.cli.kafka import run_on_kafka
 from fleetlake.cli.options import ConfigOption, DataOption, as_utc, read_settings
 from fleetlake.cli.output import print_table, time_text
 from fleetlake.errors import UserError
@@ -31,6 +32,8 @@ FileArgument = Annotated[
     Path | None,
     typer.Argument(help="File of rules (YAML or JSON); - reads standard input. Default: rules_file in [stream]."),
 ]
+Client = Mapping[str, Any]
+"""What `runtime.kafka.client_options` gives."""
 RuleArgument = Annotated[str, typer.Argument(help="The rule's id.")]
 
 
@@ -53,7 +56,7 @@ def list_rules(config: ConfigOption = None, data: DataOption = None) -> None:
     """Show the rules of the running pipeline."""
     from streams.detect.rules_topic import read_rules
 
-    valid, refused = run_on_kafka(read_rules(kafka_client(read_settings(config, data))))
+    valid, refused = run_on_kafka(read_settings(config, data), read_rules)
     rows = [_listed(rule) for _, rule in sorted(valid.items())]
     print_table(("rule", "type", "scope", "condition", "severity", "enabled", "from", "changed"), rows)
     _leave(refused)
@@ -73,7 +76,7 @@ def apply_rules(
     settings = read_settings(config, data)
     valid, refused = _read(file, settings)
     kept = {rule.id for rule in valid} | {rule.rule_id for rule in refused}
-    run_on_kafka(_put(settings, valid, "cli", kept if prune else None))
+    run_on_kafka(settings, lambda client: _put(client, settings, valid, "cli", kept if prune else None))
     _leave(refused)
 
 
@@ -91,7 +94,8 @@ def import_rules(
     """
     settings = read_settings(config, data)
     valid, refused = _read(file, settings, is_foreign=True)
-    run_on_kafka(_put(settings, [_of_account(rule) for rule in valid], "wayscloud", None))
+    ours = [_of_account(rule) for rule in valid]
+    run_on_kafka(settings, lambda client: _put(client, settings, ours, "wayscloud", None))
     _leave(refused)
 
 
@@ -104,13 +108,13 @@ def _of_account(rule: AlarmRule) -> AlarmRule:
 @rules.command("enable")
 def enable_rule(rule_id: RuleArgument, config: ConfigOption = None, data: DataOption = None) -> None:
     """Enable a rule."""
-    run_on_kafka(_switch(read_settings(config, data), rule_id, enabled=True))
+    run_on_kafka(read_settings(config, data), partial(_switch, rule_id=rule_id, enabled=True))
 
 
 @rules.command("disable")
 def disable_rule(rule_id: RuleArgument, config: ConfigOption = None, data: DataOption = None) -> None:
     """Disable a rule. Its open alarms resolve."""
-    run_on_kafka(_switch(read_settings(config, data), rule_id, enabled=False))
+    run_on_kafka(read_settings(config, data), partial(_switch, rule_id=rule_id, enabled=False))
 
 
 @rules.command("test")
@@ -165,11 +169,12 @@ def _alarm_row(alarm: wire.Alarm) -> tuple[str, ...]:
     )
 
 
-async def _put(settings: Settings, valid: Sequence[AlarmRule], source: str, kept: set[str] | None) -> None:
+async def _put(
+    client: Client, settings: Settings, valid: Sequence[AlarmRule], source: str, kept: set[str] | None
+) -> None:
     """Publish the rules that differ from the topic; with `kept`, delete all others. Prints each change."""
     from streams.detect.rules_topic import read_rules, write_rules
 
-    client = kafka_client(settings)
     known, _ = await read_rules(client)
     now = datetime.now(UTC)
     changes: dict[str, AlarmRule | None] = {}
@@ -191,10 +196,9 @@ async def _put(settings: Settings, valid: Sequence[AlarmRule], source: str, kept
     _warn_of_metrics(valid, settings)
 
 
-async def _switch(settings: Settings, rule_id: str, *, enabled: bool) -> None:
+async def _switch(client: Client, rule_id: str, *, enabled: bool) -> None:
     from streams.detect.rules_topic import read_rules, write_rules
 
-    client = kafka_client(settings)
     known, _ = await read_rules(client)
     if rule_id not in known:
         raise UserError(f"no rule has the id {rule_id!r}; `fleetlake rules list` shows them")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fleetlake.cli.kafka import run_on_kafka
 from fleetlake.cli.options import ConfigOption, DataOption, JsonOption, read_settings
 from fleetlake.cli.output import print_table
 from schemas.vendors import BUILT_IN
@@ -99,7 +100,8 @@ def topics(config: ConfigOption = None, data: DataOption = None) -> None:
     from runtime.kafka import declare_topics
     from schemas.topics import topic_specs
 
-    states = asyncio.run(declare_topics(resolve_kafka(read_settings(config, data)), topic_specs()))
+    settings = read_settings(config, data)
+    states = run_on_kafka(settings, lambda _: declare_topics(resolve_kafka(settings), topic_specs()))
     print_table(
         ("topic", "partitions", "", "what travels on it"),
         [(s.spec.name, str(s.partitions), "created" if s.created else "", s.spec.purpose) for s in states],

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from aiokafka.errors import KafkaError
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
@@ -27,7 +28,8 @@ from fleetlake.local.health_ports import health_ports, probe_host
 from fleetlake.local.progress import step
 from fleetlake.local.status import StatusModel, plain_line, render
 from fleetlake.local.supervisor import ChildSpec, Supervisor
-from runtime.kafka import declare_topics
+from runtime.kafka import client_options, declare_topics
+from runtime.kafka_problem import connection_problem
 from runtime.locks import FileLock, LockHeldError
 from runtime.ports import free_port
 from runtime.running import forget_stages, write_stages
@@ -82,8 +84,9 @@ class Orchestrator:
         try:
             with step(self._console, f"declaring topics at {kafka.bootstrap_servers}"):
                 await declare_topics(kafka, topic_specs())
-        except OSError as error:
-            raise UserError(f"Kafka at {kafka.bootstrap_servers} does not answer: {reason(error)}") from error
+        except (KafkaError, OSError) as error:
+            why = await connection_problem(client_options(kafka)) or reason(error)
+            raise UserError(f"Kafka at {kafka.bootstrap_servers} does not answer: {why}") from error
         environment = {"FLEETLAKE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
         for name, arguments in stages.items():
             if name != "ui":

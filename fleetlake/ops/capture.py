@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 from fleetlake.config import require_vendors
 from fleetlake.errors import UserError
 from runtime.kafka import KafkaSettings, client_options
+from runtime.kafka_problem import connection_problem
 from runtime.topic_reader import topic_consumer
 from schemas.envelope import Envelope, EnvelopeError, read_envelope
 from schemas.timestamps import format_iso
@@ -40,7 +41,8 @@ async def capture(kafka: KafkaSettings, vendor: str, seconds: float, out: Path) 
             async for envelope in _from_now_on(kafka, raw_topic(vendor), seconds):
                 recorder.take(envelope)
     except (KafkaError, OSError, TimeoutError) as error:
-        raise UserError(f"Kafka at {kafka.bootstrap_servers}: {error or type(error).__name__}") from error
+        why = await connection_problem(client_options(kafka)) or str(error) or type(error).__name__
+        raise UserError(f"Kafka at {kafka.bootstrap_servers}: {why}") from error
     return recorder.write(out / vendor)
 
 

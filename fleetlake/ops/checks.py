@@ -14,7 +14,9 @@ from pydantic import BaseModel
 from fleetlake.config import Settings, require_vendors
 from fleetlake.errors import UserError, reason
 from runtime.checks import CheckResult
+from runtime.errors import StageError
 from runtime.kafka import KafkaSettings, client_options
+from runtime.kafka_problem import connection_problem
 from schemas.topics import topic_specs
 from schemas.vendors import vendors
 
@@ -93,14 +95,17 @@ async def _check_kafka(find_kafka: FindKafka, idle: CheckResult | None) -> list[
     if idle is not None:
         return [idle]
     kafka = find_kafka()
-    admin = AIOKafkaAdminClient(**client_options(kafka), request_timeout_ms=5000)
+    try:
+        client = client_options(kafka)
+    except StageError as error:
+        return [CheckResult("Kafka", False, str(error))]
+    admin = AIOKafkaAdminClient(**client, request_timeout_ms=5000)
     try:
         await asyncio.wait_for(admin.start(), _TIMEOUT)
         existing = set(await admin.list_topics())
     except (KafkaError, OSError, TimeoutError) as error:
-        return [
-            CheckResult("Kafka", False, f"{kafka.bootstrap_servers} does not answer: {error or type(error).__name__}")
-        ]
+        why = await connection_problem(client) or str(error) or type(error).__name__
+        return [CheckResult("Kafka", False, f"{kafka.bootstrap_servers}: {why}")]
     finally:
         await admin.close()
     missing = [spec.name for spec in topic_specs() if spec.name not in existing]

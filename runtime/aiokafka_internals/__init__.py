@@ -6,6 +6,7 @@ and its canary tests fail with the name of the module to revise when an upgrade 
 
 | module | what it reaches |
 | --- | --- |
+| `connections` | a single connection, without a client around it |
 | `consumers` | the consumer's fetcher, coordinator, subscription and metadata |
 | `fetch_buffers` | the fetcher's buffers of records that nobody has taken yet |
 | `producers` | the producer's record accumulator and sender |

@@ -25,6 +25,7 @@ from fleetlake.ops.doctor.findings import (
     topic_findings,
 )
 from runtime.kafka import KafkaSettings, client_options
+from runtime.kafka_problem import connection_problem
 from runtime.topic_reader import Span as OffsetSpan
 from runtime.topic_reader import committed_consumer, read_spans
 from schemas.topics import topic_specs
@@ -43,7 +44,8 @@ async def examine_kafka(
             return await _examine(kafka, lake_id, read)
     except (KafkaError, OSError, TimeoutError) as error:
         advice = "start it, or correct bootstrap_servers in [kafka]; `fleetlake check` shows more"
-        what = f"{kafka.bootstrap_servers} does not answer: {error or type(error).__name__}"
+        why = await connection_problem(client_options(kafka)) or str(error) or type(error).__name__
+        what = f"{kafka.bootstrap_servers} does not answer: {why}"
         return [Finding(Verdict.WRONG, "Kafka", what, advice)]
 
 
