@@ -12,6 +12,7 @@ COPY streams streams
 COPY sinks sinks
 COPY alarm_service alarm_service
 COPY simulators simulators
+COPY sql_server sql_server
 COPY ui ui
 COPY fleetlake fleetlake
 RUN /venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation .

@@ -39,6 +39,7 @@ from runtime.kafka import KafkaSettings
 from schemas.vendors import RegistrationError, vendor_names, vendors
 from simulators.settings import SimulatorSettings, simulator_settings
 from sinks.settings import DeltaSettings, DuckdbSettings
+from sql_server.settings import SqlSettings
 from streams.settings import StreamSettings
 from ui.settings import UiSettings
 
@@ -145,6 +146,7 @@ class Settings(BaseSettings):
     alarms: AlarmsSettings = Field(default_factory=AlarmsSettings)
     notify: NotifySettings = Field(default_factory=NotifySettings)
     ui: UiSettings = Field(default_factory=UiSettings)
+    sql: SqlSettings = Field(default_factory=SqlSettings)
     simulate: SimulatorSettings = Field(default_factory=SimulatorSettings)
 
     def vendor(self, name: str) -> BaseModel:

@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("schemas", "runtime", "connectors", "streams", "sinks", "alarm_service", "fleetlake", "simulators", "bench")
+PACKAGES = (
+    "schemas",
+    "runtime",
+    "connectors",
+    "streams",
+    "sinks",
+    "alarm_service",
+    "fleetlake",
+    "simulators",
+    "sql_server",
+    "ui",
+    "bench",
+)
 
 
 def modules(root: Path, packages: tuple[str, ...]) -> dict[str, Path]:

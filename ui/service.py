@@ -13,9 +13,9 @@ from alarm_service.store.database import AlarmDatabase, alarm_database
 from runtime.errors import StageError
 from runtime.health import Health
 from runtime.http_server import serving
+from sinks.duckdb.confinement import QueryLimits
 from ui.app import LOOPBACK, make_app
 from ui.ask.processes import QueryProcesses
-from ui.ask.worker import QueryLimits
 from ui.backend import Backend
 from ui.live.hub import Hub
 from ui.live.reader import FindKafka, TopicReader

@@ -23,6 +23,7 @@ from fleetlake.cli.pipeline import init, logs, status
 from fleetlake.cli.processes import broker, connect, simulate, sink, stream, up
 from fleetlake.cli.replay import replay
 from fleetlake.cli.rules import rules
+from fleetlake.cli.serve import serve
 from fleetlake.cli.setup import capture, check, config, topics
 from fleetlake.cli.sql import export, plot, sql
 from fleetlake.cli.ui import ui
@@ -33,7 +34,7 @@ from schemas.vendors import RegistrationError
 _GROUPS = {
     "Begin": ("demo", "up", "status", "logs", "init", "config", "check"),
     "Run one stage": ("connect", "stream", "sink", "broker", "simulate", "topics"),
-    "Ask": ("sql", "plot", "export", "ui"),
+    "Ask": ("sql", "plot", "export", "ui", "serve"),
     "Alarms": ("alarms", "rules", "maintenance", "notify"),
     "Keep": ("lake", "dead-letters", "replay", "erase", "capture", "doctor"),
     "ClimaSense's server": ("climasense", "keys"),
@@ -85,6 +86,7 @@ for _name, _group in {
     "alarms": alarms,
     "notify": notify,
     "lake": lake,
+    "serve": serve,
     "dead-letters": dead_letters,
 }.items():
     app.add_typer(_group, name=_name)

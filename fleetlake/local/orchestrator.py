@@ -105,6 +105,8 @@ class Orchestrator:
         }
         if self.settings.alarms.enabled:
             stages["alarms"] = ["alarms", "serve"]
+        if self.settings.sql.enabled:
+            stages["sql"] = ["serve", "sql"]
         if self._simulate:
             stages["simulate"] = ["simulate", "all"]
         return stages

@@ -142,6 +142,21 @@ def ui_stage(settings: Settings) -> Stage:
     return stage
 
 
+def sql_stage(settings: Settings) -> Stage:
+    """The SQL server. It needs no Kafka, and starts before anything is published."""
+    from fleetlake.api import connect
+    from sql_server.server import SqlServerConfig, run_sql_server
+
+    data = settings.pipeline.data
+    opened = partial(connect, data, settings.sink.delta.options() or None)
+    config = SqlServerConfig(settings.sql, settings.alarms, data, opened)
+
+    async def stage(stop: asyncio.Event, health: Health) -> None:
+        await run_sql_server(config, stop, health)
+
+    return stage
+
+
 def simulate_stage(settings: Settings, vendor: str) -> Stage:
     """The simulated clouds of one vendor or of all."""
     from simulators.runner import run_simulators, simulated_vendors

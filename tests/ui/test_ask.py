@@ -10,11 +10,12 @@ import pytest
 
 import fleetlake
 from schemas.topics import READINGS
+from sinks.duckdb.confinement import NotAQuery, QueryLimits, only_query
 from sinks.duckdb.published import PublishedDatabase
 from sinks.settings import DuckdbSettings
 from tests.support.lake import Writing
 from tests.support.samples import observation
-from ui.ask.worker import NotAQuery, QueryAnswer, QueryLimits, answer, only_query, plain
+from ui.ask.worker import QueryAnswer, answer, plain
 
 LIMITS = QueryLimits(10, 100, 256)
 

@@ -10,8 +10,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from sinks.duckdb.confinement import QueryLimits
 from ui.answers import RequestRefused
-from ui.ask.worker import QueryAnswer, QueryLimits, serve
+from ui.ask.worker import QueryAnswer, serve
 from ui.tables import Connect
 
 _PROCESSES = 2

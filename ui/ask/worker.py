@@ -19,21 +19,13 @@ from typing import Any
 
 import duckdb
 
+from sinks.duckdb.confinement import NotAQuery, QueryLimits, confine, only_query
 from ui.tables import Connect
 
 _BATCH = 1000
 _MOST_BYTES = 24 * 1024 * 1024
 _MOST_CELL = 100_000
 _OOM_SCORE = "900"
-
-
-@dataclass(frozen=True)
-class QueryLimits:
-    """What one query may use."""
-
-    seconds: float
-    rows: int
-    megabytes: int
 
 
 @dataclass(frozen=True)
@@ -46,10 +38,6 @@ class QueryAnswer:
     truncated: bool
     seconds: float
     error: str = ""
-
-
-class NotAQuery(Exception):
-    """A statement that is no query."""
 
 
 def serve(pipe: Connection, connect: Connect, data: Path, limits: QueryLimits) -> None:
@@ -75,36 +63,6 @@ def answer(text: str, connect: Connect, data: Path, limits: QueryLimits) -> Quer
         return QueryAnswer(names, types, rows, truncated, time.monotonic() - started)
     except (duckdb.Error, NotAQuery, FileNotFoundError) as error:
         return QueryAnswer([], [], [], False, time.monotonic() - started, str(error))
-
-
-def only_query(text: str) -> str:
-    """The query. NotAQuery where the text holds none, several, or something else; duckdb.Error where it is not SQL."""
-    statements = duckdb.extract_statements(text)
-    if len(statements) != 1:
-        raise NotAQuery("Write one query." if statements else "There is no query.")
-    if statements[0].type != duckdb.StatementType.SELECT:
-        raise NotAQuery(
-            "Only queries are run here: SELECT, FROM, WITH, VALUES, DESCRIBE, SUMMARIZE, SHOW. "
-            "`fleetlake sql` on the command line takes everything else."
-        )
-    query: str = statements[0].query
-    return query
-
-
-def confine(connection: duckdb.DuckDBPyConnection, data: Path, limits: QueryLimits) -> None:
-    """Let the connection read the lake's files only, within the limits, whatever it is asked."""
-    lake = str(data.resolve() / "lake").replace("'", "''")
-    for setting, value in {
-        "memory_limit": f"'{limits.megabytes}MB'",
-        "max_temp_directory_size": f"'{limits.megabytes}MB'",
-        "threads": "2",
-        "allowed_directories": f"['{lake}/']",
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-        "enable_external_access": "false",
-        "lock_configuration": "true",
-    }.items():
-        connection.execute(f"SET {setting} = {value}")
 
 
 def _batches(fetch: Callable[[int], list[tuple[Any, ...]]]) -> Iterator[list[tuple[Any, ...]]]:
