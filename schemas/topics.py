@@ -24,6 +24,9 @@ DEAD_LETTER = "telemetry.dead-letter.v1"
 NORMALISE_STATE = "fleetlake.state.normalise.v1"
 POLLED_STATE = "fleetlake.state.polled.v1"
 ALARM_STATE = "fleetlake.state.alarms.v2"
+# Names that are stored stay as they were first given, whatever the code calls the matter today: the topics `clock` and
+# `causes` here, keys that end in `#told` or `#seen` in the state topics, the table `notify_told` of the alarm service.
+#
 # Private, too: up to when the raw topics are normalised, the alarms that inhibit alarms of other devices, when the
 # connectors listened, and what the rules file last put on the rules topic.
 WATERMARKS = "fleetlake.clock.v1"

@@ -11,12 +11,10 @@ from pathlib import Path
 from runtime.health import Health
 from runtime.kafka import KafkaSettings, client_options
 from runtime.metrics import BATCH_RECORDS, BATCH_SECONDS, HOP_SECONDS, LAG
-from schemas.topics import COVERAGE, EVENTS, READINGS, raw_topic, vendor_of_raw_topic
+from schemas.topics import raw_topic, vendor_of_raw_topic
 from schemas.vendors import vendor_names
-from streams.detect.listening_operator import ListeningOperator
-from streams.detect.rule_operator import RuleOperator
+from streams.detect.operators import OPERATORS
 from streams.detect.rules_file_sync import sync_rules_file
-from streams.detect.vendor_alarm_operator import VendorAlarmOperator
 from streams.detect.vendor_alerts import readers
 from streams.engine.app import Streams, build_app, run_streams
 from streams.engine.options import BatchStats, PipelineOptions, WorkerOptions
@@ -56,7 +54,7 @@ async def run_worker(
         work,
         WorkerOptions(
             group_instance_id=settings.instance_id,
-            pipelines=PipelineOptions(min_intervals=dict.fromkeys((READINGS, EVENTS, COVERAGE), _DETECT_INTERVAL)),
+            pipelines=PipelineOptions(min_intervals=dict.fromkeys(OPERATORS, _DETECT_INTERVAL)),
             observer=BatchObserver(),
         ),
     )
@@ -82,9 +80,7 @@ def step_factories(settings: StreamSettings) -> dict[str, StepFactory]:
 
     return {
         **{raw_topic(vendor): normalising for vendor in vendor_names()},
-        READINGS: lambda _, partition: RuleOperator(partition, detect_options),
-        EVENTS: lambda _, partition: VendorAlarmOperator(partition, detect_options),
-        COVERAGE: lambda _, partition: ListeningOperator(partition, detect_options),
+        **dict.fromkeys(OPERATORS, lambda topic, partition: OPERATORS[topic](partition, detect_options)),
     }
 
 
@@ -96,7 +92,7 @@ def _spare_the_collector() -> None:
 
 
 def _stage(topic: str) -> str:
-    return "detect" if topic in (READINGS, EVENTS, COVERAGE) else "normalise"
+    return "detect" if topic in OPERATORS else "normalise"
 
 
 class BatchObserver:

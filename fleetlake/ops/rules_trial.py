@@ -16,11 +16,10 @@ from fleetlake.errors import UserError
 from schemas import wire
 from schemas.coverage import NOT_LISTENING, coverage_key, vendor_subject
 from schemas.records import AlarmRule
-from schemas.timestamps import parse_iso, to_micros
+from schemas.timestamps import NEVER, parse_iso, to_micros
 from schemas.topics import READINGS
 from streams.detect.rule_compiler import compile_rule
 from streams.detect.rule_operator import RuleOperator
-from streams.detect.schedules import NEVER
 from streams.settings import StreamSettings
 
 if TYPE_CHECKING:

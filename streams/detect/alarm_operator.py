@@ -1,9 +1,11 @@
-"""What both alarm operators have in common: state, watermarks, operators' actions, outputs (pure).
+"""What the alarm operators have in common: state, watermarks, operators' actions, outputs (pure).
 
+There are three (`operators`): of rules over readings, of vendors' own alarms over events, of listening over coverage.
 An operator has one input topic and side inputs, whose records may come once more or late without harm: operators'
-actions and watermarks (`fleetlake.clock.v1`), and for rules also the rules, the maintenance windows, the registry and
-the inhibitors. A device's state knows which actions it has received, and watermarks only bring forward what the next
-record would bring (`device_alarms`), so all of them may be read from the beginning at any time.
+actions, watermarks (`fleetlake.clock.v1`) and coverage (`fleetlake.coverage.v1`), and for rules also the rules, the
+maintenance windows, the registry and the inhibitors. A device's state knows which actions it has received, and
+watermarks only bring forward what the next record would bring (`device_alarms`), so all of them may be read from the
+beginning at any time.
 """
 
 from __future__ import annotations

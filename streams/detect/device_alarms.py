@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from schemas import wire
-from schemas.timestamps import to_micros
+from schemas.timestamps import NEVER, to_micros
 from streams.detect.actions import end_snooze
 from streams.detect.agenda import Agenda, Due, Happening
 from streams.detect.device import EvaluationContext, TrackedDevice
@@ -25,7 +25,6 @@ from streams.detect.held_states import HeldStates
 from streams.detect.inhibitor_log import InhibitorLog
 from streams.detect.rates import RateRules
 from streams.detect.rules import CompiledRule, RuleSet
-from streams.detect.schedules import NEVER
 from streams.detect.silences import SilenceRules
 from streams.detect.thresholds import ThresholdRules, value_of
 from streams.normalise.coverage import Receipt

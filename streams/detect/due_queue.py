@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 
-from streams.detect.schedules import NEVER
+from schemas.timestamps import NEVER
 
 
 class DueQueue:

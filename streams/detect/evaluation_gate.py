@@ -17,13 +17,13 @@ from collections.abc import Iterable
 import msgspec
 
 from schemas import wire
+from schemas.timestamps import NEVER
 from streams.detect.actions import alarm_named, carry_out, end_snooze
 from streams.detect.device import EvaluationContext, TrackedDevice
 from streams.detect.inhibitor_log import InhibitorLog
 from streams.detect.lifecycle import Evaluation
 from streams.detect.rule_evaluator import RuleEvaluator
 from streams.detect.rules import CompiledRule
-from streams.detect.schedules import NEVER
 from streams.detect.silence_retries import SilenceRetries
 from streams.detect.state import SNOOZE_ENDS, Deferred, DeferredSilence, HeldAction, RuleState
 

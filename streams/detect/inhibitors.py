@@ -12,8 +12,8 @@ from itertools import zip_longest
 from typing import Any
 
 from schemas import wire
+from schemas.timestamps import NEVER
 from streams.detect.rules import CompiledInhibitor, CompiledRule
-from streams.detect.schedules import NEVER
 
 SPANS_KEPT = 64
 """Number of the latest spans of an inhibitor that are kept."""

@@ -10,13 +10,12 @@ from collections.abc import Iterator
 
 from schemas import wire
 from schemas.coverage import NOT_LISTENING, vendor_subject
-from schemas.timestamps import format_iso, from_micros
+from schemas.timestamps import NEVER, format_iso, from_micros
 from streams.detect.actions import carry_out, end_snooze
 from streams.detect.device import TrackedDevice
-from streams.detect.schedules import NEVER
 from streams.detect.state import AlarmFacts, RuleState
 from streams.detect.timeline import Entry, add_entry, resolve
-from streams.normalise.coverage import Gap
+from streams.normalise.coverage import Unheard
 
 PIPELINE = "pipeline"
 SEVERITY = "major"
@@ -49,7 +48,7 @@ class ListeningAlarms:
         self.device.due = min([due, *self._due_actions()])
         return events
 
-    def _outages(self) -> list[Gap]:
+    def _outages(self) -> list[Unheard]:
         device = self.device
         own = "" if device.id == vendor_subject(device.vendor) else device.id
         return list(device.coverage.outages(device.vendor, own))
@@ -72,7 +71,7 @@ class ListeningAlarms:
             held, state.held_actions = state.held_actions[0], state.held_actions[1:]
             yield from carry_out(self.device, held)
 
-    def _trigger(self, at: int, gap: Gap) -> Iterator[wire.AlarmEvent]:
+    def _trigger(self, at: int, gap: Unheard) -> Iterator[wire.AlarmEvent]:
         rules = self.device.state.rules
         state = rules.get(NOT_LISTENING)
         if state is not None and state.alarm is not None and at <= state.alarm.triggered_at:
@@ -93,7 +92,7 @@ class ListeningAlarms:
         self.device.changed = True
         yield add_entry(NOT_LISTENING, facts, Entry("triggered", at, subject, _facts(gap), actor=PIPELINE))
 
-    def _resolve(self, at: int, gap: Gap) -> Iterator[wire.AlarmEvent]:
+    def _resolve(self, at: int, gap: Unheard) -> Iterator[wire.AlarmEvent]:
         state = self.device.state.rules.get(NOT_LISTENING)
         if state is None or not state.has_open_alarm or state.alarm is None:
             return
@@ -104,5 +103,5 @@ class ListeningAlarms:
         yield resolve(NOT_LISTENING, state, entry)
 
 
-def _facts(gap: Gap) -> dict[str, str]:
+def _facts(gap: Unheard) -> dict[str, str]:
     return {"source": PIPELINE, "last_listened_at": format_iso(from_micros(gap[0]))}

@@ -1,4 +1,4 @@
-"""The alarm operator of each input topic (pure)."""
+"""The alarm operator of each input topic, as the stream worker and a replay run them (pure)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from streams.normalise import Options
 
 @dataclass(frozen=True, slots=True)
 class DetectOptions:
-    """Options of both alarm operators; `streams.settings.StreamSettings` makes them. Times in microseconds."""
+    """Options of the alarm operators; `streams.settings.StreamSettings` makes them. Times in microseconds."""
 
     normalise: Options = field(default_factory=Options)
     late_allowance: int = 0

@@ -23,8 +23,8 @@ from schemas.rules import (
 from streams.detect.conditions import Comparison, compile_condition, shown, sign
 from streams.detect.rules import RECONNECT_METRICS, CompiledInhibitor, CompiledRule, RuleSet
 from streams.detect.schedules import FLEET, Schedule, Scope
+from streams.normalise.datapoints import datapoint_of, metric_of
 from streams.normalise.message import Datapoint
-from streams.normalise.wayscloud import datapoint_of, metric_of
 
 DEFAULT_RULES = """\
 # Alarm rules. Fields and meaning: docs/alarm-rules.md

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from schemas import wire
 from schemas.consumed import Record
 from schemas.rules import RefusedRule
-from schemas.timestamps import to_micros
+from schemas.timestamps import NEVER, to_micros
 from schemas.topics import DEVICES, INHIBITORS, MAINTENANCE, READINGS, RULES
 from streams.detect.alarm_operator import AlarmOperator
 from streams.detect.device import EvaluationContext, TrackedDevice
@@ -20,7 +20,6 @@ from streams.detect.options import DetectOptions
 from streams.detect.registry import Registry
 from streams.detect.rules import CompiledRule
 from streams.detect.rules_intake import RulesIntake
-from streams.detect.schedules import NEVER
 from streams.detect.state import DeviceState
 from streams.engine.step import Output, SideInput, SkipMark
 

@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from schemas.consumed import Record
 from schemas.records import AlarmRule
 from schemas.rules import RefusedRule, parse_rule
-from schemas.timestamps import to_micros
+from schemas.timestamps import NEVER, to_micros
 from streams.detect.rule_book import RuleBook
 from streams.detect.rule_compiler import compile_rule, refusal
 from streams.detect.rules import CompiledRule, RuleSet
-from streams.detect.schedules import NEVER
+from streams.normalise.datapoints import definitions_of_rule
 from streams.normalise.message import Datapoint
-from streams.normalise.wayscloud import of_account
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ class RulesIntake:
             rule = None
         if rule is not None and rule.id != name:
             raise ValueError(f"the rule has the id {rule.id!r} and the key {name!r}")
-        of_vendor = of_account(_header(record, "ce_datapoints"), self._datapoints)
+        of_vendor = definitions_of_rule(_header(record, "ce_datapoints"), self._datapoints)
         compiled = self._compiled(rule, of_vendor) if rule is not None and rule.is_enabled else None
         self.book.put(name, compiled, self._in_force_since(name, rule, record.timestamp * 1000))
         self._is_changed = True

@@ -15,9 +15,6 @@ Scope = tuple[str, str]
 
 FLEET: Scope = ("fleet", "")
 
-NEVER = 1 << 62
-"""Later than any time."""
-
 _SECOND = 1_000_000
 _DAY_MINUTES = 24 * 60
 _DAYS_AHEAD = 16  # two weeks, since hours of one day a week may be skipped, one for the day before, one for the zone

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from schemas.timestamps import NEVER
 from streams.detect.device import EvaluationContext, TrackedDevice
 from streams.detect.rule_evaluator import RuleEvaluator
 from streams.detect.rules import CompiledRule
-from streams.detect.schedules import NEVER
 from streams.detect.state import Deferred, RuleState
 
 

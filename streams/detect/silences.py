@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from schemas import wire
-from schemas.timestamps import format_iso, from_micros
+from schemas.timestamps import NEVER, format_iso, from_micros
 from streams.detect.device import TrackedDevice
 from streams.detect.evaluation_gate import EvaluationGate
 from streams.detect.lifecycle import Evaluation
 from streams.detect.rules import CompiledRule
-from streams.detect.schedules import NEVER
 from streams.detect.silence_retries import after_cooldown
 
 

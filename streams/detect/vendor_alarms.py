@@ -15,11 +15,11 @@ from enum import IntEnum, auto
 from typing import Any, NamedTuple
 
 from schemas import wire
-from schemas.timestamps import to_micros
+from schemas.timestamps import NEVER, to_micros
 from streams.detect.actions import carry_out, end_snooze
 from streams.detect.device import TrackedDevice
 from streams.detect.rules import RuleSet
-from streams.detect.schedules import NEVER, Scope
+from streams.detect.schedules import Scope
 from streams.detect.state import AlarmFacts, DeviceState, RuleState
 from streams.detect.timeline import VENDOR, Entry, Subject, add_entry, resolve
 from streams.detect.vendor_alerts import Transition, VendorAlert, readers

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from streams.detect.schedules import NEVER
+from schemas.timestamps import NEVER
 
 UNREPORTED = 60 * 1_000_000
 """Where coverage is not reported for so long (microseconds), nobody listens: nothing happens before that is over."""
@@ -21,7 +21,7 @@ UNREPORTED = 60 * 1_000_000
 class VendorWatermark:
     """The watermark of one vendor."""
 
-    __slots__ = ("_bound", "_read", "_waiting", "clock", "newest_offset", "reached", "read_offset")
+    __slots__ = ("_bound", "_claimed_until", "_waiting", "clock", "newest_offset", "reached", "read_offset")
 
     def __init__(self) -> None:
         self.read_offset = -1
@@ -29,11 +29,13 @@ class VendorWatermark:
         self.reached = -1
         """All that was received before this moment (microseconds) has been read, and it is known who listened."""
         self.clock = -1
-        """All that was received before this moment has been read."""
+        """`clock` of that watermark: all that was received before it has been read, whoever listened."""
         self.newest_offset = -1
         """The furthest raw offset that a watermark named."""
-        self._read = -1
+        self._claimed_until = -1
+        """`at` of the last watermark that holds: the source of watermarks knew then who had listened up to it."""
         self._bound = NEVER
+        """Up to when it is known here who listened: coverage is another topic, and may be read later."""
         self._waiting: deque[tuple[int, int, int]] = deque()
 
     def add(self, at: int, raw_offset: int, clock: int | None = None) -> None:
@@ -53,8 +55,8 @@ class VendorWatermark:
         """Advance to the last watermark that holds."""
         while self._waiting and self._waiting[0][1] <= self.read_offset:
             at, _, clock = self._waiting.popleft()
-            self._read, self.clock = max(self._read, at), max(self.clock, clock)
-        self.reached = max(self.reached, min(self._read, self._bound))
+            self._claimed_until, self.clock = max(self._claimed_until, at), max(self.clock, clock)
+        self.reached = max(self.reached, min(self._claimed_until, self._bound))
 
     @property
     def complete_until(self) -> int:
@@ -107,7 +109,7 @@ class Watermarks:
             yield vendor, mark.reached
 
     def reached(self, vendor: str) -> int:
-        """The moment before which all records of a vendor have been read."""
+        """All that a vendor sent before this moment has been read, and it is known who listened."""
         return self._vendors[vendor].reached
 
     @property

@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from schemas import wire
 from schemas.envelope import Envelope
 from schemas.vendors import RegistrationError, vendors
-from streams.normalise import common
+from streams.normalise import connection_gap
 from streams.normalise.message import Datapoint, Message, Normalised, Options, dead_letter, payload_extract
 from streams.normalise.values import FieldError
 
@@ -45,7 +45,7 @@ def handlers() -> Mapping[str, Handler]:
 
     RegistrationError names the vendor whose normaliser cannot be loaded, or takes a type of another vendor.
     """
-    known: dict[str, Handler] = dict(common.HANDLERS)
+    known: dict[str, Handler] = dict(connection_gap.HANDLERS)
     for spec in vendors().values():
         own: Mapping[str, Handler] = spec.load("normaliser")
         if foreign := sorted(kind for kind in own if not kind.startswith(f"{spec.name}.")):

@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 from schemas import wire
 from schemas.coverage import PROOF_AFTER, STALE_AFTER
+from schemas.timestamps import NEVER
 
-NEVER = 1 << 62
-
-Gap = tuple[int, int]
+Unheard = tuple[int, int]
 """From when to when nobody listened, in microseconds; NEVER where nobody listens yet."""
 
 
@@ -47,8 +46,8 @@ class CoverageMap:
     def __init__(self) -> None:
         self._vendors: dict[str, dict[str, _Listener]] = {}
         self._devices: dict[str, _Listener] = {}
-        self._vendor_gaps: dict[str, list[Gap]] = {}
-        self._gaps: dict[str, list[Gap]] = {}
+        self._vendor_gaps: dict[str, list[Unheard]] = {}
+        self._gaps: dict[str, list[Unheard]] = {}
         self._newest: dict[str, int] = {}
 
     def take(self, key: str, report: wire.Coverage) -> bool:
@@ -97,7 +96,7 @@ class CoverageMap:
             at += end - begin
         return at
 
-    def outages(self, vendor: str, device: str = "") -> Sequence[Gap]:
+    def outages(self, vendor: str, device: str = "") -> Sequence[Unheard]:
         """When nobody listened to a vendor, or when a device's own socket was down; what is not reported counts.
 
         The last of them may turn out to be none, as soon as its listener reports.
@@ -112,7 +111,7 @@ class CoverageMap:
         """Whether somebody listened to the device all the time."""
         return all(end <= since or begin >= until for begin, end in self._gaps_of(device, receipt))
 
-    def _gaps_of(self, device: str, receipt: Receipt | None) -> Sequence[Gap]:
+    def _gaps_of(self, device: str, receipt: Receipt | None) -> Sequence[Unheard]:
         vendor = device.partition(":")[0]
         gaps = self._gaps.get(device)
         if gaps is None:
@@ -127,14 +126,14 @@ class CoverageMap:
         of_vendor = ((_proven(gap, receipt.at), gap[1]) for gap in self._of_vendor(vendor))
         return _merged([*of_vendor, *self._of_device(device)])
 
-    def _of_vendor(self, vendor: str) -> Sequence[Gap]:
+    def _of_vendor(self, vendor: str) -> Sequence[Unheard]:
         gaps = self._vendor_gaps.get(vendor)
         if gaps is None:
             channels = _by_channel(self._vendors.get(vendor, {}).values())
             gaps = self._vendor_gaps[vendor] = _merged(gap for some in channels for gap in _between(some))
         return gaps
 
-    def _of_device(self, device: str) -> Iterable[Gap]:
+    def _of_device(self, device: str) -> Iterable[Unheard]:
         listener = self._devices.get(device)
         if listener is None:
             return ()
@@ -143,7 +142,7 @@ class CoverageMap:
         return [gap for gap in zip(ends, [*begins, NEVER], strict=False) if gap[0] < gap[1]]
 
 
-def _proven(gap: Gap, received: int) -> int:
+def _proven(gap: Unheard, received: int) -> int:
     """When a gap begins, if a message that was received then shows that it began later than reported."""
     begin, end = gap
     return received if begin < received < end and received - begin <= PROOF_AFTER else begin
@@ -157,11 +156,11 @@ def _by_channel(listeners: Iterable[_Listener]) -> list[list[_Listener]]:
     return list(channels.values())
 
 
-def _between(listeners: Iterable[_Listener]) -> list[Gap]:
+def _between(listeners: Iterable[_Listener]) -> list[Unheard]:
     """When none of the listeners of a channel listened, after the first report."""
     known = [(since, until, listener) for listener in listeners for since, until in listener.intervals()]
     known.sort(key=lambda each: each[0])
-    gaps: list[Gap] = []
+    gaps: list[Unheard] = []
     heard_until, last = -1, None
     for since, until, listener in known:
         if last is not None and since > heard_until:
@@ -173,8 +172,8 @@ def _between(listeners: Iterable[_Listener]) -> list[Gap]:
     return gaps
 
 
-def _merged(gaps: Iterable[Gap]) -> list[Gap]:
-    merged: list[Gap] = []
+def _merged(gaps: Iterable[Unheard]) -> list[Unheard]:
+    merged: list[Unheard] = []
     for begin, end in sorted(gaps):
         if merged and begin < merged[-1][1]:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))

@@ -2,10 +2,8 @@
 
 Source: WAYSCloud's API document, «Create device profile» (`expected_topics`: `devices/+/sensors/temperature`). The
 payload is not documented (assumed): a bare scalar, `{"value", "timestamp"}`, or an object of datapoints with a
-`timestamp`. The first of these defines what a datapoint means: the user (`[stream.wayscloud_datapoints]`), the
-account's definition (attribute `datapoints` of the envelope, or the row itself), `DATAPOINTS`. An account's definition
-whose type or kind of unit contradicts `DATAPOINTS` wins over it: a `signal_strength` in `%` is no
-`network.signal_strength` in dBm. Message types: `wayscloud.publish`, with the attribute `mqtttopic`, and what the
+`timestamp`. What a datapoint means is found by `datapoints`; the account's definition is in the attribute `datapoints`
+of the envelope, or in the row itself. Message types: `wayscloud.publish`, with the attribute `mqtttopic`, and what the
 connector reads by REST.
 """
 
@@ -14,17 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any, NamedTuple
-
-import msgspec
 
 from schemas.envelope import BackfillWindow
 from schemas.metrics import UNKNOWN_UNIT, Kind, catalogue, vendor_metric
 from schemas.redact_patterns import REDACTED
 from schemas.severity import severity_of_word
 from schemas.timestamps import to_micros
-from schemas.units import UNITS, ucum_code
+from schemas.units import ucum_code
+from streams.normalise.datapoints import VENDOR, account_definitions, annotation, kind_of, meaning
 from streams.normalise.message import Datapoint, Field, Message, Stamp, VendorEvent, into
 from streams.normalise.units import convert
 from streams.normalise.values import (
@@ -39,32 +35,7 @@ from streams.normalise.values import (
     text,
 )
 
-DATAPOINTS: Mapping[str, Datapoint] = {
-    "temperature": Datapoint("environment.temperature"),
-    "humidity": Datapoint("environment.humidity"),
-    "pressure": Datapoint("environment.pressure"),
-    "iaq": Datapoint("environment.air_quality_index"),
-    "battery": Datapoint("battery.level"),
-    "battery_level": Datapoint("battery.level"),
-    "signal_strength": Datapoint("network.signal_strength"),
-    "rssi": Datapoint("network.signal_strength"),
-    "door_open": Datapoint("door.open"),
-    "mode": Datapoint("device.mode"),
-}
-VENDOR = "wayscloud"
 _TIMES = ("timestamp", "measured_at")
-_KINDS: Mapping[str, Kind] = {"number": "number", "string": "text", "boolean": "boolean"}
-"""WAYSCloud's data types."""
-
-
-def metric_of(name: str, defined: Mapping[str, Datapoint]) -> str:
-    """The metric a datapoint is read into, by name or id; its own name below `wayscloud.` where nobody defined it."""
-    return datapoint_of(name, defined).metric
-
-
-def datapoint_of(name: str, defined: Mapping[str, Datapoint]) -> Datapoint:
-    """How a datapoint is read, by name or id."""
-    return defined.get(name) or DATAPOINTS.get(name) or Datapoint(f"wayscloud.{name}")
 
 
 def publish(message: Message) -> None:
@@ -97,7 +68,7 @@ def _payload(message: Message, name: str) -> Any:
     if begun[:1] in (b"{", b"[", b'"') and not begun.startswith(REDACTED.encode()):
         return load_json(data)
     definition = _definition(message, name)
-    if definition is not None and _kind(definition) == "text":
+    if definition is not None and kind_of(definition) == "text":
         return _bare_text(data)
     try:
         return load_json(data)
@@ -116,56 +87,8 @@ def _bare_text(data: bytes) -> str:
 
 def _definition(message: Message, name: str) -> Datapoint | None:
     """What the datapoint means: by the user's definition, else by the account's, else by ours."""
-    of_account = _account_definitions(message.envelope.attributes.get("datapoints", "")).get(name)
-    return _meaning(message, name, of_account)
-
-
-def _meaning(message: Message, name: str, of_account: Mapping[str, str] | None) -> Datapoint | None:
-    own = message.options.datapoints
-    definition = own.get(name) or (own.get(of_account["id"]) if of_account and "id" in of_account else None)
-    if definition is not None or of_account is None:
-        return definition or DATAPOINTS.get(name)
-    return _defined_by_account(name, of_account.get("unit", ""), of_account.get("type", ""))
-
-
-@lru_cache(maxsize=1024)
-def _account_definitions(attribute: str) -> Mapping[str, Mapping[str, str]]:
-    """The account's definitions that came with the packet, by name."""
-    return _definitions(attribute.encode()) if attribute else {}
-
-
-_definitions = msgspec.json.Decoder(dict[str, dict[str, str]]).decode
-
-
-@lru_cache(maxsize=4096)
-def _defined_by_account(name: str, unit: str, data_type: str) -> Datapoint | None:
-    """The metric of the catalogue where type and unit agree with it, else one of the vendor's name."""
-    kind, code = _KINDS.get(data_type), ucum_code(unit) if unit.strip() else None
-    known = DATAPOINTS.get(name)
-    metric = catalogue()[known.metric] if known else None
-    if metric is not None and kind in (None, metric.kind) and _is_kind_of(code, unit, metric.unit):
-        return Datapoint(metric.name, code)
-    if kind is None and code is None:
-        return None
-    return Datapoint(vendor_metric("wayscloud", name), code or _annotation(unit), kind)
-
-
-def _is_kind_of(code: str | None, unit: str, due: str | None) -> bool:
-    """Whether a unit measures what another does; none at all is taken for the right one."""
-    if not unit.strip() or due is None:
-        return True
-    return code is not None and due in UNITS and UNITS[code].dimension == UNITS[due].dimension
-
-
-def _annotation(unit: str) -> str | None:
-    """A unit that is none of ours as UCUM's annotation of 1: `{furlong}`."""
-    text = unit.strip()
-    return f"{{{text}}}" if text.isascii() and text.isprintable() and text and not set(text) & set("{}") else None
-
-
-def _kind(definition: Datapoint) -> Kind | None:
-    known = catalogue().get(definition.metric)
-    return known.kind if known else definition.data_type
+    of_account = account_definitions(message.envelope.attributes.get("datapoints", "")).get(name)
+    return meaning(name, of_account, message.options.datapoints)
 
 
 def _timed_value(message: Message, name: str, members: dict[str, Any], stamp: Stamp) -> None:
@@ -198,8 +121,8 @@ def _datapoint(message: Message, sample: Sample) -> None:
 
 
 def _read(message: Message, definition: Datapoint | None, sample: Sample) -> None:
-    if definition is None and sample.unit is not None and _kind_of(sample.value) == "number":
-        code = ucum_code(sample.unit) or _annotation(sample.unit)
+    if definition is None and sample.unit is not None and _kind_of_value(sample.value) == "number":
+        code = ucum_code(sample.unit) or annotation(sample.unit)
         definition, sample = Datapoint(vendor_metric(VENDOR, sample.name), code, "number"), sample._replace(unit=None)
     if definition is None:
         message.keep(sample.name, sample.value, sample.path, sample.stamp)
@@ -210,17 +133,17 @@ def _read(message: Message, definition: Datapoint | None, sample: Sample) -> Non
         message.problem(sample.path, error)
 
 
-def _kind_of(value: Any) -> Kind:
+def _kind_of_value(value: Any) -> Kind:
     return "boolean" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
 
 
 def _read_defined(message: Message, definition: Datapoint, sample: Sample) -> None:
     metric, value, stamp = definition.metric, sample.value, sample.stamp
-    kind = _kind(definition) or _kind_of(value)
+    kind = kind_of(definition) or _kind_of_value(value)
     if kind == "number":
         known, unit = catalogue().get(metric), definition.unit
         if sample.unit is not None:
-            unit = ucum_code(sample.unit) or (_annotation(sample.unit) if known is None else None)
+            unit = ucum_code(sample.unit) or (annotation(sample.unit) if known is None else None)
             if unit is None:  # nobody knows what the number means
                 raise FieldError("unit", f"{shown(sample.unit)} is not a known unit")
         source = (ucum_code(unit) or unit) if unit else None
@@ -236,20 +159,6 @@ def _read_defined(message: Message, definition: Datapoint, sample: Sample) -> No
 
 def _converted(value: Decimal, source: str | None, target: str) -> float:
     return finite(value) if source is None or source == target else convert(value, source, target)
-
-
-def of_account(definitions: str, own: Mapping[str, Datapoint]) -> dict[str, Datapoint]:
-    """Datapoint id → what it is read into, of the definitions that came with a rule (header `ce_datapoints`).
-
-    Each is read as a row of stored telemetry is. ValueError where `definitions` is no such object.
-    """
-    datapoints: dict[str, Datapoint] = {}
-    for identity, facts in _definitions(definitions.encode()).items() if definitions else ():
-        name = facts.get("name", identity)
-        meaning = own.get(name) or own.get(identity)
-        meaning = meaning or _defined_by_account(name, facts.get("unit", ""), facts.get("type", ""))
-        datapoints[identity] = meaning or DATAPOINTS.get(name) or Datapoint(vendor_metric(VENDOR, name))
-    return datapoints
 
 
 # -- what REST answers
@@ -292,7 +201,7 @@ def _stored_row(message: Message, path: str, row: Any) -> datetime | None:
     elif value is not None:
         members = {"id": "datapoint_id", "unit": "unit", "type": "data_type"}
         facts = {key: str(fields[field]) for key, field in members.items() if fields.get(field) is not None}
-        _read(message, _meaning(message, name, facts), Sample(name, value, f"{path}.value", stamp))
+        _read(message, meaning(name, facts, message.options.datapoints), Sample(name, value, f"{path}.value", stamp))
     return stamp.at
 
 

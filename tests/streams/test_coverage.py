@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from schemas import records, wire
+from schemas.timestamps import NEVER
 from schemas.topics import COVERAGE, EVENTS, WATERMARKS
 from streams.detect.listening_operator import ListeningOperator
 from streams.detect.options import DetectOptions
-from streams.normalise.coverage import NEVER, CoverageMap, Receipt
+from streams.normalise.coverage import CoverageMap, Receipt
 from tests.support.detecting import DEVICE, Detecting, action, alert, at, clock, micros, record, report, rule, tick
 from tests.support.records import ConsumedRecord
 

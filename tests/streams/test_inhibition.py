@@ -14,9 +14,9 @@ from schemas import wire
 from schemas.inhibition import levels_of
 from schemas.records import AlarmRule
 from schemas.rules import RefusedRule, parse_rule, parse_rules, unknown_inhibitors
+from schemas.timestamps import NEVER
 from streams.detect.device import MOST_DEFERRED
 from streams.detect.inhibitors import Inhibitors
-from streams.detect.schedules import NEVER
 from streams.detect.state import decode_state
 from tests.streams.partitions import (
     BY_DEVICE,

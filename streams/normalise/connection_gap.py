@@ -1,4 +1,4 @@
-"""What fleetlake's own connectors write for any vendor (pure)."""
+"""The connection gap, which fleetlake's own connectors report for any vendor (pure)."""
 
 from __future__ import annotations
 
