@@ -36,6 +36,7 @@ from alarm_service.notify.settings import NotifySettings
 from alarm_service.settings import AlarmsSettings
 from fleetlake.errors import UserError, reason
 from runtime.kafka import KafkaSettings
+from runtime.log import LogOptions
 from schemas.vendors import RegistrationError, vendor_names, vendors
 from simulators.settings import SimulatorSettings, simulator_settings
 from sinks.settings import DeltaSettings, DuckdbSettings
@@ -115,6 +116,23 @@ class PipelineSettings(BaseModel):
     )
 
 
+class LogSettings(BaseModel):
+    """Section `[log]`: the form of the log. How much is logged is `log_level` in [pipeline]."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["text", "json"] = Field(
+        default="text",
+        description="Form of a line: text, or json: an object with time, level, stage, code, logger and message.",
+    )
+    file_megabytes: float = Field(
+        default=20,
+        gt=0,
+        description="Size at which a file in the folder `logs` is replaced by a new one, in megabytes.",
+    )
+    files: int = Field(default=5, ge=1, le=1000, description="How many older files of each log are kept.")
+
+
 class BrokerSettings(BaseModel):
     """Section `[broker]`: the embedded Kafka broker, used while `bootstrap_servers` in [kafka] is empty."""
 
@@ -139,6 +157,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter=NESTED)
 
     pipeline: PipelineSettings = Field(default_factory=PipelineSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     broker: BrokerSettings = Field(default_factory=BrokerSettings)
     stream: StreamSettings = Field(default_factory=StreamSettings)
@@ -148,6 +167,12 @@ class Settings(BaseSettings):
     ui: UiSettings = Field(default_factory=UiSettings)
     sql: SqlSettings = Field(default_factory=SqlSettings)
     simulate: SimulatorSettings = Field(default_factory=SimulatorSettings)
+
+    @property
+    def log_options(self) -> LogOptions:
+        """How a process logs."""
+        size = int(self.log.file_megabytes * (1 << 20))
+        return LogOptions(self.pipeline.log_level, self.log.format, size, self.log.files)
 
     def vendor(self, name: str) -> BaseModel:
         """The section of a registered vendor."""
@@ -352,7 +377,9 @@ def _names(model: BaseModel) -> list[str]:
     """The fields of a model in the order they are shown; vendors stand before the stages that use their data."""
     names = list(type(model).model_fields)
     if isinstance(model, Settings):
-        names.sort(key=lambda name: (name in vendors()) + 2 * (name not in ("pipeline", "kafka", "broker", *vendors())))
+        names.sort(
+            key=lambda name: (name in vendors()) + 2 * (name not in ("pipeline", "log", "kafka", "broker", *vendors()))
+        )
     return names
 
 

@@ -212,8 +212,12 @@ class SinkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         starts = {p: start_of(p, stored[p], begin[p], end[p]) for p in partitions}
         for partition, start in starts.items():
             if start.lost:
-                message = "%s: %s: up to %d records expired in Kafka before they were written"
-                log.error(message, self._stage, partition, start.lost)
+                log.error(
+                    "%s: %s: up to %d records expired in Kafka before they were written",
+                    self._stage,
+                    partition,
+                    start.lost,
+                )
         owned = self._consumer.assignment()
         self._epoch += 1
         for partition, start in starts.items():

@@ -62,20 +62,21 @@ def problem_of(error: Exception, message_type: str) -> Problem:
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     where = f"{place.tb_frame.f_code.co_name}, line {place.tb_lineno}" if place is not None else "unknown"
-    _log_once(f"a message of type {message_type} cannot be read: a bug ({kind} in {where})")
+    _log_once("a message of type %s cannot be read: a bug (%s in %s)", message_type, kind, where)
     return Problem(path="", reason="internal_error", detail=kind)
 
 
 def _measure(source: MessageSource, seconds: float) -> None:
     _read_seconds(source.vendor).observe(seconds)
     if seconds > _SLOW_SECONDS:
-        _log_once(f"a message of type {source.message_type} took more than {_SLOW_SECONDS:g} s to read")
+        _log_once("a message of type %s took more than %g s to read", source.message_type, _SLOW_SECONDS)
 
 
-def _log_once(text: str) -> None:
+def _log_once(template: str, *arguments: object) -> None:
+    text = template % arguments
     if text not in _logged and len(_logged) < 1000:
         _logged.add(text)
-        _log.error("%s", text)
+        _log.error(template, *arguments)
 
 
 @cache

@@ -27,7 +27,7 @@ def read_settings(config: Path | None, data: Path | None) -> Settings:
     from runtime.log import configure_logging
 
     settings = load_settings(config, **({"pipeline": {"data": data}} if data else {}))
-    configure_logging(settings.pipeline.log_level)
+    configure_logging(settings.log_options)
     require_no_file(settings.pipeline.data)
     return settings
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -80,14 +81,28 @@ def logs(
 
 
 def _print_log(path: Path, lines: int, follow: bool) -> None:
-    with path.open(encoding="utf-8", errors="replace") as file:
+    file = path.open(encoding="utf-8", errors="replace")
+    try:
         for line in file.read().splitlines()[-lines:] if lines else []:
             typer.echo(line)
         while follow:
             if text := file.read():
                 typer.echo(text, nl=False)
+            elif _is_replaced(path, file):
+                file.close()
+                file = path.open(encoding="utf-8", errors="replace")
             else:
                 time.sleep(_POLL_SECONDS)
+    finally:
+        file.close()
+
+
+def _is_replaced(path: Path, file: TextIO) -> bool:
+    """Whether the log goes on in a new file of this name."""
+    try:
+        return path.stat().st_ino != os.fstat(file.fileno()).st_ino
+    except FileNotFoundError:  # between the two renames
+        return False
 
 
 def init(

@@ -24,7 +24,7 @@ def run_demo(seconds: int, devices: int, data: Path) -> int:
     set_umask(load_settings(None).pipeline.umask)
     data.mkdir(parents=True, exist_ok=True)
     settings = demo_settings(data, devices)
-    configure_logging(settings.pipeline.log_level)
+    configure_logging(settings.log_options)
     title = f"fleetlake demo: {devices} devices of {len(BUILT_IN)} vendors, data in {data}"
     return asyncio.run(run_pipeline(settings, seconds, title, simulate=True))
 

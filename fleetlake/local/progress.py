@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-_LOG_FILE = "pipeline.log"
+from runtime.log import FORMAT, LogOptions, TextFormatter, formatter
+
+_LOG_FILE = "supervisor.log"
+_STAGE = "supervisor"
 
 
 @contextmanager
@@ -41,16 +45,17 @@ class ConsoleHandler(logging.Handler):
 
 
 @contextmanager
-def logging_to(console: Console, folder: Path) -> Iterator[None]:
-    """Write this process's log to `pipeline.log` in the folder and, by the console, to a terminal."""
+def logging_to(console: Console, folder: Path, options: LogOptions) -> Iterator[None]:
+    """Write this process's log to `supervisor.log` in the folder and, by the console, to a terminal."""
     root = logging.getLogger()
     before = root.handlers[:]
     folder.mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(folder / _LOG_FILE, encoding="utf-8")
+    path = folder / _LOG_FILE
+    file = RotatingFileHandler(path, maxBytes=options.file_bytes, backupCount=options.files, encoding="utf-8")
     others: list[logging.Handler] = [ConsoleHandler(console)] if console.is_terminal else before
     for handler in (file, *others):
         if handler not in before and before:
-            handler.setFormatter(before[0].formatter)
+            handler.setFormatter(formatter(options, _STAGE) if handler is file else TextFormatter(FORMAT))
             for each in before[0].filters:
                 handler.addFilter(each)
     root.handlers = [file, *others]

@@ -18,6 +18,7 @@ from fleetlake.hints import command
 from fleetlake.local.broker import find_bootstrap
 from runtime.health import Health
 from runtime.kafka import KafkaSettings, client_options, declare_topics, wait_for_kafka
+from runtime.log import configure_logging
 from runtime.private_files import set_umask
 from runtime.process import HealthOptions, Stage, run_stage
 from schemas.topics import topic_specs
@@ -180,6 +181,7 @@ def run_and_exit(settings: Settings, name: str, stage: Stage) -> NoReturn:
     """Run a stage as this process, then exit with its status."""
     pipeline = settings.pipeline
     set_umask(pipeline.umask)
+    configure_logging(settings.log_options, name)
     options = HealthOptions(pipeline.health_host, pipeline.health_port, pipeline.watchdog_seconds)
     code = run_stage(name, stage, options)
     logging.shutdown()

@@ -23,6 +23,7 @@ import aiohttp
 from tenacity import RetryCallState, wait_random_exponential
 
 from fleetlake.local.liveness import DEFAULT_LIMITS, LivenessLimits, LivenessRecord, probe_liveness
+from runtime.log import LOG_FILE, STAGE_NAME
 from runtime.metrics import Sample, parse_samples
 from runtime.process import SUPERVISED
 from runtime.systemd import NOTIFY_SOCKET
@@ -161,6 +162,9 @@ class Child:
 
     def _environment(self) -> dict[str, str]:
         own = {SUPERVISED: "1", "FLEETLAKE_PIPELINE__HEALTH_PORT": str(self.spec.health_port)}
+        own[STAGE_NAME] = self.spec.name
+        if self._log_file:
+            own[LOG_FILE] = str(self._log_file)
         inherited = {name: value for name, value in os.environ.items() if name != NOTIFY_SOCKET}
         return {**inherited, **own, **self.spec.environment}
 

@@ -37,7 +37,7 @@ async def run_pipeline(settings: Settings, seconds: int, title: str, *, simulate
     with ExitStack() as stack:
         lock_folder(data, stack)
         console = Console()
-        stack.enter_context(logging_to(console, data / "logs"))
+        stack.enter_context(logging_to(console, data / "logs", settings.log_options))
         orchestrator = Orchestrator(settings, write_effective(settings), console, simulate=simulate)
         try:
             await orchestrator.start(stop)

@@ -38,7 +38,7 @@ async def sync_rules_file(rules_file: Path | None, kafka: KafkaSettings, defined
     for rule in refused:  # one bad rule never stops the others
         log.error("%s: refused: %s", rules_file, rule)
     for rule in unknown_metrics(rules, defined_metrics):
-        log.warning("%s: %s", rules_file, rule)
+        log.warning("%s: unknown metric: %s", rules_file, rule)
     client = client_options(kafka)
     synced = {name: value.decode() for name, value in (await read_compacted(client, RULES_FILE_STATE)).items()}
     known, _ = await read_rules(client)

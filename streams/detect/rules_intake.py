@@ -59,7 +59,7 @@ class RulesIntake:
         rules = self.book.at(NEVER)
         for rule_id in sorted(rules.circular - self._circular):
             reason = "its inhibitors on other devices lead back to it; they do not inhibit it"
-            self._refuse(RefusedRule(rule_id, "inhibited_by", reason), "%s")
+            self._refuse(RefusedRule(rule_id, "inhibited_by", reason), "partly in force: %s")
         self._circular = rules.circular
         return rules
 

@@ -264,6 +264,9 @@ def test_a_log_is_followed_until_ctrl_c(tmp_path: Path) -> None:
     with log.open("a") as file:
         file.write("second\n")
     assert following.stdout.readline() == "second\n"
+    log.rename(log.with_suffix(".log.1"))
+    log.write_text("third, in a new file\n")
+    assert following.stdout.readline() == "third, in a new file\n"
     following.send_signal(signal.SIGINT)
     assert following.wait(30) == 0
     following.stdout.close()
