@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas import redact_patterns
 from schemas.json_reading import NotJson, read_json, read_values
 from schemas.redact import excerpt, is_secret_name, redact, redact_text
 from schemas.redact_patterns import mask, mask_unparsed
@@ -242,3 +244,13 @@ def test_a_pin_is_hidden_whatever_text_is_around_it(before: str, after: str) -> 
     except NotJson:
         shown = excerpt(payload)
     assert "SECRET471" not in shown
+
+
+@given(st.text(st.sampled_from('piPIıİnNsſSkKKoOtTeE:="\\ _-xΣσς1') | st.characters(), max_size=60))
+def test_letters_of_any_case_name_a_secret(text: str) -> None:
+    """The search in folded text finds what a search without regard to case does."""
+    pattern = redact_patterns._candidates(False, "breed")
+    regardless = re.compile(f"(?i){pattern.pattern}")
+    folded = redact_patterns._folded(text)
+    assert len(folded) == len(text)
+    assert [m.span() for m in pattern.finditer(folded)] == [m.span() for m in regardless.finditer(text)]
