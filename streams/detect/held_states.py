@@ -2,7 +2,8 @@
 
 A polled state without a time of its own is emitted when it changes, so no later reading proves that it lasted: it holds
 until another value comes. What a reading per poll would have done, the passing of time does: it reaches the rule's
-duration, the end of a cooldown, the beginning of active hours, or the end of an inhibition on the same device.
+duration, the end of a cooldown, the beginning of active hours, or the end of an inhibition on the same device. Time in
+which nobody listened does not count, since the state of that time is not known.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from schemas import wire
+from schemas.timestamps import NEVER
 from streams.detect.device import EvaluationContext, TrackedDevice
 from streams.detect.evaluation_gate import EvaluationGate
 from streams.detect.lifecycle import Evaluation
@@ -38,9 +40,17 @@ class HeldStates:
         allowance = self._context.late_allowance  # until then a reading may come that was observed before
         at = self._device.state.processed_until - allowance
         if state.crossing_since is not None:
-            at = max(at, state.crossing_since + rule.duration)
-        at_last = self._gate.may_trigger_at(rule, after_cooldown(state, rule, at))
+            at = max(at, self._device.listened_for(rule.duration, state.crossing_since))
+        at_last = self._first_known(rule, after_cooldown(state, rule, at))
         return None if at_last is None else at_last + allowance
+
+    def _first_known(self, rule: CompiledRule, at: int) -> int | None:
+        """The first moment not before this one at which the rule may trigger and somebody listens; None: never."""
+        while at < NEVER and (allowed := self._gate.may_trigger_at(rule, at)) is not None:
+            at = self._device.listened_for(1, allowed) - 1
+            if at == allowed:
+                return at
+        return None
 
     def lasted(self, rule: CompiledRule, at: int) -> Iterable[wire.AlarmEvent]:
         """Evaluate the rule at the moment that `due_at` returned."""

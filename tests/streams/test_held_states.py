@@ -11,7 +11,7 @@ import pytest
 from schemas.envelope import Envelope
 from schemas.topics import READINGS, raw_topic
 from streams.detect.options import DetectOptions
-from tests.support.detecting import Detecting, at, millis, rule, tick
+from tests.support.detecting import Detecting, at, millis, report, rule, tick
 from tests.support.normalising import normalise_step, of, raw
 from tests.support.records import ConsumedRecord
 
@@ -72,6 +72,31 @@ def test_a_state_that_stays_triggers_after_the_cooldown() -> None:
     assert robot.polls(8, 120, 590) == ["low:repeated"]
     assert robot.polls(8, 600, 900) == ["low:triggered"]
     assert robot.fleet.alarm.triggered_at == at(600)
+
+
+@pytest.mark.parametrize("level", [8, 80])
+def test_a_state_does_not_last_while_nobody_asks(level: float) -> None:
+    """The connector was away from 100 to 5,000 s; the first answer after it comes 20 s later."""
+    robot = Robot(low(600), report((-100, None), until=100, vendor="ogmen"))
+    assert robot.polls(8, 0, 100) == []
+    assert robot.fleet.follow(tick(5_001, 0, "ogmen")) == []
+    back = report((-100, 100), (5_000, None), until=9_000, vendor="ogmen")
+    assert robot.fleet.follow(back) + robot.fleet.follow(tick(5_002, 0, "ogmen")) == []
+    events = robot.polls(level, 5_020, 6_000)
+    if level > 15:
+        assert events == [], "it has changed, and nobody knows when"
+    else:
+        assert events == ["low:triggered"]
+        assert robot.fleet.alarm.triggered_at == at(5_500), "600 s less the 100 s before the outage"
+
+
+def test_a_cooldown_that_ends_while_nobody_asks_triggers_when_somebody_asks_again() -> None:
+    robot = Robot(low(0, cooldown_seconds=600), report((-100, None), until=300, vendor="ogmen"))
+    assert robot.polls(8, 0, 60) + robot.polls(80, 60, 120) == ["low:triggered", "low:resolved"]
+    assert robot.polls(8, 120, 300) == ["low:repeated"]
+    assert robot.fleet.follow(report((-100, 300), (5_000, None), until=9_000, vendor="ogmen")) == []
+    assert robot.polls(8, 5_020, 5_100) == ["low:triggered"]
+    assert robot.fleet.alarm.last_triggered_at == at(5_000)
 
 
 def test_the_state_of_a_held_condition_survives_a_restart() -> None:
