@@ -1,4 +1,7 @@
-"""Which fields are hidden, by their names (docs/contract.md, «Redaction») (pure)."""
+"""Which fields are hidden, by their names (docs/contract.md, «Redaction») (pure).
+
+The first question asks for the registered vendors, which looks for installed packages once; see `schemas.vendors`.
+"""
 
 from __future__ import annotations
 

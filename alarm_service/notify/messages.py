@@ -1,8 +1,9 @@
 """What is sent over each kind of channel (pure: ids, times and texts are arguments).
 
 Webhooks follow Standard Webhooks (standardwebhooks.com): headers `webhook-id`, `webhook-timestamp`,
-`webhook-signature`. Every HTTP channel also carries `Idempotency-Key`, a mail its `Message-ID`: all of them are the
-delivery's id, the same in each attempt, so that a receiver can recognise duplicates.
+`webhook-signature`. Every notification over HTTP also carries `Idempotency-Key`, a mail its `Message-ID`: all of them
+are the delivery's id, the same in each attempt, so that a receiver can recognise duplicates. Open alarms that are
+resent to an Alertmanager belong to no delivery and carry none.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def text(event: wire.AlarmEvent | None) -> str:
 
 
 def webhook(config: WebhookConfig, sent: Notification) -> HttpRequest:
-    """The alarm event as `{"type", "timestamp", "data"}`, signed."""
+    """The alarm event as `{"type", "timestamp", "policy_id", "data"}`, signed where the channel has a secret."""
     data: Any = {"message": _TEST_TEXT} if sent.event is None else msgspec.to_builtins(sent.event)
     happened = sent.sent_at if sent.event is None else sent.event.created_at
     kind = TEST if sent.event is None else f"alarm.{sent.event_type}"
