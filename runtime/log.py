@@ -23,7 +23,18 @@ _SILENT = ("aiokafka.consumer.group_coordinator", "aiohttp.access", "websockets.
 _FAUST_SERVICES = ("streams.engine.app", "streams.engine.consumer_thread", "streams.engine.transport")
 """Faust logs the life cycle of its services under the names of the modules that define them."""
 
-_OURS = ("alarm_service", "connectors", "fleetlake", "runtime", "schemas", "simulators", "sinks", "streams", "ui")
+_OURS = (
+    "alarm_service",
+    "connectors",
+    "fleetlake",
+    "runtime",
+    "schemas",
+    "simulators",
+    "sinks",
+    "sql_server",
+    "streams",
+    "ui",
+)
 """The packages whose lines have codes of their own."""
 
 _REPEAT_SECONDS = 60.0

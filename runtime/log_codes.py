@@ -13,7 +13,7 @@ CODES: dict[str, tuple[str, ...]] = {
     "stage-health": ("%s: health and metrics at %s",),
     "stage-failed": ("%s failed: %s", "stream worker failed: %s"),
     "stage-stuck": ("%s %s; ending the process",),
-    "kafka-waiting": ("no Kafka broker answers at %s; waiting for one",),
+    "kafka-waiting": ("no Kafka broker answers at %s: %s; waiting for one",),
     "kafka-found": ("Kafka at %s answers",),
     "kafka-away": ("Kafka is away (%s); nothing is acknowledged upstream until it is back",),
     "kafka-back": ("Kafka is back",),
@@ -130,6 +130,8 @@ CODES: dict[str, tuple[str, ...]] = {
     "ui-kafka-away": ("ui: Kafka does not answer (%s); trying again",),
     "ui-tables-unread": ("ui: %s failed: %s",),
     "ui-request-failed": ("ui: %s %s failed",),
+    # The SQL server
+    "sql-server": ("sql: postgresql://%s:%s/%s",),
     # Simulators
     "simulator": ("simulator: %s at %s", "simulating %s", "simulators stopped; planted: %s"),
     "simulator-stopped": ("a simulated device has stopped",),

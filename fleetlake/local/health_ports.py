@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from fleetlake.errors import UserError, reason
 from runtime.ports import free_port
 
-OFFSETS = {"connect": 0, "delta": 1, "duckdb": 2, "alarms": 3, "ui": 4, "simulate": 5}
+OFFSETS = {"connect": 0, "delta": 1, "duckdb": 2, "alarms": 3, "ui": 4, "simulate": 5, "sql": 6}
 """Distance of a stage's port from `[pipeline] health_port`, as docs/operations.md says and Prometheus is told."""
 
 FIRST_STREAM_WORKER = 10
@@ -31,14 +31,14 @@ def health_ports(base: int, host: str, stages: Iterable[str]) -> dict[str, int]:
 
 
 def fixed_ports(base: int, stages: Iterable[str]) -> dict[str, int]:
-    """The fixed port of each stage, whether it is free or not. Names that are none of a stage are stream workers."""
+    """The fixed port of each stage, whether it is free or not. KeyError for a stage that has none."""
     ports, workers = {}, 0
     for stage in stages:
-        if stage in OFFSETS:
-            ports[stage] = base + OFFSETS[stage]
-        else:
+        if stage.startswith("stream"):
             ports[stage] = base + FIRST_STREAM_WORKER + workers
             workers += 1
+        else:
+            ports[stage] = base + OFFSETS[stage]
     if max(ports.values(), default=0) > _HIGHEST_PORT:
         raise UserError(
             f"[pipeline] health_port: stages get ports up to {max(ports.values())}; the highest is {_HIGHEST_PORT}"

@@ -73,7 +73,7 @@ class Orchestrator:
 
     async def start(self, stop: asyncio.Event) -> None:
         """Start everything in order, unless stopped meanwhile. UserError where Kafka does not start."""
-        stages = self._stages()
+        stages = self.stages()
         ports = health_ports(self._pipeline.health_port, self._pipeline.health_host, stages)
         self._start_ui(ports)
         if self._embedded:
@@ -94,7 +94,7 @@ class Orchestrator:
                 self._start_stage(ChildSpec(name, arguments, ports[name], {**environment, **own}))
         write_stages(self.data, list(self._pipeline.vendors), ports, probe_host(self._pipeline.health_host))
 
-    def _stages(self) -> dict[str, list[str]]:
+    def stages(self) -> dict[str, list[str]]:
         """The stages to run beside the broker, in the order in which they start, each with its arguments."""
         stages = {"ui": ["ui"]} if self.settings.ui.enabled else {}
         stages |= {

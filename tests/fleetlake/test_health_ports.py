@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from fleetlake.config import load_settings
 from fleetlake.errors import UserError
 from fleetlake.local.health_ports import FIRST_STREAM_WORKER, OFFSETS, fixed_ports, health_ports, probe_host
+from fleetlake.local.orchestrator import Orchestrator
 from tests.support.paths import ROOT
 
 
@@ -49,3 +53,10 @@ def test_a_port_that_is_taken_is_named_with_its_stage(unused_port: Callable[[], 
 )
 def test_a_stage_is_asked_where_it_listens(listens: str, asked: str) -> None:
     assert probe_host(listens) == asked
+
+
+def test_every_stage_of_up_has_a_port(tmp_path: Path) -> None:
+    on = {"enabled": True}
+    settings = load_settings(None, pipeline={"data": tmp_path}, ui=on, alarms=on, sql=on)
+    stages = Orchestrator(settings, tmp_path / "x.toml", Console(), simulate=True).stages()
+    assert set(fixed_ports(9100, stages)) == {*OFFSETS, "stream"}

@@ -124,7 +124,7 @@ async def _way_is_measured(base: int) -> bool:
 
 
 def _addresses(base: int) -> dict[str, str]:
-    ports = fixed_ports(base, ["connect", "stream", "delta", "duckdb", "alarms", "ui"])
+    ports = fixed_ports(base, ["connect", "stream", "delta", "duckdb", "alarms", "ui", "sql"])
     return {stage: f"{HOST}:{port}" for stage, port in ports.items()}
 
 

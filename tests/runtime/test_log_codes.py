@@ -10,7 +10,18 @@ import pytest
 from runtime.log_codes import CODES, code_of, table
 from tests.support.paths import ROOT
 
-PACKAGES = ("schemas", "runtime", "alarm_service", "connectors", "streams", "sinks", "simulators", "ui", "fleetlake")
+PACKAGES = (
+    "schemas",
+    "runtime",
+    "alarm_service",
+    "connectors",
+    "streams",
+    "sinks",
+    "simulators",
+    "ui",
+    "sql_server",
+    "fleetlake",
+)
 LEVELS = ("info", "warning", "error", "critical", "exception")
 
 
