@@ -20,7 +20,7 @@ class ConnectionState:
     vendor: str
     channel: str
     name: str
-    """Its name in the log: a device id, or the host of a broker."""
+    """A device id, if it is a device's own (the log and the device's coverage name it so); else a host, for the log."""
 
     up: bool = field(default=False, init=False)
     _since: datetime | None = field(default=None, init=False)

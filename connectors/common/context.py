@@ -12,9 +12,9 @@ from prometheus_client import Counter
 
 from connectors.common import STAGE
 from connectors.common.coverage import Coverage
-from connectors.common.decoded import Decoded
 from connectors.common.device_ownership import DeviceOwnership
 from connectors.common.publisher import Publisher
+from connectors.common.read_message import ReadMessage
 from connectors.common.registry_topic import NoRegistryTopic, RegistryTopic
 from runtime.health import Health
 from runtime.metrics import LEFT_OUT, RECORDS_IN
@@ -27,7 +27,17 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Context:
-    """What a connector needs of the process that runs it."""
+    """What a connector needs of the process that runs it.
+
+    Messages go to Kafka by one of four methods, which differ in what the caller learns of the acknowledgement:
+
+    | method | for | the caller |
+    | --- | --- | --- |
+    | `forward` | sources without acknowledgements, such as a WebSocket | waits for room in the buffer only |
+    | `deliver` | sources that are acknowledged later | gets futures, done when Kafka has the message |
+    | `deliver_new` | entries of a list that is read repeatedly | as `deliver`; nothing new is not counted |
+    | `settle` | sources that are acknowledged at once | waits until Kafka has the message |
+    """
 
     publisher: Publisher
     state_dir: Path
@@ -41,36 +51,36 @@ class Context:
     coverage: Coverage = field(default_factory=Coverage)
     """Where the connector says what it listens to."""
 
-    async def forward(self, vendor: str, decoded: Decoded) -> None:
+    async def forward(self, vendor: str, message: ReadMessage) -> None:
         """Count one message and queue its outcome. Waits only for room in the buffer, not for an acknowledgement."""
-        count_in(vendor, decoded)
-        for envelope in decoded.envelopes:
+        count_in(vendor, message)
+        for envelope in message.envelopes:
             await self.publisher.publish_soon(envelope)
-        for letter in decoded.dead_letters:
+        for letter in message.dead_letters:
             await self.publisher.dead_letter_soon(letter)
 
-    async def deliver(self, vendor: str, decoded: Decoded) -> list[asyncio.Future[None]]:
+    async def deliver(self, vendor: str, message: ReadMessage) -> list[asyncio.Future[None]]:
         """Like `forward`; the futures are done when Kafka has the outcome of the message."""
-        count_in(vendor, decoded)
+        count_in(vendor, message)
         return [
-            *[await self.publisher.publish_soon(envelope) for envelope in decoded.envelopes],
-            *[await self.publisher.dead_letter_soon(letter) for letter in decoded.dead_letters],
+            *[await self.publisher.publish_soon(envelope) for envelope in message.envelopes],
+            *[await self.publisher.dead_letter_soon(letter) for letter in message.dead_letters],
         ]
 
-    async def deliver_new(self, vendor: str, decoded: Decoded) -> list[asyncio.Future[None]]:
+    async def deliver_new(self, vendor: str, message: ReadMessage) -> list[asyncio.Future[None]]:
         """Like `deliver` for an entry of a list that is read repeatedly: one without anything new is not counted."""
-        return await self.deliver(vendor, decoded) if decoded.envelopes or decoded.dead_letters else []
+        return await self.deliver(vendor, message) if message.envelopes or message.dead_letters else []
 
-    async def settle(self, vendor: str, decoded: Decoded) -> None:
+    async def settle(self, vendor: str, message: ReadMessage) -> None:
         """Like `deliver`, and wait until Kafka has what the message came to."""
-        await asyncio.gather(*await self.deliver(vendor, decoded))
+        await asyncio.gather(*await self.deliver(vendor, message))
 
 
-def count_in(vendor: str, decoded: Decoded) -> None:
+def count_in(vendor: str, message: ReadMessage) -> None:
     """Count one message of a vendor, and the reason where it was left out."""
     _messages_in(vendor).inc()
-    if decoded.left_out:
-        LEFT_OUT.labels(STAGE, vendor, decoded.left_out).inc()
+    if message.left_out:
+        LEFT_OUT.labels(STAGE, vendor, message.left_out).inc()
 
 
 @cache

@@ -15,7 +15,7 @@ from typing import Protocol
 from prometheus_client import Histogram
 
 from connectors.common.dead_letters import MessageSource, dead_letter
-from connectors.common.decoded import Decoded
+from connectors.common.read_message import ReadMessage
 from runtime.metrics import READ_SECONDS
 from schemas.json_reading import NotJson
 from schemas.topics import MAX_MESSAGE_BYTES
@@ -34,7 +34,9 @@ class Refusal(Protocol):
         """Make the dead letter."""
 
 
-def admit(payload: bytes, source: MessageSource, read: Callable[[], Decoded], refuse: Refusal = dead_letter) -> Decoded:
+def admit(
+    payload: bytes, source: MessageSource, read: Callable[[], ReadMessage], refuse: Refusal = dead_letter
+) -> ReadMessage:
     """Read a message. Where that raises, or the message is longer than Kafka takes, the outcome is a dead letter.
 
     The time that reading takes is measured (`fleetlake_read_seconds`).
@@ -45,7 +47,7 @@ def admit(payload: bytes, source: MessageSource, read: Callable[[], Decoded], re
             raise NotJson("too_large", f"{len(payload)} bytes; the limit is {MAX_MESSAGE_BYTES}")
         return read()
     except Exception as error:  # whatever it is, it concerns this message only
-        return Decoded(dead_letters=[refuse(payload, source, problem_of(error, source.message_type))])
+        return ReadMessage(dead_letters=[refuse(payload, source, problem_of(error, source.message_type))])
     finally:
         _measure(source, time.perf_counter() - started)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from connectors.common.decoded import Decoded
+from connectors.common.read_message import ReadMessage
 from schemas.vendors import vendors
 
 Devices = Mapping[str, Mapping[str, Any]]
@@ -32,7 +32,7 @@ class Reprocessor(Protocol):
     had, so that a message which the vendor sends again meanwhile is the same one.
     """
 
-    def __call__(self, refused: RefusedMessage) -> Decoded | None:
+    def __call__(self, refused: RefusedMessage) -> ReadMessage | None:
         """Read one message; a message that is still refused is a dead letter of the answer."""
 
 
@@ -43,7 +43,7 @@ class Reprocessing:
         self._registry = registry
         self._by_vendor: dict[str, Reprocessor | None] = {}
 
-    def __call__(self, refused: RefusedMessage) -> Decoded | None:
+    def __call__(self, refused: RefusedMessage) -> ReadMessage | None:
         """As `Reprocessor`; None also for a vendor that is not registered or registers no reprocessor."""
         vendor = refused.message_type.partition(".")[0]
         if vendor not in self._by_vendor:

@@ -27,8 +27,9 @@ _silent = logging.getLogger("connectors.common.websocket.library")
 _silent.disabled = True
 
 _STABLE_SECONDS = 5.0
-_REFUSED_FOR_LONG = (400, 403, 404)
-"""Statuses after which a device has no socket: what REST says is all there is, and its silence counts."""
+NO_SOCKET = (400, 403, 404)
+"""Statuses after which a device has no socket: what REST says is all there is, and its silence counts. A handler waits
+long after such a refusal."""
 
 
 class SocketHandler(Protocol):
@@ -83,8 +84,13 @@ class WebSocketReader:
     flood_guard: FloodGuard | None = None
     """Messages that it does not let through are read and dropped."""
     coverage: Coverage = field(default_factory=Coverage)
-    """Where it says when the socket is up; `connection.name` is its device."""
+    """Where it says when the socket is up; see `device`."""
     _backoff: Backoff = field(default_factory=Backoff, init=False)
+
+    @property
+    def device(self) -> str:
+        """The id of the device whose socket this is: the name of its connection."""
+        return self.connection.name
 
     async def run(self) -> None:
         """Read until cancelled, or until the handler's `on_refused` raises."""
@@ -114,7 +120,7 @@ class WebSocketReader:
             opened = time.monotonic()
             async with socket:
                 gap = self.connection.connected(utc_now())
-                await self.coverage.listening(SOCKET, self.connection.name)
+                await self.coverage.listening(SOCKET, self.device)
                 if gap is not None:
                     await self.handler.on_gap(gap)
                 while True:
@@ -123,7 +129,7 @@ class WebSocketReader:
                         await self.handler.on_message(_as_bytes(message))
         except VendorError as error:
             self.connection.lost(utc_now(), str(error))
-            self.coverage.interrupted(SOCKET, self.connection.name)
+            self.coverage.interrupted(SOCKET, self.device)
         except InvalidStatus as error:
             status = error.response.status_code
             why = ": redirects are refused" if is_redirect(status) else ""
@@ -132,19 +138,19 @@ class WebSocketReader:
         except ConnectionClosed as error:
             code = error.rcvd.code if error.rcvd else error.sent.code if error.sent else 1006
             self.connection.lost(utc_now(), f"closed, code {code}")
-            self.coverage.interrupted(SOCKET, self.connection.name)
+            self.coverage.interrupted(SOCKET, self.device)
         except (OSError, WebSocketException, TimeoutError) as error:
             # only the kind of error: the library's texts may contain the URL
             self.connection.lost(utc_now(), type(error).__name__)
-            self.coverage.interrupted(SOCKET, self.connection.name)
+            self.coverage.interrupted(SOCKET, self.device)
         if opened and time.monotonic() - opened > _STABLE_SECONDS:
             self._backoff.reset()
 
     async def _refused(self, status: int) -> None:
-        if status in _REFUSED_FOR_LONG:
-            await self.coverage.listening(SOCKET, self.connection.name)
+        if status in NO_SOCKET:
+            await self.coverage.listening(SOCKET, self.device)
         else:
-            self.coverage.interrupted(SOCKET, self.connection.name)
+            self.coverage.interrupted(SOCKET, self.device)
         await self.handler.on_refused(status)
 
     async def _open(self) -> ClientConnection:

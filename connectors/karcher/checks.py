@@ -122,7 +122,7 @@ class _Probe:
 
     async def url(self) -> str:
         token = await self.cloud.tokens.token()
-        base = self.cloud.settings.urls[2]
+        base = self.cloud.settings.urls.socket
         return protocol.socket_url(base, self.machine.material_number, self.machine.serial_number, token)
 
     async def on_message(self, payload: bytes) -> None:

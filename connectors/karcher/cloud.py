@@ -60,11 +60,11 @@ class Cloud:
 
 def open_cloud(settings: KarcherSettings, http: aiohttp.ClientSession, state_dir: Path) -> Cloud:
     """The account of these settings. Requests nothing."""
-    token_url, api_url, _ = settings.urls
+    urls = settings.urls
     limit = settings.token_requests_per_10_minutes
     # One second more than ten minutes, for the vendor's clock and the network's delay.
     limiter = shared_limiter(state_dir, f"karcher-token-{settings.client_id}", limit, 601)
-    credentials = ClientCredentials(token_url, settings.client_id, settings.client_secret, settings.scope)
+    credentials = ClientCredentials(urls.token, settings.client_id, settings.client_secret, settings.scope)
     tokens = TokenSource(http, credentials, limiter, "karcher")
     limiters: dict[str, SharedLimiter] = {}
 
@@ -74,4 +74,4 @@ def open_cloud(settings: KarcherSettings, http: aiohttp.ClientSession, state_dir
             limiters[endpoint] = shared_limiter(state_dir, name, settings.requests_per_second, 1.1)
         return limiters[endpoint]
 
-    return Cloud(settings, tokens, RestClient(http, api_url, BearerAuthorization(tokens), limiter_of))
+    return Cloud(settings, tokens, RestClient(http, urls.api, BearerAuthorization(tokens), limiter_of))

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from connectors.common.context import Context, utc_now
-from connectors.common.decoded import Decoded
 from connectors.common.http_client import VendorError
+from connectors.common.read_message import ReadMessage
 from connectors.common.state_file import StateFile
 from connectors.karcher import protocol
 from connectors.karcher.cloud import Cloud
@@ -76,8 +76,8 @@ class CommandReader:
             if not seen.is_new(_finished(execution)):
                 continue
             details = await self._details(execution, machine)
-            envelopes = [e for e in details.decoded.envelopes if seen.is_new(e.id)]
-            waiting += await self._context.deliver_new(VENDOR, Decoded(envelopes, details.decoded.dead_letters))
+            envelopes = [e for e in details.message.envelopes if seen.is_new(e.id)]
+            waiting += await self._context.deliver_new(VENDOR, ReadMessage(envelopes, details.message.dead_letters))
             published += [(e.id, at) for e in envelopes]
             published += [(_finished(execution), at)] if details.finished else []
         await asyncio.gather(*waiting)
@@ -103,7 +103,7 @@ class CommandReader:
             if error.status not in _NO_DETAILS:
                 raise
             summary = protocol.execution(execution.item, machine.device_id, utc_now())
-            return ExecutionDetails(summary.decoded, finished=True)
+            return ExecutionDetails(summary.message, finished=True)
         return protocol.execution(details, machine.device_id, utc_now())
 
 

@@ -13,7 +13,7 @@ from connectors.karcher.lists import ListReader
 from connectors.karcher.polling import Poll
 from connectors.karcher.registry import MachineRegistry
 from connectors.karcher.settings import KarcherSettings
-from connectors.karcher.sockets import MachineSockets
+from connectors.karcher.sockets import AllMachineSockets
 from connectors.karcher.statuses import StatusReader
 
 
@@ -63,7 +63,7 @@ class _Account:
         cloud = open_cloud(settings, http, context.state_dir)
         self.registry = MachineRegistry(cloud, context)
         self.statuses = StatusReader(cloud, context, self.registry)
-        self.sockets = MachineSockets(cloud, context, self.registry, tasks, self.statuses.resynchronise)
+        self.sockets = AllMachineSockets(cloud, context, self.registry, tasks, self.statuses.resynchronise)
         self._lists = ListReader(cloud, context, self.registry)
         self._commands = CommandReader(cloud, context, self.registry)
 

@@ -10,8 +10,8 @@ from functools import partial
 
 from connectors.common.context import Context, utc_now
 from connectors.common.dead_letters import MessageSource
-from connectors.common.decoded import Decoded
 from connectors.common.entrance import admit
+from connectors.common.read_message import ReadMessage
 from connectors.common.state_file import StateFile
 from connectors.karcher import protocol
 from connectors.karcher.cloud import Cloud
@@ -22,7 +22,7 @@ from schemas.timestamps import format_iso
 
 Pages = Callable[[datetime, datetime], AsyncIterator[Page]]
 """The pages of a list from one time to another."""
-Decode = Callable[[bytes, Mapping[str, str], datetime], Decoded]
+Decode = Callable[[bytes, Mapping[str, str], datetime], ReadMessage]
 """An element of a list, the device id of each machine, and the time of receipt."""
 
 
@@ -93,11 +93,11 @@ class ListReader:
         async for page in wanted.pages(seen.since(now), now):
             for item in page.items:
                 source = MessageSource(VENDOR, wanted.message_type, now)
-                decoded = admit(item, source, partial(wanted.decode, item, self._registry.devices, now))
-                decoded.envelopes = [e for e in decoded.envelopes if seen.is_new(e.id)]
-                decoded.dead_letters = [d for d in decoded.dead_letters if seen.is_new(d.payload_sha256)]
-                waiting += await self._context.deliver_new(VENDOR, decoded)
-                published += [(e.id, max(e.time or now, now)) for e in decoded.envelopes]
-                published += [(d.payload_sha256, now) for d in decoded.dead_letters]
+                message = admit(item, source, partial(wanted.decode, item, self._registry.devices, now))
+                message.envelopes = [e for e in message.envelopes if seen.is_new(e.id)]
+                message.dead_letters = [d for d in message.dead_letters if seen.is_new(d.payload_sha256)]
+                waiting += await self._context.deliver_new(VENDOR, message)
+                published += [(e.id, max(e.time or now, now)) for e in message.envelopes]
+                published += [(d.payload_sha256, now) for d in message.dead_letters]
         await asyncio.gather(*waiting)
         return published

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from connectors.common.dead_letters import MessageSource, dead_letter, unparsable
-from connectors.common.decoded import Decoded
+from connectors.common.read_message import ReadMessage
 from schemas.device import device_id, karcher_native_id
 from schemas.envelope import Envelope, message_id
 from schemas.json_reading import NotJson, elements, encode, members, read_json, without_bom
@@ -145,7 +145,7 @@ def received_time(item: bytes) -> datetime | None:
     return _time((_object_or_none(item) or {}).get("receivedAt"))
 
 
-def socket_message(payload: bytes, device: str, received_at: datetime, sequence: int) -> Decoded:
+def socket_message(payload: bytes, device: str, received_at: datetime, sequence: int) -> ReadMessage:
     """A message of a machine's WebSocket. `sequence` is its number on this connection.
 
     A cleaning report in it becomes an envelope of its own, with the id of the same report read by REST. The rest is
@@ -155,12 +155,12 @@ def socket_message(payload: bytes, device: str, received_at: datetime, sequence:
         clean = redact(payload)
     except NotJson as error:
         letter = unparsable(payload, error, MessageSource(VENDOR, DATAPOINTS, received_at, device))
-        return Decoded(dead_letters=[letter])
+        return ReadMessage(dead_letters=[letter])
     report, rest = _take_report(clean)
     envelopes = [] if report is None else [_report(report, device, received_at, "karcher/websocket")]
     if rest is not None:
         envelopes.append(_datapoints(rest, device, received_at, sequence))
-    return Decoded(envelopes)
+    return ReadMessage(envelopes)
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class _Element:
         return Envelope(identity, message_type, "karcher/rest", self.device, self.received_at, self.clean, _time(time))
 
 
-def status(item: bytes, devices: Mapping[str, str], received_at: datetime) -> Decoded:
+def status(item: bytes, devices: Mapping[str, str], received_at: datetime) -> ReadMessage:
     """One machine's element of the statuses; `devices` joins `machineId` to device id."""
 
     def envelope(element: _Element) -> Envelope:
@@ -188,7 +188,7 @@ def status(item: bytes, devices: Mapping[str, str], received_at: datetime) -> De
     return _of_machine(item, MessageSource(VENDOR, STATUS, received_at), devices, envelope)
 
 
-def notification(item: bytes, devices: Mapping[str, str], received_at: datetime) -> Decoded:
+def notification(item: bytes, devices: Mapping[str, str], received_at: datetime) -> ReadMessage:
     """One customer notification. It has no id: device, category, code, type and `recordedAt` identify it, and its
     `status` and `severity` a version of it (docs/contract.md, «Alarms»).
     """
@@ -202,7 +202,7 @@ def notification(item: bytes, devices: Mapping[str, str], received_at: datetime)
     return _of_machine(item, MessageSource(VENDOR, NOTIFICATION, received_at), devices, envelope)
 
 
-def cleaning_report(item: bytes, devices: Mapping[str, str], received_at: datetime) -> Decoded:
+def cleaning_report(item: bytes, devices: Mapping[str, str], received_at: datetime) -> ReadMessage:
     """One cleaning report of REST. It names the machine by material and serial number as well."""
     fields = _object_or_none(item)
     if fields and fields.get("materialNumber") and fields.get("serialNumber"):
@@ -238,7 +238,7 @@ def read_execution(item: bytes) -> Execution:
 class ExecutionDetails:
     """The outcome of an execution's details: an envelope for each of its events, oldest first."""
 
-    decoded: Decoded
+    message: ReadMessage
     finished: bool
 
 
@@ -252,18 +252,18 @@ def execution(details: bytes, device: str, received_at: datetime) -> ExecutionDe
     try:
         clean = redact(details)
     except NotJson as error:
-        return ExecutionDetails(Decoded(dead_letters=[unparsable(details, error, source)]), finished=False)
+        return ExecutionDetails(ReadMessage(dead_letters=[unparsable(details, error, source)]), finished=False)
     fields = _object_or_none(clean) or {}
     data = fields.get("data")
     fields = data if isinstance(data, dict) and "executionId" in data else fields
     execution_id = fields.get("executionId")
     if not isinstance(execution_id, str):
         letter = dead_letter(clean, source, Problem(path="executionId", reason="missing", detail="no executionId"))
-        return ExecutionDetails(Decoded(dead_letters=[letter]), finished=False)
+        return ExecutionDetails(ReadMessage(dead_letters=[letter]), finished=False)
     listed = fields.get("executionEvents")
     events: list[Any] = listed[::-1] if isinstance(listed, list) else [None]
     envelopes = [_execution_event(fields, event, execution_id, device, received_at) for event in events]
-    return ExecutionDetails(Decoded(envelopes), any(_status_of(event) in _FINISHED for event in events))
+    return ExecutionDetails(ReadMessage(envelopes), any(_status_of(event) in _FINISHED for event in events))
 
 
 def _execution_event(
@@ -290,22 +290,22 @@ def chunks(machine_ids: list[str]) -> Iterator[list[str]]:
 
 def _of_machine(
     item: bytes, source: MessageSource, devices: Mapping[str, str], envelope: Callable[[_Element], Envelope]
-) -> Decoded:
+) -> ReadMessage:
     """Read an element that names its `machineId`; a dead letter where it is no JSON or the machine is not known."""
     try:
         clean = redact(item)
     except NotJson as error:
-        return Decoded(dead_letters=[unparsable(item, error, source)])
+        return ReadMessage(dead_letters=[unparsable(item, error, source)])
     fields = _object_or_none(clean)
     machine_id = fields.get("machineId") if fields else None
     device = devices.get(machine_id) if isinstance(machine_id, str) else None
     if fields is not None and device is not None:
-        return Decoded([envelope(_Element(device, clean, fields, source.received_at))])
+        return ReadMessage([envelope(_Element(device, clean, fields, source.received_at))])
     if isinstance(machine_id, str):
         problem = Problem("machineId", "unknown_machine", "the registry does not know this machineId")
     else:
         problem = Problem("machineId", "missing", "no machineId")
-    return Decoded(dead_letters=[dead_letter(clean, source, problem, redacted=True)])
+    return ReadMessage(dead_letters=[dead_letter(clean, source, problem, redacted=True)])
 
 
 def _take_report(payload: bytes) -> tuple[bytes | None, bytes | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from connectors.common.decoded import Decoded
+from connectors.common.read_message import ReadMessage
 from connectors.common.reprocessing import Devices, RefusedMessage
 from connectors.karcher import protocol
 
@@ -23,7 +23,7 @@ class KarcherReprocessor:
             if attributes.get("machineId") is not None
         }
 
-    def __call__(self, refused: RefusedMessage) -> Decoded | None:
+    def __call__(self, refused: RefusedMessage) -> ReadMessage | None:
         """Read one message."""
         kind, payload, device = refused.message_type, refused.payload, refused.device_id
         if read := _NAMES_MACHINE.get(kind):
@@ -31,5 +31,5 @@ class KarcherReprocessor:
         if kind == protocol.DATAPOINTS and device:
             return protocol.socket_message(payload, device, refused.received_at, 0)
         if kind == protocol.COMMAND and device:
-            return protocol.execution(payload, device, refused.received_at).decoded
+            return protocol.execution(payload, device, refused.received_at).message
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -14,6 +14,14 @@ _HOSTS = {
         "wss://websocket.stage.fds.kaercher.com",
     ),
 }
+
+
+class Urls(NamedTuple):
+    """The URLs of an account, without a slash at the end."""
+
+    token: str
+    api: str
+    socket: str
 
 
 class KarcherSettings(BaseModel):
@@ -105,10 +113,10 @@ class KarcherSettings(BaseModel):
     )
 
     @property
-    def urls(self) -> tuple[str, str, str]:
-        """The URLs of token endpoint, REST API and WebSocket, without a slash at the end."""
+    def urls(self) -> Urls:
+        """Where the account is, as configured or as the environment has it."""
         auth, api, socket = _HOSTS[self.environment]
-        return (
+        return Urls(
             (self.token_url or f"{auth}/oauth2/token").rstrip("/"),
             (self.api_url or f"{api}/external/v1").rstrip("/"),
             (self.socket_url or socket).rstrip("/"),

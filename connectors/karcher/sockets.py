@@ -17,7 +17,7 @@ from connectors.common.device_ownership import DeviceTasks
 from connectors.common.entrance import admit
 from connectors.common.http_client import VendorError
 from connectors.common.rate_limits import FloodGuard
-from connectors.common.websocket import WebSocketReader, is_redirect
+from connectors.common.websocket import NO_SOCKET, WebSocketReader, is_redirect
 from connectors.karcher import protocol
 from connectors.karcher.cloud import Cloud
 from connectors.karcher.protocol import VENDOR, Machine
@@ -30,7 +30,7 @@ _REFUSED_TOKEN_SECONDS = 600.0
 """A token that a socket answered with 403 is renewed no sooner than this: most likely it lacks the scope."""
 
 
-class MachineSockets:
+class AllMachineSockets:
     """One WebSocket for each owned robotic machine.
 
     Delivery: a socket has no replay. An outage leaves a gap record; then `resynchronise` is called with the machine id.
@@ -102,14 +102,14 @@ class MachineSocket:
     connection: ConnectionState
     cloud: Cloud
     context: Context
-    sockets: MachineSockets
+    sockets: AllMachineSockets
     _token: str = field(default="", init=False, repr=False)
     _sequence: int = field(default=0, init=False)
 
     async def url(self) -> str:
         """The URL with a valid token; waits until there is one."""
         self._token = await self._wait_for_token()
-        base = self.cloud.settings.urls[2]
+        base = self.cloud.settings.urls.socket
         return protocol.socket_url(base, self.machine.material_number, self.machine.serial_number, self._token)
 
     async def on_message(self, payload: bytes) -> None:
@@ -126,13 +126,13 @@ class MachineSocket:
         self.sockets.missed(self.machine)
 
     async def on_refused(self, status: int) -> None:
-        """Have the token renewed; after 400, 403, 404 or a redirect, wait for about `registry_seconds`."""
+        """Have the token renewed; after a status of `NO_SOCKET` or a redirect, wait for about `registry_seconds`."""
         if status == 401:
             self.cloud.tokens.refused(self._token)
         if status == 403:
             self.sockets.forbidden()
             self.cloud.tokens.refused(self._token, after=_REFUSED_TOKEN_SECONDS)
-        if status in (400, 403, 404) or is_redirect(status):
+        if status in NO_SOCKET or is_redirect(status):
             await asyncio.sleep(self.cloud.settings.registry_seconds * (0.5 + random.random()))
 
     async def _wait_for_token(self) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from connectors.common.dead_letters import MessageSource
-from connectors.common.decoded import Decoded
+from connectors.common.read_message import ReadMessage
 from connectors.ogmen.account_data import clean, unusable
 from connectors.ogmen.privacy import PrivacyGate
 from connectors.ogmen.protocol import VENDOR
@@ -167,7 +167,7 @@ class Channel:
     _sequence: int = 0
     _kept: _Kept | None = None
 
-    def message(self, payload: bytes, received_at: datetime) -> Decoded:
+    def message(self, payload: bytes, received_at: datetime) -> ReadMessage:
         """One message.
 
         `left_out` is `greeting`, `chatter` (no topic and no command: other clients talking), `privacy`, `sampling`
@@ -184,14 +184,14 @@ class Channel:
         topic = message.topic.strip("/") if isinstance(message.topic, str) else None
         if message.topic is None and not self._is_command(message, received_at):
             greeting = isinstance(message.message, str) and _GREETING.match(message.message)
-            return Decoded(left_out="greeting" if greeting else "chatter")
+            return ReadMessage(left_out="greeting" if greeting else "chatter")
         if self.gate.hides():
-            return Decoded(left_out="privacy")
+            return ReadMessage(left_out="privacy")
         if topic == "map":
             return self._forward(payload, received_at, _clean_map)
         odometry, plain = _odometry(payload) if topic == "odom" else (None, False)
         if odometry is not None and (left_out := self._left_out(odometry, received_at)):
-            return Decoded(left_out=left_out)
+            return ReadMessage(left_out=left_out)
         return self._forward(payload, received_at, _as_it_is if plain else clean)
 
     def _is_command(self, message: _Message, now: datetime) -> bool:
@@ -201,13 +201,13 @@ class Channel:
             self.gate.observe(True, now)
         return bool(words)
 
-    def _no_object(self, payload: bytes, received_at: datetime) -> Decoded:
+    def _no_object(self, payload: bytes, received_at: datetime) -> ReadMessage:
         """Not a JSON object: plain text is chatter; anything else is forwarded, to be reported by the normaliser."""
         if _is_plain_text(payload):
-            return Decoded(left_out="chatter")
+            return ReadMessage(left_out="chatter")
         return self._forward(payload, received_at, clean)
 
-    def _forward(self, payload: bytes, received_at: datetime, cleaned: Callable[[bytes], bytes]) -> Decoded:
+    def _forward(self, payload: bytes, received_at: datetime, cleaned: Callable[[bytes], bytes]) -> ReadMessage:
         """The message as an envelope; a dead letter where it is too large or cannot be parsed."""
         try:
             if len(payload) > _LARGEST:
@@ -217,13 +217,15 @@ class Channel:
             source = MessageSource(VENDOR, CHANNEL, received_at, self.device)
             problem = Problem(path="", reason=error.reason, detail=str(error))
             letter = unusable(payload, source, problem, hidden=self.gate.hides())
-            return Decoded(dead_letters=[letter])
+            return ReadMessage(dead_letters=[letter])
         if self.gate.hides():  # no object, but JSON
-            return Decoded(left_out="privacy")
+            return ReadMessage(left_out="privacy")
         parts: list[str | bytes] = [CHANNEL, self.device, kept]
         if not _TIMED.search(kept):  # equal messages without a time are no duplicates
             parts += [format_iso(received_at), str(self._sequence)]
-        return Decoded([Envelope(message_id(parts), CHANNEL, f"{VENDOR}/websocket", self.device, received_at, kept)])
+        return ReadMessage(
+            [Envelope(message_id(parts), CHANNEL, f"{VENDOR}/websocket", self.device, received_at, kept)]
+        )
 
     def _left_out(self, odometry: _Odometry, received_at: datetime) -> str | None:
         """Why this odometry is not kept; None where it is."""

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from connectors.common.context import Context, utc_now
 from connectors.common.dead_letters import MessageSource
-from connectors.common.decoded import Decoded
 from connectors.common.entrance import problem_of
 from connectors.common.http_client import VendorError
+from connectors.common.read_message import ReadMessage
 from connectors.ogmen import protocol
 from connectors.ogmen.account_data import unusable
 from connectors.ogmen.cloud import Cloud, loggable
@@ -144,11 +144,11 @@ class EndpointReader:
             beyond = horizon is not None and entry.time is not None and entry.time < horizon
             if entry.version and (entry.version in known or beyond):
                 continue
-            decoded = entry.decoded
+            message = entry.message
             if entry.stable in known and endpoint.bookkeeping:
-                decoded = Decoded([_marked(e, endpoint) for e in decoded.envelopes])
+                message = ReadMessage([_marked(e, endpoint) for e in message.envelopes])
             known |= {entry.version, entry.stable} - {""}
-            waiting += await self._context.deliver(VENDOR, decoded)
+            waiting += await self._context.deliver(VENDOR, message)
         await asyncio.gather(*waiting)
 
     async def _refuse(
@@ -160,7 +160,7 @@ class EndpointReader:
             return
         problem = Problem(path="", reason="bad_answer", detail=str(error))
         letter = unusable(body, source, problem, hidden=robot.gate.hides())
-        await asyncio.gather(*await self._context.deliver(VENDOR, Decoded(dead_letters=[letter])))
+        await asyncio.gather(*await self._context.deliver(VENDOR, ReadMessage(dead_letters=[letter])))
         robot.unusable[endpoint.name] = digest
 
 
@@ -171,7 +171,7 @@ def _entry(endpoint: Endpoint, entry: bytes, robot: Robot, received_at: datetime
     except Exception as error:
         source = MessageSource(VENDOR, endpoint.type, received_at, robot.device)
         letter = unusable(entry, source, problem_of(error, endpoint.type), hidden=robot.gate.hides())
-        return Entry(Decoded(dead_letters=[letter]))
+        return Entry(ReadMessage(dead_letters=[letter]))
 
 
 def _overlaps(entries: list[Entry], seen: Mapping[str, str]) -> bool:

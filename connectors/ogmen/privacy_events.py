@@ -6,7 +6,7 @@ import asyncio
 from datetime import datetime
 
 from connectors.common.context import Context
-from connectors.common.decoded import Decoded
+from connectors.common.read_message import ReadMessage
 from connectors.ogmen import protocol
 from connectors.ogmen.endpoints import PRIVACY
 from connectors.ogmen.protocol import VENDOR, AnswerError
@@ -29,8 +29,8 @@ class PrivacyPublisher:
         if not robot.observe_privacy(entries, received_at):
             raise AnswerError("the answer does not say whether the privacy mode is on")
         for entry in entries:
-            decoded = protocol.read_entry(PRIVACY, entry, robot.device, received_at, robot.gate).decoded
-            for envelope in decoded.envelopes:
+            message = protocol.read_entry(PRIVACY, entry, robot.device, received_at, robot.gate).message
+            for envelope in message.envelopes:
                 await self._publish_change(robot, envelope)
 
     async def _publish_change(self, robot: Robot, envelope: Envelope) -> None:
@@ -42,5 +42,5 @@ class PrivacyPublisher:
         changed = Envelope(
             version, envelope.type, envelope.source, envelope.device_id, envelope.received_at, envelope.data
         )
-        await asyncio.gather(*await self._context.deliver(VENDOR, Decoded([changed])))
+        await asyncio.gather(*await self._context.deliver(VENDOR, ReadMessage([changed])))
         robot.privacy_version = f"{content}:{version}"

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from connectors.common.dead_letters import MessageSource
-from connectors.common.decoded import Decoded
+from connectors.common.read_message import ReadMessage
 from connectors.ogmen.account_data import clean, unusable
 from connectors.ogmen.endpoints import Endpoint
 from connectors.ogmen.privacy import PrivacyGate
@@ -142,7 +142,7 @@ def _check_success(fields: dict[str, bytes]) -> None:
 class Entry:
     """One entry of a log, or one state."""
 
-    decoded: Decoded
+    message: ReadMessage
     version: str = ""
     """Identifies this version of the entry; empty for a state without a time, which is new in each reading."""
     stable: str = ""
@@ -163,24 +163,24 @@ def read_entry(endpoint: Endpoint, entry: bytes, device: str, received_at: datet
         source = MessageSource(VENDOR, endpoint.type, received_at, device)
         problem = Problem(path="", reason=error.reason, detail=str(error))
         letter = unusable(entry, source, problem, hidden=gate.hides())
-        return Entry(Decoded(dead_letters=[letter]))
+        return Entry(ReadMessage(dead_letters=[letter]))
     time = next((t for field in _ENTRY_TIMES if (t := parsed_time(fields.get(field))) is not None), None)
     if gate.was_on(time) and endpoint.private_fields & fields.keys():
         fields = {name: value for name, value in fields.items() if name not in endpoint.private_fields}
         cleaned = encode(fields)
     version = message_id([endpoint.type, device, cleaned])
     if endpoint.private and gate.hides(time):  # an entry that is hidden for good need not be read again
-        return Entry(Decoded(left_out="privacy"), version if gate.on is False else "", time=time)
+        return Entry(ReadMessage(left_out="privacy"), version if gate.on is False else "", time=time)
     is_new_each_time = time is None and not endpoint.is_log
     identity = message_id([endpoint.type, device, cleaned, format_iso(received_at)]) if is_new_each_time else version
     envelope = Envelope(identity, endpoint.type, "ogmen/rest", device, received_at, cleaned, time)
     if is_new_each_time:
-        return Entry(Decoded([envelope]))
+        return Entry(ReadMessage([envelope]))
     if not endpoint.bookkeeping:
-        return Entry(Decoded([envelope]), version, time=time)
+        return Entry(ReadMessage([envelope]), version, time=time)
     rest = {name: value for name, value in fields.items() if name not in endpoint.bookkeeping}
     stable = message_id([endpoint.type, device, "stable", encode(rest)])
-    return Entry(Decoded([envelope]), version, stable, time)
+    return Entry(ReadMessage([envelope]), version, stable, time)
 
 
 def device_record(entry: bytes, native_id: str, now: datetime) -> Device:

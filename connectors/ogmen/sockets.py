@@ -120,8 +120,8 @@ class RobotSocket:
         robot, now = self.robot, utc_now()
         source = MessageSource(VENDOR, CHANNEL, now, robot.device)
         refuse = partial(unusable, hidden=robot.gate.hides())
-        decoded = admit(payload, source, lambda: robot.channel.message(payload, now), refuse)
-        await self.context.forward(VENDOR, decoded)
+        message = admit(payload, source, lambda: robot.channel.message(payload, now), refuse)
+        await self.context.forward(VENDOR, message)
 
     async def on_gap(self, gap: Gap) -> None:
         """Publish the gap, and have the robot's states and logs read."""

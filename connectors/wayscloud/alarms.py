@@ -7,9 +7,9 @@ from typing import Any
 
 from connectors.common.context import Context, utc_now
 from connectors.common.dead_letters import MessageSource, dead_letter
-from connectors.common.decoded import Decoded
 from connectors.common.http_client import VendorError
 from connectors.common.publishing.outgoing_record import VendorRule
+from connectors.common.read_message import ReadMessage
 from connectors.common.state_file import StateFile
 from connectors.wayscloud import objects
 from connectors.wayscloud.api import WayscloudApi
@@ -67,12 +67,12 @@ class AlarmReader:
         timeline = await self._api.get("alarms", name, "timeline")
         now = utc_now()
         try:
-            decoded = Decoded([objects.alarm(detail, timeline, now)])
+            message = ReadMessage([objects.alarm(detail, timeline, now)])
         except ValueError as error:
             problem = Problem(path="", reason="missing", detail=str(error))
             letter = dead_letter(encode(detail), MessageSource(VENDOR, objects.ALARM, now), problem)
-            decoded = Decoded(dead_letters=[letter])
-        await self._context.settle(VENDOR, decoded)
+            message = ReadMessage(dead_letters=[letter])
+        await self._context.settle(VENDOR, message)
         self._published[name] = state
 
     async def _publish_unlisted(self, name: str) -> None:

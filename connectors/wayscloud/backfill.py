@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from connectors.common.context import Context, utc_now
-from connectors.common.decoded import Decoded
 from connectors.common.http_client import VendorError
+from connectors.common.read_message import ReadMessage
 from connectors.common.state_file import StateFile
 from connectors.wayscloud import objects
 from connectors.wayscloud.api import WayscloudApi
@@ -112,7 +112,7 @@ class Backfill:
             }
             body = await api.get("devices", native, "telemetry", **params)
             envelopes = objects.stored_telemetry(body, device, step, utc_now())
-            await self._context.settle(VENDOR, Decoded(envelopes))
+            await self._context.settle(VENDOR, ReadMessage(envelopes))
 
     def _write(self) -> None:
         self._file.write({"windows": self._windows})

@@ -121,9 +121,9 @@ class WayscloudConnector:
     async def receive(self, packet: Packet) -> list[asyncio.Future[None]]:
         """Publish a packet; the futures are done when Kafka has it."""
         now = utc_now()
-        decoded = admit(packet.payload, MessageSource(VENDOR, PUBLISH, now), lambda: self._inbox.packet(packet, now))
-        self._devices.add(*(split_device_id(envelope.device_id)[1] for envelope in decoded.envelopes))
-        return await self._context.deliver(VENDOR, decoded)
+        message = admit(packet.payload, MessageSource(VENDOR, PUBLISH, now), lambda: self._inbox.packet(packet, now))
+        self._devices.add(*(split_device_id(envelope.device_id)[1] for envelope in message.envelopes))
+        return await self._context.deliver(VENDOR, message)
 
     async def connected(self, device: str) -> None:
         """Say that the devices are listened to, and wait until Kafka knows it."""

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from connectors.common.context import Context, utc_now
-from connectors.common.decoded import Decoded
 from connectors.common.http_client import VendorError
+from connectors.common.read_message import ReadMessage
 from connectors.common.vanished_devices import VanishedDevices
 from connectors.wayscloud import objects
 from connectors.wayscloud.api import WayscloudApi
@@ -105,7 +105,7 @@ class DeviceRegistry:
             fields["tags"] = objects.tags(await self._api.get("devices", native, "tags"))
         await self._update(native, fields)
         body = await self._api.get("devices", native, "health")
-        await self._context.settle(VENDOR, Decoded([objects.health(body, device_id(VENDOR, native), utc_now())]))
+        await self._context.settle(VENDOR, ReadMessage([objects.health(body, device_id(VENDOR, native), utc_now())]))
 
     async def _update(self, native: str, fields: dict[str, Any]) -> None:
         """Merge a device object, brief or in full, and publish what it changes."""
@@ -114,7 +114,7 @@ class DeviceRegistry:
         published = self._published_values.setdefault(native, {})
         if changed := objects.changed_values(fields, published):
             envelope = objects.device_values(changed, device_id(VENDOR, native), utc_now())
-            await self._context.settle(VENDOR, Decoded([envelope]))
+            await self._context.settle(VENDOR, ReadMessage([envelope]))
             published.update(changed)
 
     async def _publish_record(self, native: str) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from connectors.common.dead_letters import MessageSource, dead_letter, unparsable
-from connectors.common.decoded import Decoded
+from connectors.common.read_message import ReadMessage
 from connectors.wayscloud.objects import VENDOR, Datapoint
 from schemas.device import device_id
 from schemas.envelope import MQTT_TOPIC, Envelope, message_id
@@ -87,25 +87,25 @@ class Inbox:
     _recent: OrderedDict[str, str] = field(default_factory=OrderedDict)
     """Envelope id of the last packet of a topic, payload and packet identifier."""
 
-    def packet(self, packet: Packet, received_at: datetime) -> Decoded:
+    def packet(self, packet: Packet, received_at: datetime) -> ReadMessage:
         """Read one packet. A retained one repeats an old message and is left out."""
         if packet.retain:
-            return Decoded(left_out="retained")
+            return ReadMessage(left_out="retained")
         if packet.unreadable_topic:
-            return Decoded(dead_letters=[_unreadable_topic(packet, received_at)])
+            return ReadMessage(dead_letters=[_unreadable_topic(packet, received_at)])
         native = native_id(packet.topic, self.filters)
         if native is None:
-            return Decoded(left_out="other_topic")
+            return ReadMessage(left_out="other_topic")
         device = device_id(VENDOR, native)
         source = MessageSource(VENDOR, PUBLISH, received_at, device)
         if not packet.payload:
             letter = dead_letter(packet.payload, source, Problem(path="", reason="missing", detail="an empty payload"))
-            return Decoded(dead_letters=[letter])
+            return ReadMessage(dead_letters=[letter])
         try:
             clean = redact_text(packet.payload, packet.topic.rpartition("/")[2])
         except NotJson as error:
-            return Decoded(dead_letters=[unparsable(packet.payload, error, source)])
-        return Decoded([self._envelope(packet, clean, device, received_at)])
+            return ReadMessage(dead_letters=[unparsable(packet.payload, error, source)])
+        return ReadMessage([self._envelope(packet, clean, device, received_at)])
 
     def _envelope(self, packet: Packet, payload: bytes, device: str, received_at: datetime) -> Envelope:
         is_json, fields = _fields(payload)

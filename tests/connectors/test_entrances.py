@@ -16,9 +16,9 @@ import pytest
 from connectors.climasense import protocol as climasense
 from connectors.common.connection_state import ConnectionState
 from connectors.common.dead_letters import MessageSource
-from connectors.common.decoded import Decoded
 from connectors.common.entrance import admit
 from connectors.common.publisher import Publisher
+from connectors.common.read_message import ReadMessage
 from connectors.karcher import protocol as karcher
 from connectors.karcher.sockets import MachineSocket
 from connectors.ogmen import protocol as ogmen
@@ -53,7 +53,7 @@ def reasons(result: Normalised) -> list[tuple[str, str]]:
     return [(p.path, p.reason) for p in result.dead_letter.problems] if result.dead_letter else []
 
 
-def mqtt(payload: bytes, topic: str = "devices/s1/sensors") -> Decoded:
+def mqtt(payload: bytes, topic: str = "devices/s1/sensors") -> ReadMessage:
     return Inbox(FILTERS).packet(Packet(topic, payload, retain=False, dup=False), NOW)
 
 
@@ -123,7 +123,7 @@ def test_ogmen_one_field_costs_no_other(number: str) -> None:
     gate = PrivacyGate(on=False)
     body = f'{{"code":200,"status":"success","data":[{{"battery_level":80,"odd":{number}}},{{"battery_level":81}}]}}'
     entries = ogmen.entries(body.encode())
-    envelopes = [ogmen.read_entry(BATTERY, e, "ogmen:r", NOW, gate).decoded.envelopes for e in entries]
+    envelopes = [ogmen.read_entry(BATTERY, e, "ogmen:r", NOW, gate).message.envelopes for e in entries]
     assert [len(found) for found in envelopes] == [1, 1]
     assert "battery.level" in metrics(normalised(envelopes[0][0]))
     channel = Channel("ogmen:r")
@@ -154,7 +154,7 @@ SOURCE = MessageSource("wayscloud", PUBLISH, NOW, "wayscloud:s1")
 
 @pytest.mark.parametrize("error", [RecursionError(), MemoryError(), ValueError("pin 4711"), KeyError("x")])
 def test_whatever_reading_raises_is_a_dead_letter(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    def read() -> Decoded:
+    def read() -> ReadMessage:
         raise error
 
     (letter,) = admit(b'{"pin":"4711"}', SOURCE, read).dead_letters
@@ -163,7 +163,7 @@ def test_whatever_reading_raises_is_a_dead_letter(error: Exception, caplog: pyte
 
 
 def test_a_message_that_kafka_would_refuse_is_not_read() -> None:
-    def read() -> Decoded:
+    def read() -> ReadMessage:
         raise AssertionError("read")
 
     (letter,) = admit(b" " * (MAX_MESSAGE_BYTES + 1), SOURCE, read).dead_letters
@@ -284,5 +284,5 @@ def test_ogmen_an_entry_that_is_not_utf8_costs_no_other() -> None:
     first, second = ogmen.entries(b'[{"device_id":"a","model":"\xff"},{"device_id":"b"}]')
     assert (ogmen.native_id_of(first), ogmen.native_id_of(second)) == (None, "b")
     assert ogmen.privacy_status(first) is None
-    (letter,) = ogmen.read_entry(BATTERY, first, "ogmen:a", NOW, PrivacyGate(on=False)).decoded.dead_letters
+    (letter,) = ogmen.read_entry(BATTERY, first, "ogmen:a", NOW, PrivacyGate(on=False)).message.dead_letters
     assert [p.reason for p in letter.problems] == ["not_utf8"]

@@ -147,9 +147,9 @@ def test_a_notification_is_known_by_what_it_says_and_its_version_by_status_and_s
 )
 def test_an_element_of_no_known_machine_is_a_dead_letter(item: bytes, path: str, reason: str) -> None:
     for read, kind in ((protocol.status, "status"), (protocol.notification, "notification")):
-        decoded = read(item, DEVICES, NOW)
-        [letter] = decoded.dead_letters
-        assert not decoded.envelopes
+        message = read(item, DEVICES, NOW)
+        [letter] = message.dead_letters
+        assert not message.envelopes
         assert [(each.path, each.reason) for each in letter.problems] == [(path, reason)]
         assert (letter.vendor, letter.message_type, letter.received_at) == ("karcher", f"karcher.{kind}", NOW)
         assert letter.device_id is None
@@ -167,8 +167,8 @@ def test_the_registry_decides_whose_a_report_is_and_the_report_where_it_does_not
     [unknown] = protocol.cleaning_report(encode(report), {}, NOW).envelopes
     assert (known.device_id, unknown.device_id) == (ROBOT, "karcher:9.9/7")
     for missing in ("materialNumber", "serialNumber"):
-        decoded = protocol.cleaning_report(encode(report | {missing: ""}), {}, NOW)
-        assert not decoded.envelopes and len(decoded.dead_letters) == 1
+        message = protocol.cleaning_report(encode(report | {missing: ""}), {}, NOW)
+        assert not message.envelopes and len(message.dead_letters) == 1
     assert protocol.cleaning_report(b"[]", {}, NOW).dead_letters
 
 
@@ -210,17 +210,17 @@ def details(*statuses: str, **fields: object) -> dict[str, Any]:
 def test_each_event_of_an_execution_is_an_envelope_oldest_first() -> None:
     read = protocol.execution(encode(details("SUCCEEDED", "STARTED", note="n")), ROBOT, NOW)
     assert read.finished is True
-    statuses = [json.loads(each.data)["executionEvents"] for each in read.decoded.envelopes]
+    statuses = [json.loads(each.data)["executionEvents"] for each in read.message.envelopes]
     assert [[event["status"] for event in events] for events in statuses] == [["STARTED"], ["SUCCEEDED"]]
-    assert [each.time for each in read.decoded.envelopes] == [
+    assert [each.time for each in read.message.envelopes] == [
         NOW - timedelta(minutes=59),
         NOW - timedelta(minutes=60),
     ]
-    for each in read.decoded.envelopes:
+    for each in read.message.envelopes:
         assert (each.type, each.source, each.device_id) == ("karcher.command", "karcher/rest", ROBOT)
         assert json.loads(each.data)["note"] == "n"
     wrapped = protocol.execution(encode({"data": details("SUCCEEDED", "STARTED", note="n")}), ROBOT, NOW)
-    assert [each.id for each in wrapped.decoded.envelopes] == [each.id for each in read.decoded.envelopes]
+    assert [each.id for each in wrapped.message.envelopes] == [each.id for each in read.message.envelopes]
 
 
 @pytest.mark.parametrize(
@@ -237,22 +237,22 @@ def test_final_statuses_end_an_execution(status: str, finished: bool) -> None:
 
 def test_cancelled_has_two_spellings_and_one_id() -> None:
     one, other = (
-        protocol.execution(encode(details(word)), ROBOT, NOW).decoded.envelopes[0].id
+        protocol.execution(encode(details(word)), ROBOT, NOW).message.envelopes[0].id
         for word in ("CANCELED", "cancelled")
     )
     assert one == other
-    started = protocol.execution(encode(details("STARTED")), ROBOT, NOW).decoded.envelopes[0].id
+    started = protocol.execution(encode(details("STARTED")), ROBOT, NOW).message.envelopes[0].id
     assert started != one
 
 
 def test_an_execution_without_events_is_one_envelope_of_its_creation() -> None:
     fields = {"executionId": "e", "createdAt": "2026-03-30T09:00:00Z"}
     read = protocol.execution(encode(fields), ROBOT, NOW)
-    [envelope] = read.decoded.envelopes
+    [envelope] = read.message.envelopes
     assert (read.finished, envelope.time) == (False, NOW - timedelta(hours=1))
     assert json.loads(envelope.data) == {**fields, "executionEvents": []}
     odd = protocol.execution(encode({"executionId": "e", "executionEvents": ["odd", "other"]}), ROBOT, NOW)
-    assert len({each.id for each in odd.decoded.envelopes}) == 2
+    assert len({each.id for each in odd.message.envelopes}) == 2
 
 
 def test_details_without_an_id_are_a_dead_letter() -> None:
@@ -262,13 +262,13 @@ def test_details_without_an_id_are_a_dead_letter() -> None:
         (b"{", "", "not_json"),
     ):
         read = protocol.execution(data, ROBOT, NOW)
-        [letter] = read.decoded.dead_letters
+        [letter] = read.message.dead_letters
         assert (read.finished, letter.problems[0].path, letter.problems[0].reason) == (False, path, reason)
         assert (letter.device_id, letter.message_type) == (ROBOT, "karcher.command")
     inner = {"executionId": "outer", "data": {"other": 1}}
-    assert len(protocol.execution(encode(inner), ROBOT, NOW).decoded.envelopes) == 1
+    assert len(protocol.execution(encode(inner), ROBOT, NOW).message.envelopes) == 1
     text = {"executionId": "outer", "data": "executionId"}
-    assert len(protocol.execution(encode(text), ROBOT, NOW).decoded.envelopes) == 1
+    assert len(protocol.execution(encode(text), ROBOT, NOW).message.envelopes) == 1
 
 
 # -- sockets

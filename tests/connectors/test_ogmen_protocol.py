@@ -301,14 +301,14 @@ def read(endpoint: Endpoint, at: datetime = NOW, gate: PrivacyGate | None = None
 
 def test_a_changed_entry_is_a_new_version_and_a_state_without_time_is_news() -> None:
     def identity(endpoint: Endpoint, at: datetime, **fields: Any) -> str:
-        return read(endpoint, at, **fields).decoded.envelopes[0].id
+        return read(endpoint, at, **fields).message.envelopes[0].id
 
     entry = {"log_id": 1, "recorded_at": "2025-03-12T12:00:00Z", "resolved": False}
     assert identity(ACTIVITY, NOW, **entry) == identity(ACTIVITY, LATER, **entry)
     assert identity(ACTIVITY, NOW, **entry) != identity(ACTIVITY, NOW, **entry | {"resolved": True})
     assert identity(BATTERY, NOW, battery_level=85) != identity(BATTERY, LATER, battery_level=85)
     battery = read(BATTERY, battery_level=85, last_charging_time="2025-01-01T00:00:00Z")
-    assert battery.time is None and battery.decoded.envelopes[0].time is None
+    assert battery.time is None and battery.message.envelopes[0].time is None
     synced = {"log_id": 1, "recorded_at": "2025-03-12T12:00:00Z", "signal_strength": -50}
     one, other = (read(CONNECTIVITY, is_synced=flag, **synced) for flag in (False, True))
     assert one.version != other.version and one.stable == other.stable
@@ -319,12 +319,12 @@ def test_entries_of_the_private_time_are_left_out_also_later() -> None:
     gate.observe(False, minutes(20), minutes(0), minutes(10))
     inside, outside = "2026-03-30T10:05:00Z", "2026-03-30T10:15:00Z"
     for endpoint in (LOCATION, INSIGHT):
-        assert read(endpoint, gate=gate, recorded_at=inside, room_name="Hall").decoded.left_out == "privacy"
-        assert read(endpoint, gate=gate, recorded_at=outside, room_name="Hall").decoded.envelopes
+        assert read(endpoint, gate=gate, recorded_at=inside, room_name="Hall").message.left_out == "privacy"
+        assert read(endpoint, gate=gate, recorded_at=outside, room_name="Hall").message.envelopes
     moved = {"activity_type": "Movement", "description": "Device moved to kitchen"}
-    assert b"kitchen" not in read(ACTIVITY, gate=gate, recorded_at=inside, **moved).decoded.envelopes[0].data
-    assert b"kitchen" in read(ACTIVITY, gate=gate, recorded_at=outside, **moved).decoded.envelopes[0].data
-    assert read(BATTERY, gate=PrivacyGate(on=True), battery_level=3).decoded.envelopes
+    assert b"kitchen" not in read(ACTIVITY, gate=gate, recorded_at=inside, **moved).message.envelopes[0].data
+    assert b"kitchen" in read(ACTIVITY, gate=gate, recorded_at=outside, **moved).message.envelopes[0].data
+    assert read(BATTERY, gate=PrivacyGate(on=True), battery_level=3).message.envelopes
 
 
 @pytest.mark.documented

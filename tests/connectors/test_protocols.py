@@ -97,10 +97,10 @@ def test_karcher_status_page_keeps_elements_and_errors() -> None:
 
 def test_karcher_unknown_machine_is_a_replayable_dead_letter() -> None:
     item = encode({"machineId": "nobody", "states": []})
-    decoded = karcher.status(item, DEVICES, NOW)
-    assert not decoded.envelopes
-    assert decoded.dead_letters[0].problems[0].reason == "unknown_machine"
-    assert decoded.dead_letters[0].payload.encode() == item
+    message = karcher.status(item, DEVICES, NOW)
+    assert not message.envelopes
+    assert message.dead_letters[0].problems[0].reason == "unknown_machine"
+    assert message.dead_letters[0].payload.encode() == item
 
 
 @pytest.mark.documented

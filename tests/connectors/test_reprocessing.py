@@ -32,28 +32,28 @@ def refused(message_type: str, fields: object, device: str | None = None) -> Ref
 def test_a_machine_that_the_registry_knows_by_now_gets_its_messages(message_type: str, fields: object) -> None:
     unknown: list[Devices] = [{}, {ROBOT: {}}, {ROBOT: {"machineId": "other"}}]
     for devices in unknown:
-        decoded = KarcherReprocessor(devices)(refused(message_type, fields))
-        assert decoded is not None and not decoded.envelopes
-        assert [letter.problems[0].reason for letter in decoded.dead_letters] == ["unknown_machine"]
-    decoded = KarcherReprocessor({ROBOT: {"machineId": "kira"}})(refused(message_type, fields))
-    assert decoded is not None and not decoded.dead_letters
-    [envelope] = decoded.envelopes
+        message = KarcherReprocessor(devices)(refused(message_type, fields))
+        assert message is not None and not message.envelopes
+        assert [letter.problems[0].reason for letter in message.dead_letters] == ["unknown_machine"]
+    message = KarcherReprocessor({ROBOT: {"machineId": "kira"}})(refused(message_type, fields))
+    assert message is not None and not message.dead_letters
+    [envelope] = message.envelopes
     assert (envelope.type, envelope.device_id, envelope.received_at) == (message_type, ROBOT, NOW)
 
 
 def test_messages_of_a_connection_are_those_of_the_device_that_it_was_for() -> None:
     read = KarcherReprocessor({})
-    decoded = read(refused(protocol.DATAPOINTS, {"timestamp": 1795262400000, "data": {"docked": True}}, ROBOT))
-    assert decoded is not None
-    assert decoded.envelopes == (
+    message = read(refused(protocol.DATAPOINTS, {"timestamp": 1795262400000, "data": {"docked": True}}, ROBOT))
+    assert message is not None
+    assert message.envelopes == (
         protocol.socket_message(
             json.dumps({"timestamp": 1795262400000, "data": {"docked": True}}).encode(), ROBOT, NOW, 0
         ).envelopes
     )
     history = {"executionId": "e", "createdAt": "2026-11-28T11:00:00Z"}
-    decoded = read(refused(protocol.COMMAND, history, ROBOT))
-    assert decoded is not None
-    assert decoded.envelopes == protocol.execution(json.dumps(history).encode(), ROBOT, NOW).decoded.envelopes != []
+    message = read(refused(protocol.COMMAND, history, ROBOT))
+    assert message is not None
+    assert message.envelopes == protocol.execution(json.dumps(history).encode(), ROBOT, NOW).message.envelopes != []
 
 
 @pytest.mark.parametrize("message_type", [protocol.DATAPOINTS, protocol.COMMAND, "karcher.other"])
@@ -68,16 +68,16 @@ def test_a_message_of_a_device_but_of_no_kind_that_can_be_read_is_left() -> None
 def test_telemetry_of_climasense_is_read_again_or_refused_again() -> None:
     read = ClimasenseReprocessor({})
     good = {"readings": [{"sensor_type": "temperature", "value": 20, "timestamp": "2026-11-28T11:00:00Z"}]}
-    decoded = read(refused("climasense.telemetry", good, THERMOMETER))
-    assert decoded is not None and not decoded.dead_letters
-    assert [(each.type, each.device_id) for each in decoded.envelopes] == [("climasense.telemetry", THERMOMETER)]
+    message = read(refused("climasense.telemetry", good, THERMOMETER))
+    assert message is not None and not message.dead_letters
+    assert [(each.type, each.device_id) for each in message.envelopes] == [("climasense.telemetry", THERMOMETER)]
     assert read(refused("climasense.telemetry", good)) is None
     assert read(refused("climasense.settings", good, THERMOMETER)) is None
 
     wrong = refused("climasense.telemetry", {"readings": []}, THERMOMETER)
-    decoded = read(wrong)
-    assert decoded is not None and not decoded.envelopes
-    [letter] = decoded.dead_letters
+    message = read(wrong)
+    assert message is not None and not message.envelopes
+    [letter] = message.dead_letters
     [problem] = letter.problems
     assert (problem.path, problem.reason) == ("readings", "out_of_range")
     assert problem.detail == "readings: must hold 1 to 100 readings, not 0"
@@ -89,9 +89,9 @@ def test_each_vendor_reads_its_own_messages_with_its_own_devices() -> None:
     read = Reprocessing({"karcher": {ROBOT: {"machineId": "kira"}}})
     status = refused(protocol.STATUS, {"machineId": "kira"})
     for _ in range(2):  # the reprocessor is kept
-        decoded = read(status)
-        assert decoded is not None
-        assert [envelope.device_id for envelope in decoded.envelopes] == [ROBOT]
+        message = read(status)
+        assert message is not None
+        assert [envelope.device_id for envelope in message.envelopes] == [ROBOT]
     posted = read(refused("climasense.telemetry", {"readings": [{"sensor_type": "a", "value": 1}]}, THERMOMETER))
     assert posted is not None and posted.envelopes
     assert read(refused("wayscloud.mqtt", {})) is None, "registers no reprocessor"

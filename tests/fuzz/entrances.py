@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from connectors.climasense import protocol as climasense
 from connectors.common.dead_letters import MessageSource, dead_letter, unparsable
-from connectors.common.decoded import Decoded
 from connectors.common.entrance import Refusal, admit
+from connectors.common.read_message import ReadMessage
 from connectors.karcher import protocol as karcher
 from connectors.ogmen import protocol as ogmen
 from connectors.ogmen.account_data import unusable
@@ -41,11 +41,11 @@ class Outcome:
     shown: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
-    def add(self, decoded: Decoded) -> None:
+    def add(self, message: ReadMessage) -> None:
         """Take what is published, and what the normaliser makes of it."""
-        for letter in decoded.dead_letters:
+        for letter in message.dead_letters:
             self._letter(letter)
-        for envelope in decoded.envelopes:
+        for envelope in message.envelopes:
             self.shown += [name + text.decode() for name, text in envelope.headers()]
             self.shown.append(envelope.data.decode())
             vendor = envelope.type.partition(".")[0]
@@ -63,7 +63,7 @@ Entrance = Callable[[bytes], Outcome]
 
 
 def _admitted(
-    read: Callable[[bytes], Decoded], source: MessageSource, payload: bytes, refuse: Refusal = dead_letter
+    read: Callable[[bytes], ReadMessage], source: MessageSource, payload: bytes, refuse: Refusal = dead_letter
 ) -> Outcome:
     outcome = Outcome()
     outcome.add(admit(payload, source, partial(read, payload), refuse))
@@ -77,7 +77,7 @@ def _source(message_type: str, device: str | None = None) -> MessageSource:
 def _packets() -> Iterator[tuple[str, Entrance]]:
     for topic in ("devices/s1/sensors", "devices/s1/sensors/mode", "devices/s1/sensors/firmware_version"):
 
-        def read(payload: bytes, topic: str = topic) -> Decoded:
+        def read(payload: bytes, topic: str = topic) -> ReadMessage:
             return Inbox(("devices/+/sensors/#",)).packet(Packet(topic, payload, retain=False, dup=False), NOW)
 
         yield f"wayscloud {topic}", partial(_admitted, read, _source(PUBLISH))
@@ -108,7 +108,7 @@ def _expecting_value_errors(outcome: Outcome, read: Callable[[], Iterable[Envelo
         envelopes = list(read())
     except ValueError:
         return
-    outcome.add(Decoded(envelopes))
+    outcome.add(ReadMessage(envelopes))
 
 
 def _karcher_page(payload: bytes) -> Outcome:
@@ -138,7 +138,7 @@ def _karcher() -> Iterator[tuple[str, Entrance]]:
     source = _source(karcher.DATAPOINTS, "karcher:m")
     yield "karcher socket", partial(_admitted, lambda p: karcher.socket_message(p, "karcher:m", NOW, 1), source)
     source = _source(karcher.COMMAND, "karcher:m")
-    yield "karcher execution", partial(_admitted, lambda p: karcher.execution(p, "karcher:m", NOW).decoded, source)
+    yield "karcher execution", partial(_admitted, lambda p: karcher.execution(p, "karcher:m", NOW).message, source)
     yield "karcher page", _karcher_page
     yield "karcher machine", _karcher_machine
 
@@ -152,7 +152,7 @@ def _ogmen_entries(payload: bytes) -> Outcome:
         return outcome
     for entry in entries[:5]:
         for endpoint in (ENDPOINTS[0], ENDPOINTS[len(entry) % len(ENDPOINTS)]):
-            outcome.add(ogmen.read_entry(endpoint, entry, "ogmen:r", NOW, gate).decoded)
+            outcome.add(ogmen.read_entry(endpoint, entry, "ogmen:r", NOW, gate).message)
         ogmen.native_id_of(entry)
         ogmen.privacy_status(entry)
         _expecting_not_json(outcome, entry)
@@ -169,10 +169,10 @@ def _expecting_not_json(outcome: Outcome, entry: bytes) -> None:
 def _ogmen_alert(payload: bytes) -> Outcome:
     outcome = Outcome()
     try:
-        outcome.add(Decoded([ogmen.alert(payload, "r", NOW)]))
+        outcome.add(ReadMessage([ogmen.alert(payload, "r", NOW)]))
     except ogmen.InvalidAlert as error:
         problem = wire.Problem(error.path, error.reason, str(error))
-        outcome.add(Decoded(dead_letters=[unusable(payload, _source(ogmen.ALERT, "ogmen:r"), problem)]))
+        outcome.add(ReadMessage(dead_letters=[unusable(payload, _source(ogmen.ALERT, "ogmen:r"), problem)]))
     return outcome
 
 
@@ -189,7 +189,7 @@ def _climasense_telemetry(payload: bytes) -> Outcome:
         taken = climasense.telemetry(payload, "climasense:d", NOW, 1)
     except climasense.InvalidRequest as error:
         return _climasense_refused(payload, error)
-    outcome.add(Decoded([taken.envelope]))
+    outcome.add(ReadMessage([taken.envelope]))
     return outcome
 
 
@@ -200,7 +200,7 @@ def _climasense_body(model: type[BaseModel], payload: bytes) -> Outcome:
     except climasense.InvalidRequest as error:
         return _climasense_refused(payload, error)
     outcome.add(
-        Decoded(
+        ReadMessage(
             [
                 climasense.command_result(payload, "climasense:d", "c", "reboot", NOW),
                 climasense.ota_status(payload, "climasense:d", 1, NOW),
@@ -216,7 +216,7 @@ def _climasense_refused(payload: bytes, error: climasense.InvalidRequest) -> Out
     problem = wire.Problem(error.path, error.reason, str(error))
     source = _source(climasense.TELEMETRY, "climasense:d")
     letter = dead_letter(payload if clean is None else clean, source, problem, redacted=clean is not None)
-    outcome.add(Decoded(dead_letters=[letter]))
+    outcome.add(ReadMessage(dead_letters=[letter]))
     return outcome
 
 
@@ -232,7 +232,7 @@ def _redaction(payload: bytes) -> Outcome:
         try:
             clean = read(payload)
         except NotJson as error:
-            outcome.add(Decoded(dead_letters=[unparsable(payload, error, _source(PUBLISH))]))
+            outcome.add(ReadMessage(dead_letters=[unparsable(payload, error, _source(PUBLISH))]))
             continue
         assert read(clean) == clean, "redacting twice changes something"
         outcome.shown.append(clean.decode())

@@ -217,7 +217,7 @@ def envelopes(kind: str, payload: dict[str, Any]) -> list[Envelope]:
         return [
             e
             for b in protocol.entries(body)
-            for e in protocol.read_entry(REST[kind], b, "ogmen:r", NOW, gate).decoded.envelopes
+            for e in protocol.read_entry(REST[kind], b, "ogmen:r", NOW, gate).message.envelopes
         ]
     return Channel("ogmen:r").message(body, NOW).envelopes
 

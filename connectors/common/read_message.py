@@ -1,4 +1,4 @@
-"""The outcome of reading a vendor's message: envelopes for the raw topic, dead letters for the rest. Pure."""
+"""A vendor's message as it was read: envelopes for the raw topic, dead letters for the rest. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from schemas.wire import DeadLetter
 
 
 @dataclass
-class Decoded:
-    """The outcome of reading one message. `left_out` is the reason where the message was left out on purpose."""
+class ReadMessage:
+    """What reading one message gave. `left_out` is the reason where the message was left out on purpose."""
 
     envelopes: list[Envelope] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
