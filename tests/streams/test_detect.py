@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -615,26 +616,15 @@ def test_watermarks_batches_restarts_and_replays_change_nothing(
     draft = Detecting(*RULES, options=options)
     draft.feed(*made)
     draft.follow(tick(end, len(made) - 1))
-    names = sorted({(e.alarm.alarm_id, e.alarm.device_id) for e in draft.events})
-    actions = [
-        action(number, moment, kind, *names[which % len(names)])
-        for number, (moment, kind, which) in enumerate(
-            sorted(
-                data.draw(
-                    st.lists(
-                        st.tuples(
-                            st.integers(0, int(end) - 1),
-                            st.sampled_from(["acknowledge", "resolve", "reopen"]),
-                            st.integers(0, 99),
-                        ),
-                        max_size=6,
-                    )
-                )
-                if names
-                else []
-            )
-        )
-    ]
+    begun = {}  # an operator knows of an alarm only when it has begun
+    for event in draft.events:
+        known = event.alarm.alarm_id, event.alarm.device_id
+        begun.setdefault(known, math.ceil((event.created_at - T0).total_seconds()))
+    kinds = st.sampled_from(["acknowledge", "resolve", "reopen"])
+    drawn = st.tuples(st.integers(0, int(end) - 1), kinds, st.sampled_from(sorted(begun) or [("", "")]))
+    chosen = data.draw(st.lists(drawn, max_size=6 if begun else 0))
+    due = sorted((max(moment, begun[known]), kind, known) for moment, kind, known in chosen)
+    actions = [action(number, moment, kind, *known) for number, (moment, kind, known) in enumerate(due)]
     whole = Detecting(*RULES, *actions, options=options)
     whole.feed(*made)
     whole.follow(tick(end, len(made) - 1))
