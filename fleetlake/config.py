@@ -37,6 +37,7 @@ from alarm_service.settings import AlarmsSettings
 from fleetlake.errors import UserError, reason
 from runtime.kafka import KafkaSettings
 from runtime.log import LogOptions
+from runtime.tracing import TracingSettings
 from schemas.vendors import RegistrationError, vendor_names, vendors
 from simulators.settings import SimulatorSettings, simulator_settings
 from sinks.settings import DeltaSettings, DuckdbSettings
@@ -158,6 +159,7 @@ class Settings(BaseSettings):
 
     pipeline: PipelineSettings = Field(default_factory=PipelineSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     broker: BrokerSettings = Field(default_factory=BrokerSettings)
     stream: StreamSettings = Field(default_factory=StreamSettings)
@@ -378,7 +380,9 @@ def _names(model: BaseModel) -> list[str]:
     names = list(type(model).model_fields)
     if isinstance(model, Settings):
         names.sort(
-            key=lambda name: (name in vendors()) + 2 * (name not in ("pipeline", "log", "kafka", "broker", *vendors()))
+            key=lambda name: (
+                (name in vendors()) + 2 * (name not in ("pipeline", "log", "tracing", "kafka", "broker", *vendors()))
+            )
         )
     return names
 

@@ -44,6 +44,13 @@ PUBLIC = {
 }
 """The topics others may consume, and the record on each."""
 
+_TRACEPARENT: dict[str, Any] = {
+    "type": "string",
+    "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+    "description": "The trace of the message (W3C Trace Context, CloudEvents' distributed tracing extension). Only "
+    "messages that are traced have it.",
+}
+
 _ENVELOPE_HEADERS: dict[str, Any] = {
     "type": "object",
     "required": ["ce_specversion", "ce_id", "ce_type", "ce_source", "ce_subject", "ce_receivedat", "content-type"],
@@ -63,8 +70,17 @@ _ENVELOPE_HEADERS: dict[str, Any] = {
         },
         "ce_receivedat": {"type": "string", "format": "date-time"},
         "content-type": {"type": "string"},
+        "ce_traceparent": _TRACEPARENT,
     },
 }
+
+_RECORD_HEADERS: dict[str, Any] = {
+    "type": "object",
+    "properties": {"content-type": {"type": "string"}, "ce_id": {"type": "string"}, "ce_traceparent": _TRACEPARENT},
+}
+"""Headers of what a stream worker makes of a vendor's message."""
+
+_TRACED = ("observation", "event-set")
 
 
 def documents() -> dict[str, str]:
@@ -142,8 +158,10 @@ def _raw_message() -> dict[str, Any]:
 
 def _record_message(record: str) -> dict[str, Any]:
     key = {"alarm-rule": "rule id", "maintenance-window": "window id"}.get(record, "device id")
+    traced = {"headers": _RECORD_HEADERS} if record in _TRACED else {}
     return {
         "name": record,
+        **traced,
         "title": (RECORDS[record].__doc__ or record).splitlines()[0],
         "contentType": "application/json",
         "payload": {

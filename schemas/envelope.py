@@ -152,6 +152,20 @@ def _by_name(headers: Sequence[tuple[str, bytes | None]]) -> tuple[_Values, Mapp
     return (*required, get("content-type"), get("ce_time")), attributes
 
 
+TRACEPARENT = "traceparent"
+"""Attribute of CloudEvents' distributed tracing extension: the message's trace, in the form of W3C Trace Context."""
+
+TRACE_HEADER = f"ce_{TRACEPARENT}"
+
+
+def traceparent_of(headers: Sequence[tuple[str, bytes | None]]) -> bytes | None:
+    """The trace that a record of any topic belongs to; None for nearly all records."""
+    for name, value in headers:
+        if name == TRACE_HEADER:
+            return value
+    return None
+
+
 class BackfillWindow(msgspec.Struct, frozen=True):
     """The window that a record of back-filled telemetry covers: attributes `readfrom`, `readto` and `readreach` of its
     envelope.

@@ -25,6 +25,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 
 from runtime.kafka import KafkaSettings, client_options
 from runtime.metrics import BATCH_RECORDS, BATCH_SECONDS
+from runtime.tracing import trace_batch
 from schemas.consumed import Record
 from schemas.topics import MAX_MESSAGE_BYTES
 from sinks.buffers import Bounds, Buffers, start_of
@@ -168,6 +169,7 @@ class SinkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if not slices:
             return
         await self._watch.check()
+        started = time.monotonic()
         try:
             await self._in_thread(partial(self._writer.write, topic, slices))
         except StaleWriter as error:
@@ -175,7 +177,11 @@ class SinkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._position(self._buffers.of_topic(topic))
             return
         BATCH_SECONDS.labels(self._stage).observe(time.monotonic() - since)
-        BATCH_RECORDS.labels(self._stage).observe(sum(len(one.records) for one in slices))
+        number = sum(len(one.records) for one in slices)
+        BATCH_RECORDS.labels(self._stage).observe(number)
+        headers = (record.headers for one in slices for record in one.records)
+        attributes = {"messaging.destination.name": topic, "messaging.batch.message_count": number}
+        trace_batch(f"write {topic}", headers, time.monotonic() - started, attributes)
         await self._commit({TopicPartition(topic, one.partition): one.next for one in slices})
 
     async def _commit(self, offsets: dict[TopicPartition, int]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from runtime.health import Health
 from runtime.kafka import KafkaSettings, client_options
 from runtime.metrics import BATCH_RECORDS, BATCH_SECONDS, HOP_SECONDS, LAG
+from runtime.tracing import trace_batch
 from schemas.topics import raw_topic, vendor_of_raw_topic
 from schemas.vendors import vendor_names
 from streams.detect.operators import OPERATORS
@@ -103,6 +104,9 @@ class BatchObserver:
         stage = _stage(stats.topic)
         BATCH_SECONDS.labels(stage).observe(stats.total_seconds)
         BATCH_RECORDS.labels(stage).observe(stats.records_in)
+        headers = (record.headers for batch in stats.batches for record in batch.records)
+        attributes = {"messaging.destination.name": stats.topic, "messaging.batch.message_count": stats.records_in}
+        trace_batch(f"{stage} {stats.topic}", headers, stats.total_seconds, attributes)
         if stage == "normalise":  # the raw record's time is that of the receipt
             now, vendor = time.time(), vendor_of_raw_topic(stats.topic)
             ages = [now - record.timestamp / 1000 for batch in stats.batches for record in batch.records]

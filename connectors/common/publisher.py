@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
+from msgspec.structs import replace
+
 from connectors.common.dead_letters import too_large
 from connectors.common.publishing.background_tasks import BackgroundTasks
 from connectors.common.publishing.kafka_availability import KafkaAvailability
@@ -24,8 +26,9 @@ from connectors.common.publishing.producer import OVERHEAD_BYTES, ProducerConnec
 from connectors.common.publishing.record_sender import RecordSender
 from connectors.common.publishing.send_queues import SendQueues
 from runtime.kafka import KafkaSettings
+from runtime.tracing import begin_message
 from schemas import wire
-from schemas.envelope import Envelope
+from schemas.envelope import TRACEPARENT, Envelope
 from schemas.topics import MAX_MESSAGE_BYTES
 
 
@@ -108,7 +111,13 @@ class Publisher:
         """Queue an envelope; waits only while the buffer is full. The future is done when the broker has it."""
         if len(envelope.data) > MAX_MESSAGE_BYTES - OVERHEAD_BYTES:
             return await self.dead_letter_soon(too_large(envelope, MAX_MESSAGE_BYTES))
-        return await self._sender.enqueue(envelope_record(envelope))
+        span = begin_message(envelope)
+        if span is None:
+            return await self._sender.enqueue(envelope_record(envelope))
+        attributes = {**envelope.attributes, TRACEPARENT: span.traceparent}
+        delivered = await self._sender.enqueue(envelope_record(replace(envelope, attributes=attributes)))
+        delivered.add_done_callback(lambda _: span.end())
+        return delivered
 
     async def publish_device(self, device: wire.Device) -> None:
         """Publish what is known about a device and wait for the acknowledgement."""

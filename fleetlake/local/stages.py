@@ -16,11 +16,13 @@ from fleetlake.config import Settings, chosen_vendors
 from fleetlake.errors import UserError
 from fleetlake.hints import command
 from fleetlake.local.broker import find_bootstrap
+from runtime.errors import StageError
 from runtime.health import Health
 from runtime.kafka import KafkaSettings, client_options, declare_topics, wait_for_kafka
 from runtime.log import configure_logging
 from runtime.private_files import set_umask
 from runtime.process import HealthOptions, Stage, run_stage
+from runtime.tracing import start_tracing, stop_tracing
 from schemas.topics import topic_specs
 
 log = logging.getLogger(__name__)
@@ -183,7 +185,12 @@ def run_and_exit(settings: Settings, name: str, stage: Stage) -> NoReturn:
     set_umask(pipeline.umask)
     configure_logging(settings.log_options, name)
     options = HealthOptions(pipeline.health_host, pipeline.health_port, pipeline.watchdog_seconds)
+    try:
+        start_tracing(settings.tracing, name)
+    except StageError as error:
+        raise UserError(str(error)) from error
     code = run_stage(name, stage, options)
+    stop_tracing()
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)  # client libraries leave threads that would keep a failed process alive

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from schemas import wire
-from schemas.consumed import Record
-from schemas.envelope import JSON, message_id
+from schemas.consumed import Headers, Record
+from schemas.envelope import JSON, TRACE_HEADER, message_id
 from schemas.timestamps import from_millis
 from schemas.topics import DEAD_LETTER, EVENTS, READINGS
 from streams.engine.step import MAX_RECORD_BYTES, Output, record_bytes
@@ -38,17 +38,18 @@ class OutputCollector:
 
     def add(self, result: Normalised, key: bytes, record: Record) -> None:
         """Add the outputs of one raw record. What no topic takes becomes a problem of the dead letter."""
-        letter = result.dead_letter
+        letter, headers = result.dead_letter, record.headers
+        trace = headers[-1:] if headers and headers[-1][0] == TRACE_HEADER else ()  # a connector puts it last
         if (observation := result.observation) is not None:
             self.readings += len(observation.readings)
-            output = _output(READINGS, key, observation.id, observation)
+            output = _output(READINGS, key, observation.id, observation, trace)
             if _fits(output):
                 self.outputs.append(output)
                 self.readings_to = record.offset
             else:
                 letter = self._too_large(letter, observation, record, output)
         if (events := result.events) is not None:
-            output = _output(EVENTS, key, events.id, events)
+            output = _output(EVENTS, key, events.id, events, trace)
             if _fits(output):
                 self.outputs.append(output)
                 self.events_to = record.offset
@@ -102,8 +103,8 @@ def _fits(output: Output) -> bool:
     return len(output.value or b"") < _SURELY_FITS or record_bytes(output) <= MAX_RECORD_BYTES
 
 
-def _output(topic: str, key: bytes, name: str, made: Any) -> Output:
-    return Output(topic, key, wire.encode(made), (_CONTENT_TYPE, ("ce_id", name.encode())))
+def _output(topic: str, key: bytes, name: str, made: Any, trace: Headers = ()) -> Output:
+    return Output(topic, key, wire.encode(made), (_CONTENT_TYPE, ("ce_id", name.encode()), *trace))
 
 
 def _bounded_letter(key: bytes, letter: wire.DeadLetter) -> Output:

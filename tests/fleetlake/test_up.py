@@ -8,10 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
+import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
@@ -21,6 +23,7 @@ from fleetlake.local.broker import find_bootstrap
 from fleetlake.local.health_ports import FIRST_STREAM_WORKER, fixed_ports
 from fleetlake.local.orchestrator import stream_workers
 from runtime.metrics import parse_samples
+from tests.support.otlp import Receiver, otlp_receiver
 from tests.support.ports import free_ports
 from tests.support.prometheus import Prometheus, alert_rules, queries, running_prometheus, without_macros
 from tests.support.waiting import eventually
@@ -49,7 +52,13 @@ def test_each_worker_has_a_name_of_its_own(tmp_path: Path) -> None:
     assert [env[NAME] for env in named.values()] == ["a", "a-2"]
 
 
-async def test_two_workers_share_the_work(tmp_path: Path) -> None:
+@pytest.fixture
+async def otlp() -> AsyncIterator[Receiver]:
+    async with otlp_receiver() as receiver:
+        yield receiver
+
+
+async def test_two_workers_share_the_work(tmp_path: Path, otlp: Receiver) -> None:
     data = tmp_path / "data"
     command = [sys.executable, "-m", "fleetlake", "demo", "--devices", "8", "--data", str(data)]
     base = free_ports(FIRST_STREAM_WORKER + 2)
@@ -57,6 +66,9 @@ async def test_two_workers_share_the_work(tmp_path: Path) -> None:
         "FLEETLAKE_PIPELINE__STREAM_WORKERS": "2",
         "FLEETLAKE_PIPELINE__HEALTH_PORT": str(base),
         "FLEETLAKE_PIPELINE__HEALTH_HOST": HOST,
+        "FLEETLAKE_TRACING__ENABLED": "true",
+        "FLEETLAKE_TRACING__SAMPLE_RATIO": "1",
+        "FLEETLAKE_TRACING__ENDPOINT": otlp.url,
     }
     demo = await asyncio.create_subprocess_exec(
         *command,
@@ -75,6 +87,8 @@ async def test_two_workers_share_the_work(tmp_path: Path) -> None:
         with running_prometheus(tmp_path / "prometheus", _addresses(base)) as prometheus:
             await eventually(lambda: len(prometheus.query("process_start_time_seconds offset 5s")) == 5)
             _queries_have_answers(prometheus, data)
+        message = await eventually(lambda: _followed_to_the_lake(otlp), what=lambda: len(otlp.spans))
+        print(f"one message through {', '.join(message)}")
         status, examined = await _doctor(data)
         assert (status, [f for f in examined if f["verdict"] == "WRONG"]) == (0, []), examined
         assert {"topics", "stream", "delta", "clocks", "tables", "gaps", "dead letters", "devices", "disk"} <= {
@@ -121,6 +135,17 @@ async def _way_is_measured(base: int) -> bool:
         *("vendor_receipt", "receipt_raw", "receipt_readings"),
         *("readings_table", "receipt_table", "table_published"),
     }
+
+
+def _followed_to_the_lake(otlp: Receiver) -> list[str]:
+    """The stages that one message went through: the trace that its connector began, and the batches that link to it."""
+    for span in otlp.spans:
+        if span.service == "fleetlake-connect" and span.name == "receive karcher.datapoints":
+            way = otlp.way_of(span)
+            names = [f"{each.name} ({each.service})" for each in way.values()]
+            if {"normalise telemetry.raw.karcher.v1", "write telemetry.readings.v1"} <= {w.name for w in way.values()}:
+                return [span.name, *names]
+    return []
 
 
 def _addresses(base: int) -> dict[str, str]:
