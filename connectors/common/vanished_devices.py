@@ -37,7 +37,7 @@ class VanishedDevices:
         self._registered[device.device_id] = self._noted[device.device_id] = device
 
     async def publish(
-        self, listed: Collection[str], is_gone: Callable[[str], Awaitable[bool]] | None = None
+        self, listed: Collection[str], is_gone: Callable[[Device], Awaitable[bool]] | None = None
     ) -> list[str]:
         """Publish the registered devices that are not among `listed`, as unregistered; their ids.
 
@@ -48,7 +48,7 @@ class VanishedDevices:
             gone = []
             for device in [each for name, each in self._registered.items() if name not in listed]:
                 name = device.device_id
-                if not self._context.ownership.owns(name) or (is_gone is not None and not await is_gone(name)):
+                if not self._context.ownership.owns(name) or (is_gone is not None and not await is_gone(device)):
                     continue
                 unregistered = msgspec.structs.replace(device, registered=False, updated_at=utc_now())
                 await self._context.publisher.publish_device(unregistered)

@@ -13,9 +13,10 @@ from connectors.common.read_message import ReadMessage
 from connectors.common.state_file import StateFile
 from connectors.karcher import protocol
 from connectors.karcher.cloud import Cloud
-from connectors.karcher.protocol import VENDOR, Execution, ExecutionDetails, Machine
+from connectors.karcher.protocol import VENDOR, AnswerError, Execution, ExecutionDetails, Machine
 from connectors.karcher.registry import MachineRegistry
 from connectors.karcher.seen_log_entries import SeenLogEntries
+from schemas.wire import Problem
 
 _log = logging.getLogger(__name__)
 
@@ -40,25 +41,31 @@ class CommandReader:
         """Read the histories of all owned robotic machines.
 
         VendorError where the account may not read them, or the cloud is away. A single machine that the cloud does not
-        know stops no other.
+        know stops no other, nor does one whose history cannot be read, whose AnswerError is raised at the end.
         """
         await self._registry.until_read()
         partitions: dict[int, list[Machine]] = {}
         for machine in self._registry.owned_robots():
             partitions.setdefault(self._context.ownership.partition(machine.device_id), []).append(machine)
-        for partition, machines in sorted(partitions.items()):
-            await self._read_partition(partition, machines)
+        problems = [await self._read_partition(number, machines) for number, machines in sorted(partitions.items())]
+        for problem in filter(None, problems):
+            raise problem
 
-    async def _read_partition(self, partition: int, machines: Iterable[Machine]) -> None:
+    async def _read_partition(self, partition: int, machines: Iterable[Machine]) -> AnswerError | None:
+        """Read the histories of some machines; the error of one that cannot be read, which stops no other."""
+        problem: AnswerError | None = None
         file = StateFile(self._context.state_dir / f"karcher-commands-{partition}.json")
         state = file.read()
         try:
             for machine in machines:
                 if not self._context.ownership.owns(machine.device_id):
-                    return
+                    break
                 seen = SeenLogEntries.load(state.get(machine.device_id, {}), self._depth)
                 try:
                     await self._read_machine(machine, seen)
+                except AnswerError as error:
+                    problem = error
+                    continue
                 except VendorError as error:
                     if error.status not in _NO_HISTORY:
                         raise
@@ -66,6 +73,7 @@ class CommandReader:
                 state[machine.device_id] = seen.dump()
         finally:
             file.write(state)
+        return problem
 
     async def _read_machine(self, machine: Machine, seen: SeenLogEntries) -> None:
         now = utc_now()
@@ -89,11 +97,19 @@ class CommandReader:
         """Executions from `since` on, oldest first. The history is newest first, so older pages are not requested."""
         recent: list[Execution] = []
         async for page in self._cloud.executions(machine):
-            executions = [protocol.read_execution(item) for item in page.items]
+            executions = [e for item in page.items if (e := await self._execution(item)) is not None]
             recent += [e for e in executions if e.created_at is None or e.created_at >= since]
             if any(e.created_at is not None and e.created_at < since for e in executions):
                 break
         return recent[::-1]
+
+    async def _execution(self, item: bytes) -> Execution | None:
+        """An element of a history; None, and a dead letter, where it cannot be read: it costs no other."""
+        try:
+            return protocol.read_execution(item)
+        except AnswerError as error:
+            await self._cloud.unusable.entry("command", item, Problem("", "missing", str(error)))
+            return None
 
     async def _details(self, execution: Execution, machine: Machine) -> ExecutionDetails:
         """An execution's details; where they may not be read, what the history says of it."""

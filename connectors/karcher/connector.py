@@ -60,7 +60,7 @@ class _Account:
         self._settings = settings
         self._ownership = context.ownership
         self._coverage = context.coverage
-        cloud = open_cloud(settings, http, context.state_dir)
+        cloud = open_cloud(settings, http, context.state_dir, context.publisher)
         self.registry = MachineRegistry(cloud, context)
         self.statuses = StatusReader(cloud, context, self.registry)
         self.sockets = AllMachineSockets(cloud, context, self.registry, tasks, self.statuses.resynchronise)

@@ -113,16 +113,11 @@ def _answer(body: bytes) -> tuple[_Answer, list[bytes]]:
 
 
 def read_machine(item: bytes, now: datetime) -> Machine:
-    """A machine of the specifications. AnswerError where its ids are missing.
-
-    The owner's asset id becomes the name. `serial` («material;serial») replaces missing numbers.
-    """
+    """A machine of the specifications. AnswerError where its ids are missing. The owner's asset id becomes the name."""
     fields = _object(item)
     generic = fields.get("generic")
     generic = generic if isinstance(generic, dict) else {}
-    material, _, serial = str(generic.get("serial") or "").partition(";")
-    material = str(generic.get("materialNumber") or material)
-    serial = str(generic.get("serialNumber") or serial)
+    material, serial = _numbers(generic)
     machine_id = str(fields.get("machineId") or "")
     if not (machine_id and material and serial):
         raise AnswerError("a machine needs machineId, materialNumber and serialNumber")
@@ -138,6 +133,35 @@ def read_machine(item: bytes, now: datetime) -> Machine:
         attributes=redact_value({**attributes, "machineId": machine_id}),
     )
     return Machine(machine_id, material, serial, device)
+
+
+@dataclass(frozen=True)
+class MachineNames:
+    """What an element of the specifications that cannot be read says of which machine it is."""
+
+    machine_id: str | None
+    device_id: str | None
+
+    def may_mean(self, machine_id: object, device: str) -> bool:
+        """Whether the element may be that of a machine."""
+        if self.machine_id is None and self.device_id is None:
+            return True
+        return machine_id == self.machine_id or device == self.device_id
+
+
+def names_of(item: bytes) -> MachineNames:
+    """Which machine an element of the specifications may be about that `read_machine` does not read."""
+    fields = _object_or_none(item) or {}
+    material, serial = _numbers(fields.get("generic"))
+    device = device_id(VENDOR, karcher_native_id(material, serial)) if material and serial else None
+    return MachineNames(str(fields.get("machineId") or "") or None, device)
+
+
+def _numbers(generic: object) -> tuple[str, str]:
+    """Material and serial number; `serial` («material;serial») replaces missing ones."""
+    fields = generic if isinstance(generic, dict) else {}
+    material, _, serial = str(fields.get("serial") or "").partition(";")
+    return str(fields.get("materialNumber") or material), str(fields.get("serialNumber") or serial)
 
 
 def received_time(item: bytes) -> datetime | None:

@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Mapping
 
 from connectors.common.context import Context, utc_now
-from connectors.common.dead_letters import MessageSource, dead_letter
 from connectors.common.vanished_devices import VanishedDevices
 from connectors.karcher import protocol
 from connectors.karcher.cloud import Cloud
-from connectors.karcher.protocol import VENDOR, AnswerError, Machine
-from schemas.wire import Problem, encode
+from connectors.karcher.protocol import VENDOR, AnswerError, Machine, MachineNames
+from schemas.wire import Device, Problem, encode
 
 
 class MachineRegistry:
@@ -23,6 +22,7 @@ class MachineRegistry:
         self._ownership = context.ownership
         self._machines: dict[str, Machine] = {}
         self._devices: dict[str, str] = {}
+        self._unreadable: list[MachineNames] = []
         self._published: dict[str, bytes] = {}
         self._vanished = VanishedDevices(VENDOR, context)
         self._was_read = asyncio.Event()
@@ -55,11 +55,22 @@ class MachineRegistry:
         return [machine for machine in self.owned() if self._cloud.settings.is_robotic(machine.material_number)]
 
     async def read(self) -> None:
-        """Read all machines. VendorError, AnswerError."""
+        """Read all machines. VendorError, AnswerError.
+
+        A machine whose element cannot be read, or may be one that cannot, stays as it was.
+        """
         pages = self._cloud.pages(self._cloud.settings.specifications_path, {}, "specifications")
         items = [item async for page in pages for item in page.items]
-        machines = {m.machine_id: m for item in items if (m := await self._machine(item)) is not None}
-        self._machines = machines
+        machines: dict[str, Machine] = {}
+        unreadable: list[MachineNames] = []
+        for item in items:
+            if (machine := await self._machine(item)) is not None:
+                machines[machine.machine_id] = machine
+            else:
+                unreadable.append(protocol.names_of(item))
+        kept = (m for m in self._machines.values() if any(n.may_mean(m.machine_id, m.device_id) for n in unreadable))
+        machines = {machine.machine_id: machine for machine in kept} | machines
+        self._machines, self._unreadable = machines, unreadable
         self._devices = {machine_id: machine.device_id for machine_id, machine in machines.items()}
         self._was_read.set()
 
@@ -75,16 +86,18 @@ class MachineRegistry:
         await asyncio.gather(*(self._context.publisher.publish_device(device) for device in changed))
         for device in changed:
             self._vanished.note(device)
-        for name in await self._vanished.publish(set(self._devices.values())):
+        for name in await self._vanished.publish(set(self._devices.values()), self._is_gone):
             self._published.pop(name, None)
 
+    async def _is_gone(self, device: Device) -> bool:
+        machine_id = device.attributes.get("machineId")
+        return not any(names.may_mean(machine_id, device.device_id) for names in self._unreadable)
+
     async def _machine(self, item: bytes) -> Machine | None:
-        now = utc_now()
         try:
-            return protocol.read_machine(item, now)
+            return protocol.read_machine(item, utc_now())
         except AnswerError as error:
-            source = MessageSource(VENDOR, "karcher.machine", now)
-            letter = dead_letter(item, source, Problem(path="", reason="missing", detail=str(error)))
             if self._ownership.is_leader:
-                await self._context.publisher.dead_letter_soon(letter)
+                problem = Problem(path="", reason="missing", detail=str(error))
+                await self._cloud.unusable.entry("machine", item, problem)
             return None

@@ -66,15 +66,27 @@ class StatusReader:
                 _log.debug("karcher: resynchronising failed; the next regular reading follows")
 
     async def _read(self, machine_ids: list[str]) -> None:
+        """Read the statuses. An answer that cannot be read costs no other; its error is raised at the end."""
+        problem: AnswerError | None = None
         for chunk in protocol.chunks(machine_ids):
-            for page in await self._request(chunk):
-                for machine_id, message in page.errors:
-                    self._note_unknown(machine_id, message)
-                for item in page.items:
-                    now = utc_now()
-                    source = MessageSource(VENDOR, protocol.STATUS, now)
-                    read = partial(protocol.status, item, self._registry.devices, now)
-                    await self._context.forward(VENDOR, admit(item, source, read))
+            try:
+                pages = await self._request(chunk)
+            except AnswerError as error:
+                problem = error
+                continue
+            for page in pages:
+                await self._take(page)
+        if problem is not None:
+            raise problem
+
+    async def _take(self, page: Page) -> None:
+        for machine_id, message in page.errors:
+            self._note_unknown(machine_id, message)
+        for item in page.items:
+            now = utc_now()
+            source = MessageSource(VENDOR, protocol.STATUS, now)
+            read = partial(protocol.status, item, self._registry.devices, now)
+            await self._context.forward(VENDOR, admit(item, source, read))
 
     async def _request(self, machine_ids: list[str]) -> list[Page]:
         """The statuses of some machines. Where one makes the whole request fail (400), each is asked for alone."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Set
 from datetime import datetime
 
 from connectors.common.context import Context, utc_now
+from connectors.common.publisher import Publisher
 from connectors.common.vanished_devices import VanishedDevices
 from connectors.ogmen import protocol
 from connectors.ogmen.protocol import VENDOR
@@ -26,14 +27,22 @@ class RobotRegistry:
         self._settings = settings
         self._context = context
         self._by_account: dict[str, Set[str]] = {_CONFIGURATION: set(settings.devices)}
+        self._partial: set[str] = set()
+        """Accounts whose list has an entry that names no robot."""
         self._vanished = VanishedDevices(VENDOR, context)
         self._lapsed: dict[str, datetime] = {}
         self.robots: dict[str, Robot] = {}
         """The owned robots by their native id."""
 
-    def set_account(self, account: str, native_ids: Set[str]) -> None:
-        """Take over which robots an account has now."""
-        self._by_account[account] = native_ids
+    @property
+    def publisher(self) -> Publisher:
+        """Where the robots' records go."""
+        return self._context.publisher
+
+    def set_account(self, account: str, native_ids: Set[str], is_whole: bool = True) -> None:
+        """Take over which robots an account has now. Where its list is not whole, no robot is missing in it."""
+        self._by_account[account] = native_ids if is_whole else native_ids | self._by_account.get(account, set())
+        (self._partial.discard if is_whole else self._partial.add)(account)
         self.update()
 
     def update(self) -> None:
@@ -85,9 +94,9 @@ class RobotRegistry:
     async def publish_vanished(self) -> None:
         """Publish as unregistered the owned robots that neither the configuration nor an account has any more.
 
-        Nothing is known of that before each account was read once.
+        Nothing is known of that before each account was read once, or while a list is not whole.
         """
-        if all(account in self._by_account for account in self._settings.accounts):
+        if not self._partial and all(account in self._by_account for account in self._settings.accounts):
             known = set().union(*self._by_account.values())
             await self._vanished.publish({device_id(VENDOR, native_id) for native_id in known})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from connectors.common.context import Context, utc_now
@@ -41,23 +42,42 @@ class AlarmReader:
         """Signature and status of each alarm as it was published last."""
 
     async def read(self) -> None:
-        """Read the open alarms, and those that were open and are no longer listed. VendorError or ValueError."""
+        """Read the open alarms, and those that were open and are no longer listed. VendorError or ValueError.
+
+        An alarm that cannot be read costs no other; its ValueError is raised at the end.
+        """
         now = asyncio.get_running_loop().time()
         with_history = now - self._history_read_at >= self._history_seconds
         listed: dict[str, dict[str, Any]] = {}
         for params in [{}] if with_history else [{"status": status} for status in _OPEN]:
             listed |= {str(alarm["id"]): alarm for alarm in await self._api.items("alarms", **params)}
+        problem: ValueError | None = None
         try:
-            for name, alarm in listed.items():
-                if self._published.get(name, [""])[0] != objects.alarm_signature(alarm):
-                    await self._publish(name)
-            for name, (_, status) in list(self._published.items()):
-                if name not in listed and (status in _OPEN or with_history):
-                    await self._publish_unlisted(name)
+            for name in self._due(listed, with_history):
+                try:
+                    await (self._publish(name) if name in listed else self._publish_unlisted(name))
+                except ValueError as error:
+                    problem = error
         finally:
             self._file.write(self._published)
         if with_history:
             self._history_read_at = now
+        if problem is not None:
+            raise problem
+
+    def _due(self, listed: Mapping[str, dict[str, Any]], with_history: bool) -> list[str]:
+        """The alarms that may have changed."""
+        changed = [
+            name
+            for name, alarm in listed.items()
+            if self._published.get(name, [""])[0] != objects.alarm_signature(alarm)
+        ]
+        unlisted = [
+            name
+            for name, (_, status) in self._published.items()
+            if name not in listed and (status in _OPEN or with_history)
+        ]
+        return changed + unlisted
 
     async def _publish(self, name: str) -> None:
         detail = await self._api.read("alarms", name)

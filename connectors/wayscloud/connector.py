@@ -62,7 +62,8 @@ class WayscloudConnector:
             http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             if settings.api_key is not None:
-                await self._start_rest(WayscloudApi(settings, http, self._context.state_dir), client_id, tasks)
+                api = WayscloudApi(settings, http, self._context.state_dir, self._context.publisher)
+                await self._start_rest(api, client_id, tasks)
             memory = ConnectionMemory(self._state_file(f"mqtt-{quote_id(client_id)}"))
             connections = [MqttConnection(settings, login, memory, self) for login in logins(settings, client_id)]
             for connection in connections:

@@ -16,7 +16,7 @@ from connectors.wayscloud.api import WayscloudApi
 from connectors.wayscloud.objects import VENDOR
 from connectors.wayscloud.settings import WayscloudSettings
 from schemas.device import device_id, split_device_id
-from schemas.wire import encode
+from schemas.wire import Device, encode
 
 _log = logging.getLogger(__name__)
 
@@ -74,10 +74,10 @@ class DeviceRegistry:
         for name in await self._vanished.publish({device_id(VENDOR, native) for native in self._fields}, self._is_gone):
             self._published_records.pop(split_device_id(name)[1], None)
 
-    async def _is_gone(self, name: str) -> bool:
+    async def _is_gone(self, device: Device) -> bool:
         """Whether a device that the list lacks is gone. A list may be incomplete: it is paged while devices change."""
         try:
-            await self._api.get("devices", split_device_id(name)[1])
+            await self._api.get("devices", split_device_id(device.device_id)[1])
         except VendorError as error:
             if error.status != 404:
                 raise
@@ -104,8 +104,11 @@ class DeviceRegistry:
         if not isinstance(fields.get("tags"), list):
             fields["tags"] = objects.tags(await self._api.get("devices", native, "tags"))
         await self._update(native, fields)
-        body = await self._api.get("devices", native, "health")
-        await self._context.settle(VENDOR, ReadMessage([objects.health(body, device_id(VENDOR, native), utc_now())]))
+        device = device_id(VENDOR, native)
+        health = await self._api.parsed(
+            lambda body: objects.health(body, device, utc_now()), "devices", native, "health"
+        )
+        await self._context.settle(VENDOR, ReadMessage([health]))
 
     async def _update(self, native: str, fields: dict[str, Any]) -> None:
         """Merge a device object, brief or in full, and publish what it changes."""

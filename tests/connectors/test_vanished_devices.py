@@ -166,8 +166,8 @@ async def test_the_vendor_has_the_last_word(tmp_path: Path) -> None:
     for name in ("a", "b"):
         vanished.note(device(name))
 
-    async def is_gone(name: str) -> bool:
-        return name == "karcher:b"
+    async def is_gone(device: Device) -> bool:
+        return device.device_id == "karcher:b"
 
     assert await vanished.publish([], is_gone) == ["karcher:b"]
     assert await vanished.publish([], is_gone) == [], "once"
