@@ -71,7 +71,7 @@ async def run_alarms(
         notifications = NotificationEndpoints(config.notify, database.engine).handlers()
         app = AlarmApi(backend, notifications, settings.max_body_bytes).app()
         async with serving(app, settings.host, settings.port, SERVED, settings) as port, asyncio.TaskGroup() as group:
-            _log.info("alarms: http://%s:%d/v1/iot/alarms", settings.host, port)
+            _log.info("alarms: %s://%s:%d/v1/iot/alarms", settings.scheme, settings.host, port)
             tasks = [
                 group.create_task(_ingest(ingest, publisher, topics_ready)),
                 group.create_task(dispatcher.run()),

@@ -15,7 +15,8 @@ class AlarmsSettings(ServerLimits):
     enabled: bool = Field(default=False, description="Whether `fleetlake up` runs the alarm service.")
     host: str = Field(
         default="127.0.0.1",
-        description="Address to listen on. Put a TLS proxy in front if it is not a loopback address.",
+        description="Address to listen on. If it is not a loopback address, set certificate_file or put a TLS proxy in "
+        "front.",
     )
     port: int = Field(default=8093, ge=0, le=65535, description="Port of the HTTP API; 0 picks a free port.")
     database_url: SecretStr | None = Field(

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable
+from pathlib import Path
 from typing import Any, cast
 
 from aiohttp import web
@@ -46,6 +47,19 @@ class ServerLimits(BaseModel):
     idle_seconds: float = Field(
         default=75, gt=0, description="How long an open connection may wait for its next request."
     )
+    certificate_file: Path | None = Field(
+        default=None,
+        description="Certificate in PEM: serve HTTPS. It is read again when it changes. Default: HTTP, for a TLS proxy "
+        "in front.",
+    )
+    key_file: Path | None = Field(
+        default=None, description="Key of the certificate. Default: it is in the certificate's file."
+    )
+
+    @property
+    def scheme(self) -> str:
+        """`https` or `http`."""
+        return "https" if self.certificate_file else "http"
 
 
 DEFAULT_LIMITS = ServerLimits()
@@ -59,15 +73,15 @@ class ConnectionRegister:
         self.guards: dict[asyncio.Protocol, ConnectionGuard] = {}
         self._total = 0
         self._by_address: Counter[str] = Counter()
-        self._log = OncePerMinute(what)
+        self.log = OncePerMinute(what)
 
     def admit(self, address: str) -> bool:
         """Count one more connection; False, uncounted, beyond the limits."""
         if self._total >= self.limits.max_connections:
-            self._log("%d connections are open (max_connections); refusing further ones", self.limits.max_connections)
+            self.log("%d connections are open (max_connections); refusing further ones", self.limits.max_connections)
             return False
         if self._by_address[address] >= self.limits.max_connections_per_address:
-            self._log("%s has too many connections (max_connections_per_address); refusing further ones", address)
+            self.log("%s has too many connections (max_connections_per_address); refusing further ones", address)
             return False
         self._total += 1
         self._by_address[address] += 1
@@ -99,21 +113,23 @@ class ConnectionRegister:
 class ConnectionGuard(asyncio.Protocol):
     """Passes a connection's events to aiohttp's protocol, unless there are too many connections or it is too slow."""
 
-    def __init__(self, register: ConnectionRegister, inner: web.RequestHandler) -> None:
+    def __init__(self, register: ConnectionRegister, inner: web.RequestHandler, admitted: str | None = None) -> None:
+        """`admitted` is the address of a connection that the register has admitted already."""
         self._register = register
         self._inner = inner
         self._transport: asyncio.Transport | None = None
-        self._address = ""
-        self._admitted = False
+        self._address = admitted or ""
+        self._admitted = admitted is not None
         self._in_request = False
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Admit the connection; the time for the head of the first request begins."""
         self._transport = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername")
-        self._address = peer[0] if isinstance(peer, tuple) else ""
-        self._admitted = self._register.admit(self._address)
+        if not self._admitted:
+            peer = transport.get_extra_info("peername")
+            self._address = peer[0] if isinstance(peer, tuple) else ""
+            self._admitted = self._register.admit(self._address)
         if not self._admitted:
             self._refuse("503 Service Unavailable", "Too many connections", "Retry-After: 5\r\n")
             return

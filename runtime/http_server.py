@@ -14,6 +14,7 @@ from aiohttp import web
 from runtime.checks import CheckResult
 from runtime.errors import StageError
 from runtime.http_limits import DEFAULT_LIMITS, ConnectionGuard, ConnectionRegister, RequestLogger, ServerLimits
+from runtime.http_tls import ServerCertificate, TlsGate
 
 _SERVED_BY = "X-Fleetlake-Stage"
 """Header of every answer of our endpoints; it names the stage."""
@@ -24,6 +25,11 @@ class LimitedServer:
 
     def __init__(self, app: web.Application, limits: ServerLimits, what: str) -> None:
         self._register = ConnectionRegister(_within_descriptors(limits), what)
+        self._certificate = (
+            ServerCertificate(limits.certificate_file, limits.key_file, f"{what}: certificate_file")
+            if limits.certificate_file
+            else None
+        )
         app.middlewares.insert(0, self._register.middleware)
         self._runner = web.AppRunner(
             app,
@@ -38,10 +44,16 @@ class LimitedServer:
     async def start(self, host: str, port: int) -> None:
         """Bind and serve. OSError if the address is taken."""
         await self._runner.setup()
+        self._server = await asyncio.get_running_loop().create_server(self._protocol, host, port, backlog=128)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """The protocol of a new connection."""
         serve = self._runner.server
         assert serve is not None
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: ConnectionGuard(self._register, serve()), host, port, backlog=128
+        if self._certificate is None:
+            return ConnectionGuard(self._register, serve())
+        return TlsGate(
+            self._register, self._certificate, lambda address: ConnectionGuard(self._register, serve(), address)
         )
 
     @property
@@ -69,7 +81,10 @@ def _within_descriptors(limits: ServerLimits) -> ServerLimits:
 async def serving(
     app: web.Application, host: str, port: int, what: str, limits: ServerLimits = DEFAULT_LIMITS
 ) -> AsyncIterator[int]:
-    """Serve while the block lasts; yields the port. StageError names the address when it cannot be bound."""
+    """Serve while the block lasts; yields the port.
+
+    StageError names the address that cannot be bound, or the certificate that cannot be used.
+    """
 
     async def sign(_: web.Request, response: web.StreamResponse) -> None:
         response.headers[_SERVED_BY] = what
@@ -104,12 +119,14 @@ async def check_port(name: str, host: str, port: int, what: str) -> CheckResult:
 async def _served_by(host: str, port: int) -> str | None:
     """The stage whose endpoint answers there, if any."""
     address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    url = f"http://[{address}]:{port}/livez" if ":" in address else f"http://{address}:{port}/livez"
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3)) as session,
-            session.get(url) as answer,
-        ):
-            return answer.headers.get(_SERVED_BY)
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        return None
+    where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3)) as session:
+        for scheme in ("http", "https"):
+            try:
+                # The certificate is not checked: nothing is sent, and it need not be for a loopback address.
+                async with session.get(f"{scheme}://{where}/livez", ssl=False) as answer:
+                    if stage := answer.headers.get(_SERVED_BY):
+                        return stage
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                continue
+    return None

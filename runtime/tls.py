@@ -48,11 +48,15 @@ def tls_problem(error: ssl.SSLError) -> str:
         of_name = "match" in error.verify_message  # OpenSSL: «Hostname mismatch», «IP address mismatch»
         why = "for another host" if of_name else "not trusted"
         return f"the server's certificate is {why}: {error.verify_message.rstrip('.')}"
-    reason = error.reason or ""
+    return reason_problem(error.reason) if error.reason else f"no TLS connection: {error}"
+
+
+def reason_problem(reason: str) -> str:
+    """What OpenSSL's name of a reason means, such as `TLSV13_ALERT_CERTIFICATE_REQUIRED`, for a client."""
     if "ALERT_CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason:
         return "the server asks for a client certificate"
     if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
         return "the server does not trust our client certificate"
     if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING"):
         return "the server does not speak TLS on this port"
-    return f"no TLS connection: {reason.lower().replace('_', ' ') or error}"
+    return f"no TLS connection: {reason.lower().replace('_', ' ')}"

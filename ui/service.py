@@ -12,6 +12,7 @@ from alarm_service.settings import AlarmsSettings
 from alarm_service.store.database import AlarmDatabase, alarm_database
 from runtime.errors import StageError
 from runtime.health import Health
+from runtime.http_limits import ServerLimits
 from runtime.http_server import serving
 from sinks.duckdb.confinement import QueryLimits
 from ui.app import LOOPBACK, make_app
@@ -51,13 +52,14 @@ async def run_ui(config: UiConfig, stop: asyncio.Event, health: Health) -> None:
     hub = Hub()
     reader = TopicReader(config.find_kafka, hub, settings.action_seconds)
     tables = PublishedTables(config.connect, config.data / "fleet.duckdb")
-    limits = QueryLimits(settings.query_seconds, settings.query_rows, settings.query_megabytes)
-    queries = QueryProcesses(config.connect, config.data, limits)
+    query_limits = QueryLimits(settings.query_seconds, settings.query_rows, settings.query_megabytes)
+    queries = QueryProcesses(config.connect, config.data, query_limits)
     stream = LiveStream(hub, reader, tables)
     backend = Backend(settings, tables, hub, reader, Stages(config.data), queries, config.groups)
     app = make_app(backend, Sessions(_FindKey(keys), settings.session_hours * 3600), stream)
+    limits = ServerLimits(certificate_file=settings.certificate_file, key_file=settings.key_file)
     try:
-        async with serving(app, settings.host, settings.port, SERVED) as port, asyncio.TaskGroup() as group:
+        async with serving(app, settings.host, settings.port, SERVED, limits) as port, asyncio.TaskGroup() as group:
             _log.info("ui: open %s", settings.url(port))
             tasks = [group.create_task(reader.run()), group.create_task(stream.run())]
             await stop.wait()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -13,9 +15,18 @@ class UiSettings(BaseModel):
     enabled: bool = Field(default=True, description="Whether `fleetlake up` runs the live page.")
     host: str = Field(
         default="127.0.0.1",
-        description="Address to listen on. Put a TLS proxy in front if it is not a loopback address.",
+        description="Address to listen on. If it is not a loopback address, set certificate_file or put a TLS proxy in "
+        "front.",
     )
     port: int = Field(default=8094, ge=0, le=65535, description="Port of the live page; 0 picks a free port.")
+    certificate_file: Path | None = Field(
+        default=None,
+        description="Certificate in PEM: serve HTTPS. It is read again when it changes. Default: HTTP, for a TLS proxy "
+        "in front.",
+    )
+    key_file: Path | None = Field(
+        default=None, description="Key of the certificate. Default: it is in the certificate's file."
+    )
     public_url: str = Field(
         default="",
         description="Address under which browsers reach the page through a proxy, such as https://fleet.example.com. "
@@ -52,4 +63,4 @@ class UiSettings(BaseModel):
         shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(
             self.host, f"[{self.host}]" if ":" in self.host else self.host
         )
-        return f"http://{shown}:{port}/"
+        return f"{'https' if self.certificate_file else 'http'}://{shown}:{port}/"

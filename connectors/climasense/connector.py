@@ -70,7 +70,9 @@ class ClimasenseConnector:
             serving(api.app(), settings.host, settings.port, VENDOR, settings) as self.port,
             asyncio.TaskGroup() as group,
         ):
-            _log.info("climasense: devices may post to http://%s:%d/v1/telemetry", settings.host, self.port)
+            _log.info(
+                "climasense: devices may post to %s://%s:%d/v1/telemetry", settings.scheme, settings.host, self.port
+            )
             group.create_task(self._listen(delivery.listening))
             group.create_task(self._keep_keys_current(keys))
             group.create_task(self._publish_devices(store))

@@ -15,7 +15,10 @@ class ClimasenseSettings(ServerLimits):
 
     model_config = ConfigDict(extra="forbid")
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on. Use 0.0.0.0 only behind a TLS proxy.")
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address to listen on. Use 0.0.0.0 only with certificate_file, or behind a TLS proxy.",
+    )
     port: int = Field(default=8480, ge=0, le=65535, description="Port to listen on. 0 picks a free one.")
     database_url: SecretStr | None = Field(
         default=None,

@@ -18,6 +18,7 @@ from connectors.ogmen.registry import RobotRegistry
 from connectors.ogmen.settings import OgmenSettings
 from connectors.ogmen.sockets import RobotSockets
 from connectors.ogmen.webhook import WEBHOOK_NAME, AlertWebhook
+from runtime.http_limits import ServerLimits
 from runtime.http_server import serving
 
 _log = logging.getLogger(__name__)
@@ -85,9 +86,13 @@ class OgmenConnector:
         if settings.webhook_secret is None and settings.signature_secret is None:
             _log.warning("ogmen: neither webhook_secret nor signature_secret in [ogmen]: every alert is refused")
         app = AlertWebhook(settings, self._context, self.registry.is_private).app()
-        async with serving(app, settings.webhook_host, settings.webhook_port, WEBHOOK_NAME) as self.webhook_port:
+        files = {"certificate_file": settings.webhook_certificate_file, "key_file": settings.webhook_key_file}
+        limits = ServerLimits.model_validate(files)
+        where = settings.webhook_host, settings.webhook_port
+        async with serving(app, *where, WEBHOOK_NAME, limits) as self.webhook_port:
             _log.info(
-                "ogmen: robots may post to http://%s:%d%s",
+                "ogmen: robots may post to %s://%s:%d%s",
+                limits.scheme,
                 settings.webhook_host,
                 self.webhook_port,
                 settings.webhook_path,

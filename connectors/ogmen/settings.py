@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
@@ -142,6 +143,14 @@ class OgmenSettings(BaseModel):
     webhook_host: str = Field(default="127.0.0.1", description="Address on which the alert webhook listens.")
     webhook_port: int = Field(
         default=8481, ge=-1, le=65535, description="Port of the alert webhook. 0 picks a free port, -1 turns it off."
+    )
+    webhook_certificate_file: Path | None = Field(
+        default=None,
+        description="Certificate in PEM: the webhook serves HTTPS. It is read again when it changes. Default: HTTP, "
+        "for a TLS proxy in front.",
+    )
+    webhook_key_file: Path | None = Field(
+        default=None, description="Key of the certificate. Default: it is in the certificate's file."
     )
     webhook_path: str = Field(
         default="/alerts/{device_id}", description="Path to which robots post their alerts. Assumed."

@@ -18,6 +18,7 @@ from connectors.wayscloud.objects import BrokerAddress
 from connectors.wayscloud.protocol import Packet
 from connectors.wayscloud.settings import WayscloudSettings
 from runtime.checks import CheckResult, unreachable
+from runtime.errors import StageError
 
 _ENDPOINTS = ("devices", "datapoints", "alarms", "rules", "groups", "profiles")
 
@@ -34,7 +35,10 @@ async def check(settings: WayscloudSettings, _: Path) -> list[CheckResult]:
         results.append(CheckResult("wayscloud: MQTT", False, "set mqtt_host, or api_key to ask for it, in [wayscloud]"))
         return results
     for login in logins(_probing(settings), f"{settings.client_id}-check"):
-        results.append(await _check_broker(settings, login, address))
+        try:
+            results.append(await _check_broker(settings, login, address))
+        except StageError as error:  # a certificate's file
+            results.append(CheckResult("wayscloud: MQTT", False, str(error)))
     return results
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import ssl
 import threading
 import time
@@ -11,7 +12,7 @@ from collections import deque
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -20,12 +21,14 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from connectors.wayscloud.logins import Login
 from connectors.wayscloud.objects import BrokerAddress
 from connectors.wayscloud.settings import WayscloudSettings
+from runtime.tls import client_context, reason_problem, tls_problem
 
 V5, V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
 
 _silent = logging.getLogger("connectors.wayscloud.library")
 _silent.disabled = True
 
+_TLS_REASON = re.compile(r"\[SSL: (\w+)\]")
 _TRIAL_SECONDS = 1.0
 """A broker that speaks only MQTT 3.1.1 may leave a CONNECT of MQTT 5 unanswered: how long to wait for an answer."""
 _MARGIN = 1000
@@ -62,6 +65,7 @@ class MqttClient:
         self._accepted: asyncio.Future[bool] = self._loop.create_future()
         self._room = threading.Semaphore(settings.max_in_flight + _MARGIN)
         self._closing = False
+        self._tls_failure: str | None = None
         self._paho = self._new_client(version)
 
     # In asyncio's thread.
@@ -83,6 +87,8 @@ class MqttClient:
                 return await self._accepted
         except TimeoutError:
             raise MqttError(f"no answer within {timeout:g} s", unsupported=True) from None
+        except ssl.SSLError as error:
+            raise MqttError(tls_problem(error)) from None
         except OSError as error:
             raise MqttError(error.strerror or str(error) or type(error).__name__) from None
 
@@ -126,8 +132,9 @@ class MqttClient:
         if self._login.username:
             client.username_pw_set(self._login.username, self._login.password or None)
         if settings.mqtt_tls:
-            ca_file = str(settings.mqtt_ca_file) if settings.mqtt_ca_file else None
-            client.tls_set_context(ssl.create_default_context(cafile=ca_file))
+            files = settings.mqtt_ca_file, settings.mqtt_certificate_file, settings.mqtt_key_file
+            client.tls_set_context(client_context(*files, section="wayscloud", prefix="mqtt_"))
+        client.on_log = self._on_log
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -157,10 +164,18 @@ class MqttClient:
         self._settle(self.subscribed, MqttError(text))
         self._settle(self.ended, text)  # with a kept session nobody waits for the answer
 
+    def _on_log(self, _: Any, __: Any, level: int, text: str) -> None:
+        # The only place where paho says why TLS failed after the handshake, as it does for a client's certificate.
+        if level == LogLevel.MQTT_LOG_ERR and (found := _TLS_REASON.search(text)):
+            self._tls_failure = reason_problem(found[1])
+
     def _on_disconnect(self, _: Any, __: Any, ___: Any, reason: ReasonCode, ____: Properties | None) -> None:
-        text = because("connection lost", reason)
+        failure = self._tls_failure
+        text = because("connection lost", reason) if failure is None else f"connection lost: {failure}"
+        if self._settings.mqtt_tls and failure is None and not self._accepted.done():
+            text += "; the server may want another client certificate"  # some say so only by hanging up
         # A broker that does not know our version may just hang up.
-        self._settle(self._accepted, MqttError(text, unsupported=True))
+        self._settle(self._accepted, MqttError(text, unsupported=failure is None))
         self._settle(self.subscribed, MqttError(text))
         self._settle(self.ended, text)
 

@@ -40,6 +40,12 @@ class WayscloudSettings(BaseModel):
     )
     mqtt_tls: bool = Field(default=True, description="Encrypt the connection to the broker.")
     mqtt_ca_file: Path | None = Field(default=None, description="CA bundle for TLS. Default: the system's.")
+    mqtt_certificate_file: Path | None = Field(
+        default=None, description="Client certificate in PEM, for brokers that ask for one."
+    )
+    mqtt_key_file: Path | None = Field(
+        default=None, description="Key of the client certificate. Default: it is in the certificate's file."
+    )
     mqtt_transport: Literal["tcp", "websockets"] = Field(default="tcp", description="MQTT over TCP or over WebSocket.")
     websocket_path: str = Field(default="/mqtt", description="Path of MQTT over WebSocket. The default is assumed.")
     mqtt_username: str = Field(default="", description="User name that is shared by all devices.")

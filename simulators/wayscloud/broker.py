@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from amqtt.broker import Broker
@@ -162,6 +163,18 @@ class BrokerOptions:
     password: str | None = None
     websockets: bool = False
     """Serve MQTT over WebSocket instead of TCP."""
+    certificate_file: Path | None = None
+    """Certificate and key in PEM: serve over TLS."""
+    authority_file: Path | None = None
+    """Whose client certificates are taken; a client need not show one."""
+
+    def listener(self, port: int) -> dict[str, Any]:
+        """The listener in amqtt's form."""
+        listener = {"type": "ws" if self.websockets else "tcp", "bind": f"{self.host}:{port}"}
+        if self.certificate_file is None:
+            return listener
+        file = str(self.certificate_file)
+        return {**listener, "ssl": True, "certfile": file, "keyfile": file, "cafile": str(self.authority_file or file)}
 
 
 _DEFAULT_OPTIONS = BrokerOptions()
@@ -183,7 +196,7 @@ async def run_mqtt_broker(
     port = options.port or free_port(options.host)
     broker = _KeepingBroker(
         {
-            "listeners": {"default": {"type": "ws" if options.websockets else "tcp", "bind": f"{options.host}:{port}"}},
+            "listeners": {"default": options.listener(port)},
             "plugins": {
                 f"{_HERE}.SharedPasswordPlugin": {"username": options.username, "password": options.password or ""}
             },

@@ -19,7 +19,8 @@ from runtime.errors import StageError
 from runtime.kafka import KafkaSettings, client_options, declare_topics, wait_for_kafka
 from runtime.kafka_problem import connection_problem
 from schemas.topics import TopicSpec
-from tests.support.secure_kafka import USERS, Certificates, SecureKafka
+from tests.support.certificates import Certificates
+from tests.support.secure_kafka import USERS, SecureKafka
 from tests.support.waiting import eventually
 
 
