@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 
-from sinks.delta.tables import READINGS
+from sinks.delta.tables import READINGS_TABLE
 
 Random = np.random.Generator
 Values = Callable[[Random, int], np.ndarray]
@@ -246,4 +246,6 @@ def _rows(messages: _Messages, metric: _Metric) -> pa.Table:
         "origin_offset": pa.array(messages.origins, pa.int64()),
     }
     date = received_at.cast(pa.date32(), safe=False)
-    return pa.Table.from_arrays([*(columns[c.name] for c in READINGS.columns), date], schema=READINGS.schema)
+    return pa.Table.from_arrays(
+        [*(columns[c.name] for c in READINGS_TABLE.columns), date], schema=READINGS_TABLE.schema
+    )

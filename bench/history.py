@@ -26,7 +26,7 @@ from sinks.delta.log_reader import live_files
 from sinks.delta.maintenance.compaction import LiveFile
 from sinks.delta.maintenance.merging import merge_files
 from sinks.delta.rows import sorted_rows
-from sinks.delta.tables import PARTITION_DATE, READINGS, TABLES
+from sinks.delta.tables import PARTITION_DATE, READINGS_TABLE, TABLES
 from sinks.settings import DeltaSettings
 
 ROBOTS = 7
@@ -54,7 +54,7 @@ def generate(folder: Path, days: float, robots: int = ROBOTS) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     settings = DeltaSettings(sync=False)
     LakeWriter(folder, settings, {table.topic: "bench" for table in TABLES}).open()
-    delta = LakeLocation.of(folder, settings).open(READINGS.name)
+    delta = LakeLocation.of(folder, settings).open(READINGS_TABLE.name)
     rows = 0
     with closing(duckdb.connect(str(folder / "plain.db"))) as connection:
         connection.execute(f"SET threads = {THREADS}; SET memory_limit = '{MEMORY}'")
@@ -90,9 +90,9 @@ def _flush(delta: DeltaTable, day: pa.Table, flushes: int, settings: DeltaSettin
     for first in range(0, day.num_rows, size):
         write_deltalake(
             delta,
-            sorted_rows(day.slice(first, size), READINGS.sort_by),
+            sorted_rows(day.slice(first, size), READINGS_TABLE.sort_by),
             mode="append",
-            writer_properties=writer_properties(settings, READINGS),
+            writer_properties=writer_properties(settings, READINGS_TABLE),
         )
 
 
@@ -131,7 +131,7 @@ def bytes_a_reading(folder: Path, rows: int) -> dict[str, float]:
     location = LakeLocation(str(folder / "lake"))
     json_rows = min(JSON_ROWS, rows)
     return {
-        "fleetlake": sum(file.bytes for file in live_files(location.open(READINGS.name))) / rows,
+        "fleetlake": sum(file.bytes for file in live_files(location.open(READINGS_TABLE.name))) / rows,
         "parquet": sum(path.stat().st_size for path in (folder / "parquet").rglob("*.parquet")) / rows,
         "duckdb": (folder / "plain.db").stat().st_size / rows,
         "json": (folder / "json" / "rows.json").stat().st_size / json_rows,

@@ -23,7 +23,8 @@ class Bounds:
 
 @dataclass(slots=True)
 class _PartitionBuffer:
-    stored: int | None
+    expected: int | None
+    """The next offset that the writer will have stored when the buffer is written."""
     next: int
     records: list[Record] = field(default_factory=list)
     bytes: int = 0
@@ -41,8 +42,8 @@ class _PartitionBuffer:
 
     def cut(self, partition: int) -> Slice:
         """Take all records out; the next slice continues where this one ends."""
-        taken = Slice(partition, self.stored, self.next, self.records)
-        self.stored, self.records, self.bytes = self.next, [], 0
+        taken = Slice(partition, self.expected, self.next, self.records)
+        self.expected, self.records, self.bytes = self.next, [], 0
         return taken
 
 

@@ -31,7 +31,7 @@ from schemas.topics import MAX_MESSAGE_BYTES
 from sinks.buffers import Bounds, Buffers, start_of
 from sinks.lag import LagMeter
 from sinks.topic_watch import TopicWatch
-from sinks.writer import StaleWriter, Writer
+from sinks.writer import StaleBatch, Writer
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -172,7 +172,7 @@ class SinkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         started = time.monotonic()
         try:
             await self._in_thread(partial(self._writer.write, topic, slices))
-        except StaleWriter as error:
+        except StaleBatch as error:
             log.warning("%s: %s: %s; re-reading from the stored offsets", self._stage, topic, error)
             await self._position(self._buffers.of_topic(topic))
             return

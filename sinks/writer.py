@@ -8,8 +8,8 @@ from typing import Protocol
 from schemas.consumed import Record
 
 
-class StaleWriter(Exception):
-    """Another process has written these offsets meanwhile, so the buffered records must not be written here."""
+class StaleBatch(Exception):
+    """Another process has written these offsets meanwhile: the batch is not ours to write."""
 
 
 class SinkError(RuntimeError):
@@ -20,12 +20,12 @@ class SinkError(RuntimeError):
 class Slice:
     """Consecutive records of one partition.
 
-    `stored` is the next offset that the writer has stored, None if it has stored none. `next` is the offset after the
-    last record.
+    `expected` is the next offset that is stored when this slice's turn comes, None if none is. `next` is the offset
+    after the last record.
     """
 
     partition: int
-    stored: int | None
+    expected: int | None
     next: int
     records: list[Record]
 
@@ -40,4 +40,4 @@ class Writer(Protocol):
         """
 
     def write(self, topic: str, slices: list[Slice]) -> None:
-        """Write rows and offsets in one commit. Raise StaleWriter if a slice's `stored` is no longer what is stored."""
+        """Write rows and offsets in one commit. Raise StaleBatch unless each slice's `expected` is what is stored."""

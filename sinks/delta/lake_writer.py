@@ -22,11 +22,11 @@ from runtime.metrics import DEAD_LETTERS, HOP_SECONDS, PUBLISHED_AT, READINGS_OU
 from schemas.consumed import Record
 from sinks.delta.durability import sync_commits
 from sinks.delta.location import LakeLocation
-from sinks.delta.rows import Rows, dead_letters, to_rows
+from sinks.delta.rows import Rows, dead_letter_rows, to_rows
 from sinks.delta.table_setup import TableSetup
 from sinks.delta.tables import ROW_GROUP_ROWS, TABLES, Table
 from sinks.settings import DeltaSettings
-from sinks.writer import Slice, StaleWriter
+from sinks.writer import Slice, StaleBatch
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +64,12 @@ class LakeWriter:
         return {partition: delta.transaction_version(self._app_id(topic, partition)) for partition in partitions}
 
     def write(self, topic: str, slices: list[Slice]) -> None:
-        """Write rows and offsets in one commit. Raise StaleWriter if another process has written there meanwhile."""
+        """Write rows and offsets in one commit. Raise StaleBatch if another process has written there meanwhile."""
         table = self._by_topic[topic]
         stored = self.stored(topic, [one.partition for one in slices])
         for one in slices:
-            if stored[one.partition] != one.stored:
-                raise StaleWriter(f"partition {one.partition} stands at {stored[one.partition]}, expected {one.stored}")
+            if (at := stored[one.partition]) != one.expected:
+                raise StaleBatch(f"partition {one.partition} stands at {at}, expected {one.expected}")
         records = [record for one in slices for record in one.records]
         rows = to_rows(table, records)
         if rows.unreadable:
@@ -88,7 +88,7 @@ class LakeWriter:
         if not new:
             return
         offsets = [Transaction(self._app_id(topic, p, "/unreadable"), last + 1) for p, last in _last_offsets(new)]
-        self._commit(self._dead_letters, dead_letters(new), offsets)
+        self._commit(self._dead_letters, dead_letter_rows(new), offsets)
         log.warning("%s: %d records of %s cannot be read: see dead_letters", STAGE, len(new), topic)
 
     def _commit(self, table: Table, rows: pa.Table, offsets: list[Transaction]) -> None:
@@ -105,7 +105,7 @@ class LakeWriter:
                 commit_properties=CommitProperties(app_transactions=offsets),
             )
         except CommitFailedError as error:
-            raise StaleWriter(f"the commit was refused: {error}") from error
+            raise StaleBatch(f"the commit was refused: {error}") from error
         if self._settings.sync:
             sync_commits(delta, before)
 

@@ -25,7 +25,7 @@ from schemas import envelope, wire
 from schemas.consumed import Record
 from schemas.timestamps import from_millis
 from schemas.topics import vendor_of_raw_topic
-from sinks.delta.tables import DEAD_LETTERS, TIMESTAMP, Column, Table
+from sinks.delta.tables import DEAD_LETTERS_TABLE, TIMESTAMP, Column, Table
 
 PAYLOAD_CHARACTERS = 4096
 """How much of an unreadable record its dead letter shows."""
@@ -45,11 +45,11 @@ def to_rows(table: Table, records: Sequence[Record]) -> Rows:
     return Rows(sorted_rows(rows.table, table.sort_by), rows.unreadable)
 
 
-def dead_letters(unreadable: Sequence[tuple[Record, str]]) -> pa.Table:
+def dead_letter_rows(unreadable: Sequence[tuple[Record, str]]) -> pa.Table:
     """Return rows of `dead_letters` for records that could not be read; their ids derive from the records' offsets."""
     decode = _decoder(wire.DeadLetter)
     letters = [decode(wire.encode(_dead_letter(record, why))) for record, why in unreadable]
-    return _columns(DEAD_LETTERS, [record for record, _ in unreadable], letters)
+    return _columns(DEAD_LETTERS_TABLE, [record for record, _ in unreadable], letters)
 
 
 def _halve(table: Table, records: Sequence[Record], error: Exception) -> Rows:
@@ -101,9 +101,8 @@ def _decode(table: Table, decode: Callable[[bytes], Any], record: Record) -> Any
 def _column(
     column: Column, records: Sequence[Record], whole: list[Any], items: list[Any], owners: pa.Array | None
 ) -> pa.Array:
-    scope, _, path = column.source.partition("item.")
-    if path and not scope:
-        return _array(list(map(attrgetter(path), items)), column.type)
+    if column.source.startswith("item."):
+        return _array(list(map(attrgetter(column.source.removeprefix("item.")), items)), column.type)
     values = (
         _kafka_values(column.source, records) if column.source[0] == "@" else list(map(_getter(column.source), whole))
     )

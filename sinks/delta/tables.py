@@ -99,7 +99,7 @@ def _origin(of: str, prefix: str = "origin.") -> tuple[Column, ...]:
 
 _RAW_ORIGIN = _origin("the raw record it was made of")
 
-READINGS = Table(
+READINGS_TABLE = Table(
     name="readings",
     topic=topics.READINGS,
     record=wire.Observation,
@@ -134,7 +134,7 @@ READINGS = Table(
     partition_by=(PARTITION_DATE, "vendor"),
 )
 
-EVENTS = Table(
+EVENTS_TABLE = Table(
     name="events",
     topic=topics.EVENTS,
     record=wire.EventSet,
@@ -157,7 +157,7 @@ EVENTS = Table(
     sort_by=("device_id", "occurred_at"),
 )
 
-ALARM_EVENTS = Table(
+ALARM_EVENTS_TABLE = Table(
     name="alarm_events",
     topic=topics.ALARMS,
     record=wire.AlarmEvent,
@@ -198,7 +198,7 @@ ALARM_EVENTS = Table(
     sort_by=("device_id", "alarm_id", "sequence"),
 )
 
-DEVICES = Table(
+DEVICES_TABLE = Table(
     name="devices",
     topic=topics.DEVICES,
     record=wire.Device,
@@ -222,7 +222,7 @@ DEVICES = Table(
     sort_by=("device_id", "updated_at"),
 )
 
-DEAD_LETTERS = Table(
+DEAD_LETTERS_TABLE = Table(
     name="dead_letters",
     topic=topics.DEAD_LETTER,
     record=wire.DeadLetter,
@@ -245,7 +245,7 @@ DEAD_LETTERS = Table(
     sort_by=("vendor", "device_id", "received_at"),
 )
 
-RAW = Table(
+RAW_TABLE = Table(
     name="raw",
     topic=topics.raw_topic("*"),
     record=None,
@@ -267,8 +267,8 @@ RAW = Table(
 def raw_tables(vendors: Sequence[str] | None = None) -> tuple[Table, ...]:
     """Return the table `raw` once per vendor, each fed by the vendor's topic; by default for all vendors."""
     names = vendor_names() if vendors is None else vendors
-    return tuple(replace(RAW, topic=topics.raw_topic(name)) for name in names)
+    return tuple(replace(RAW_TABLE, topic=topics.raw_topic(name)) for name in names)
 
 
-TABLES: tuple[Table, ...] = (READINGS, EVENTS, ALARM_EVENTS, DEVICES, DEAD_LETTERS)
-BY_NAME: dict[str, Table] = {table.name: table for table in (*TABLES, RAW)}
+TABLES: tuple[Table, ...] = (READINGS_TABLE, EVENTS_TABLE, ALARM_EVENTS_TABLE, DEVICES_TABLE, DEAD_LETTERS_TABLE)
+BY_NAME: dict[str, Table] = {table.name: table for table in (*TABLES, RAW_TABLE)}

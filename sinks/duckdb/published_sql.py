@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sinks.delta.tables import ALARM_EVENTS, DEVICES, READINGS, Table
+from sinks.delta.tables import ALARM_EVENTS_TABLE, DEVICES_TABLE, READINGS_TABLE, Table
 from sinks.duckdb import rollups
 from sinks.duckdb.rollups import ROLLUPS
 from sinks.duckdb.sql import ALARM_COLUMNS, LAKE, LATEST_COLUMNS, name, rows_of, text
@@ -57,7 +57,7 @@ FROM work.registry r FULL JOIN (
 ) s USING (device_id) ORDER BY device_id""",
         "Every device that a registry knows or that has sent something, in its current state.",
         {
-            **DEVICES.comments,
+            **DEVICES_TABLE.comments,
             "registered": "False for a device that sends but no registry knows, or knows no longer.",
             "first_seen": "When we first received readings or events of it, UTC.",
             "last_seen": "When we last received readings or events of it, UTC.",
@@ -67,25 +67,25 @@ FROM work.registry r FULL JOIN (
     "latest": PublishedTable(
         f"SELECT {LATEST_COLUMNS} FROM work.latest ORDER BY device_id, metric",
         "The newest reading of each device and metric, by observed_at; times far in the future never win.",
-        READINGS.comments,
+        READINGS_TABLE.comments,
     ),
     "alarms": PublishedTable(
         f"SELECT {ALARM_COLUMNS} FROM work.alarms ORDER BY triggered_at, alarm_id",
         "Each alarm as it stands: all that are open, and those resolved lately. The full history: alarm_events.",
-        ALARM_EVENTS.comments
+        ALARM_EVENTS_TABLE.comments
         | {"occurrence_count": "How often it occurred.", "status": "active, acknowledged, resolved."},
     ),
     "recent_readings": PublishedTable(
         "FROM work.recent_readings",
         "The readings of the last day or so (bounded by time and number), as a table: quicker than the view readings.",
-        READINGS.comments,
+        READINGS_TABLE.comments,
     ),
     **{
         rollup.name: PublishedTable(
             rollups.published(rollup),
             f"Numbers by device, metric and {rollup.unit} of observed_at, lately; each {rollup.unit} that is there has "
             "all its readings. Longer ago, or other widths: readings_every().",
-            READINGS.comments | rollups.COMMENTS,
+            READINGS_TABLE.comments | rollups.COMMENTS,
         )
         for rollup in ROLLUPS
     },

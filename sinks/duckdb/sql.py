@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from sinks.delta.tables import ALARM_EVENTS, DEVICES, PARTITION_DATE, READINGS, TABLES, Table
+from sinks.delta.tables import ALARM_EVENTS_TABLE, DEVICES_TABLE, PARTITION_DATE, READINGS_TABLE, TABLES, Table
 from sinks.duckdb import rollups
 from sinks.duckdb.rollups import ROLLUPS, interval
 from sinks.settings import DuckdbSettings
@@ -80,19 +80,19 @@ LATEST_COLUMNS = (
 HEARD_AT = "CASE WHEN polled THEN heard_at ELSE received_at END"
 """SQL for when the device of a reading spoke; rows from before there was `polled` count as sent by the device."""
 
-_READING = ", ".join(name(column) for column in READINGS.schema.names)
+_READING = ", ".join(name(column) for column in READINGS_TABLE.schema.names)
 
 CREATE = f"""
 CREATE TABLE progress (table_name VARCHAR PRIMARY KEY, version BIGINT, entry VARCHAR);
 CREATE TABLE files (table_name VARCHAR, path VARCHAR, columns VARCHAR[], rows BIGINT, bytes BIGINT);
-CREATE TABLE recent_readings ({columns(READINGS)});
+CREATE TABLE recent_readings ({columns(READINGS_TABLE)});
 CREATE TABLE latest AS SELECT {LATEST_COLUMNS} FROM recent_readings;
 CREATE TABLE seen (source VARCHAR, device_id VARCHAR, vendor VARCHAR, first_seen TIMESTAMP, last_seen TIMESTAMP,
   last_heard TIMESTAMP);
 CREATE TABLE registry (received_at TIMESTAMP, origin_offset BIGINT, {
-    columns(DEVICES, ("received_at", "origin_offset"))
+    columns(DEVICES_TABLE, ("received_at", "origin_offset"))
 }); CREATE TABLE alarms AS SELECT {_ALARM_ROW} FROM (SELECT NULL) LEFT JOIN (FROM ({
-    rows_of(ALARM_EVENTS, (), "")
+    rows_of(ALARM_EVENTS_TABLE, (), "")
 })) ON false LIMIT 0;
 {rollups.CREATE}"""
 

@@ -18,7 +18,7 @@ from schemas.records import AlarmRule
 from schemas.rules import encode_rule, parse_rule
 from schemas.topics import ALARM_ACTIONS, COVERAGE, DEVICES, INHIBITORS, MAINTENANCE, READINGS, RULES
 from sinks.delta.location import LakeLocation
-from sinks.delta.tables import READINGS as READINGS_TABLE
+from sinks.delta.tables import READINGS_TABLE
 from streams.engine.step import Output
 from streams.settings import StreamSettings
 from tests.support.lake import rows

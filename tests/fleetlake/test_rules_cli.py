@@ -12,7 +12,7 @@ from deltalake import write_deltalake
 from schemas import wire
 from schemas.topics import ALARMS, COVERAGE
 from sinks.delta.rows import to_rows
-from sinks.delta.tables import ALARM_EVENTS, DEVICES, READINGS, Table
+from sinks.delta.tables import ALARM_EVENTS_TABLE, DEVICES_TABLE, READINGS_TABLE, Table
 from tests.fleetlake.command import Run
 from tests.support.detecting import DEVICE, T0, Detecting, clock, device, millis, record, report
 from tests.support.records import ConsumedRecord
@@ -103,7 +103,7 @@ def test_rules_are_tried_out_on_a_recording(run: Run, tmp_path: Path) -> None:
 
 def test_rules_are_tried_out_on_a_range_of_the_lake(run: Run, tmp_path: Path) -> None:
     known = device(0, DEVICE, model="KIRA")
-    for table, records in ((READINGS, recorded()), (DEVICES, [known])):
+    for table, records in ((READINGS_TABLE, recorded()), (DEVICES_TABLE, [known])):
         write_deltalake(tmp_path / "data" / "lake" / table.name, to_rows(table, records).table)
     output = run("rules", "test", "rules.json")
     assert "2 alarms of 2 rules in 5 readings of 2 devices" in output
@@ -119,11 +119,11 @@ def test_what_the_lake_holds_is_what_the_topic_held() -> None:
     from fleetlake.ops.rules_trial import _observation
 
     before = wire.decode_observation(recorded()[1].value or b"")
-    rows = to_rows(READINGS, recorded()[1:2]).table.to_pylist()
+    rows = to_rows(READINGS_TABLE, recorded()[1:2]).table.to_pylist()
     assert _observation(rows) == before
     polled = record(1, 100, {"environment.temperature": 45.0}, polled=True, heard_at=T0)
     before = wire.decode_observation(polled.value or b"")
-    rows = to_rows(READINGS, [polled]).table.to_pylist()
+    rows = to_rows(READINGS_TABLE, [polled]).table.to_pylist()
     assert _observation(rows) == before
     of_an_older_version = [{name: row[name] for name in row if name not in ("polled", "heard_at")} for row in rows]
     assert _observation(of_an_older_version).polled is False
@@ -133,12 +133,12 @@ def test_our_own_outages_in_the_lake_are_no_silence_of_a_device(run: Run, tmp_pa
     def write(table: Table, *records: ConsumedRecord) -> None:
         write_deltalake(tmp_path / "data" / "lake" / table.name, to_rows(table, records).table)
 
-    write(READINGS, *(record(n, at, {"battery.level": 1.0}) for n, at in enumerate((0, 9_000))))
+    write(READINGS_TABLE, *(record(n, at, {"battery.level": 1.0}) for n, at in enumerate((0, 9_000))))
     assert "1 alarms of 2 rules" in run("rules", "test", "rules.json")
     ours = Detecting(topic=COVERAGE)
     ours.follow(report((-100, 50), (8_990, None), until=9_000), clock(9_000))
     write(
-        ALARM_EVENTS,
+        ALARM_EVENTS_TABLE,
         *(ConsumedRecord(ALARMS, n, b"", wire.encode(event), millis(0)) for n, event in enumerate(ours.events)),
     )
     assert len(ours.events) == 2

@@ -15,7 +15,7 @@ from sinks.delta.audit import (
     offset_problems,
     offset_runs,
 )
-from sinks.delta.tables import ALARM_EVENTS, DEAD_LETTERS, DEVICES, EVENTS, READINGS
+from sinks.delta.tables import ALARM_EVENTS_TABLE, DEAD_LETTERS_TABLE, DEVICES_TABLE, EVENTS_TABLE, READINGS_TABLE
 from tests.support.records import record_of
 from tests.support.samples import alarm_event, dead_letter, event_set, observation
 
@@ -53,27 +53,29 @@ def test_records_deleted_before_they_were_written_are_a_problem() -> None:
 
 def test_each_kind_of_record_has_its_identity_and_rows() -> None:
     raw = "telemetry.raw.karcher.v1/0"
-    assert expected_rows(READINGS, record_of(wire.encode(observation(7)))).identity == f"{raw}/7"
-    assert expected_rows(READINGS, record_of(wire.encode(observation(7)))).rows == 2
-    assert expected_rows(EVENTS, record_of(wire.encode(event_set(3)))) == ExpectedRows(0, 0, f"{raw}/3", 1)
+    assert expected_rows(READINGS_TABLE, record_of(wire.encode(observation(7)))).identity == f"{raw}/7"
+    assert expected_rows(READINGS_TABLE, record_of(wire.encode(observation(7)))).rows == 2
+    assert expected_rows(EVENTS_TABLE, record_of(wire.encode(event_set(3)))) == ExpectedRows(0, 0, f"{raw}/3", 1)
     alarm = alarm_event(2, "active", "triggered")
-    assert expected_rows(ALARM_EVENTS, record_of(wire.encode(alarm))).identity == alarm.event_id
-    assert expected_rows(DEVICES, record_of(None, 4, "devices")) == ExpectedRows(0, 4, "devices/0/4", 1)
-    letters = [expected_rows(DEAD_LETTERS, record_of(wire.encode(dead_letter(1, origin)))) for origin in (True, False)]
+    assert expected_rows(ALARM_EVENTS_TABLE, record_of(wire.encode(alarm))).identity == alarm.event_id
+    assert expected_rows(DEVICES_TABLE, record_of(None, 4, "devices")) == ExpectedRows(0, 4, "devices/0/4", 1)
+    letters = [
+        expected_rows(DEAD_LETTERS_TABLE, record_of(wire.encode(dead_letter(1, origin)))) for origin in (True, False)
+    ]
     assert [one.identity for one in letters] == [f"d1|normalise|{raw}/1", "d1|normalise"]
     assert [one.rows for one in letters] == [1, 1]
 
 
 @pytest.mark.parametrize("value", [b"not json", b"\xff\xfe", b'{"origin": 5}', b""])
 def test_a_record_that_cannot_be_read_has_no_identity(value: bytes) -> None:
-    assert expected_rows(READINGS, record_of(value, 9)) == ExpectedRows(0, 9, None, 0)
+    assert expected_rows(READINGS_TABLE, record_of(value, 9)) == ExpectedRows(0, 9, None, 0)
 
 
 def test_alarm_events_are_identified_without_their_origin() -> None:
-    assert identity_of(ALARM_EVENTS).columns == ("event_id",)
+    assert identity_of(ALARM_EVENTS_TABLE).columns == ("event_id",)
     origin = ("origin_topic", "origin_partition", "origin_offset")
-    assert identity_of(READINGS).columns == identity_of(DEVICES).columns == origin
-    assert identity_of(DEAD_LETTERS).columns == ("message_id", "stage", *origin)
+    assert identity_of(READINGS_TABLE).columns == identity_of(DEVICES_TABLE).columns == origin
+    assert identity_of(DEAD_LETTERS_TABLE).columns == ("message_id", "stage", *origin)
 
 
 def test_a_problem_is_one_unless_it_says_otherwise() -> None:

@@ -26,11 +26,11 @@ def test_a_slice_holds_what_was_added_and_the_next_one_continues_there() -> None
     made = buffers()
     made.add(FIRST, records(0, 1, 3), 5.0)
     since, [taken] = made.cut("t")
-    assert (since, taken.partition, taken.stored, taken.next) == (5.0, 0, None, 4)
+    assert (since, taken.partition, taken.expected, taken.next) == (5.0, 0, None, 4)
     assert [record.offset for record in taken.records] == [0, 1, 3]
     made.add(FIRST, records(4), 6.0)
     _, [following] = made.cut("t")
-    assert (following.stored, following.next) == (4, 5)
+    assert (following.expected, following.next) == (4, 5)
     assert made.cut("t")[1] == []
 
 
@@ -42,7 +42,7 @@ def test_records_below_the_position_are_dropped() -> None:
     made.add(FIRST, records(6, 7, 8), 1.0)
     _, [taken] = made.cut("t")
     assert [record.offset for record in taken.records] == [7, 8]
-    assert taken.stored == 7
+    assert taken.expected == 7
 
 
 def test_records_of_a_partition_without_a_position_are_dropped() -> None:

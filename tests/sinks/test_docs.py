@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sinks.delta.tables import RAW, TABLES, Table
+from sinks.delta.tables import RAW_TABLE, TABLES, Table
 from sinks.duckdb import sql
 from sinks.duckdb.published_sql import PUBLISHED, VIEW_OF
 from sinks.duckdb.views import MACROS, VIEWS
@@ -18,7 +18,7 @@ TYPES = {**sql._TYPES, pa.binary(): "BLOB"}
 TEXT = (Path(__file__).parents[2] / "docs" / "tables.md").read_text()
 
 
-@pytest.mark.parametrize("table", [*TABLES, RAW], ids=lambda table: table.name)
+@pytest.mark.parametrize("table", [*TABLES, RAW_TABLE], ids=lambda table: table.name)
 def test_every_column_is_documented_and_no_other(table: Table) -> None:
     section = TEXT.split(f"### `{table.name}`")[1].split("###")[0]
     documented = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*) \|$", section, re.MULTILINE)

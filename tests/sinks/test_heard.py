@@ -14,7 +14,7 @@ from schemas.coverage import NOT_LISTENING
 from schemas.topics import ALARMS, READINGS
 from sinks.delta.rows import to_rows
 from sinks.delta.table_setup import TableSetup
-from sinks.delta.tables import READINGS as READINGS_TABLE
+from sinks.delta.tables import READINGS_TABLE
 from sinks.duckdb.published import PublishedDatabase
 from tests.support.lake import Writing, ask
 from tests.support.records import record_of

@@ -18,7 +18,7 @@ from sinks.delta.location import LakeLocation
 from sinks.delta.maintenance.table import Maintained, maintain
 from sinks.delta.tables import TABLES
 from sinks.settings import DeltaSettings
-from sinks.writer import Slice, StaleWriter
+from sinks.writer import Slice, StaleBatch
 from tests.support.lake import count, rows
 from tests.support.records import DEVICE, record_of
 from tests.support.samples import observation
@@ -69,7 +69,7 @@ def _die_at_readings(commit: object) -> object:
 def test_a_writer_whose_offsets_were_written_by_another_is_refused(tmp_path: Path) -> None:
     slow, quick = lake(tmp_path), lake(tmp_path)
     quick.write(READINGS, [batch(0, 10, None)])
-    with pytest.raises(StaleWriter, match="stands at 10, expected None"):
+    with pytest.raises(StaleBatch, match="stands at 10, expected None"):
         slow.write(READINGS, [batch(0, 5, None)])
     assert count(tmp_path, "readings") == 20
 
@@ -83,7 +83,7 @@ def test_a_writer_overtaken_between_its_check_and_its_commit_is_refused(tmp_path
             quick.write(READINGS, [batch(0, 10, None)])
         convert(self, *arguments)  # type: ignore[arg-type]
 
-    with mock.patch.object(LakeWriter, "_commit", overtaken), pytest.raises(StaleWriter, match="refused"):
+    with mock.patch.object(LakeWriter, "_commit", overtaken), pytest.raises(StaleBatch, match="refused"):
         slow.write(READINGS, [batch(0, 5, None)])
     assert count(tmp_path, "readings") == 20
 

@@ -24,7 +24,7 @@ from sinks.delta.maintenance.table import maintain
 from sinks.delta.tables import TABLES
 from sinks.duckdb.published import PublishedDatabase
 from sinks.settings import DeltaSettings, DuckdbSettings
-from sinks.writer import Slice, StaleWriter
+from sinks.writer import Slice, StaleBatch
 from tests.sinks.stores import SERVERS, running
 from tests.support.records import DEVICE, record_of
 from tests.support.samples import observation
@@ -59,7 +59,7 @@ def _write(settings: DeltaSettings, partition: int, commits: int) -> None:
             try:
                 writer.write(READINGS, [batch(number * 5, number * 5 + 5, number * 5 or None, partition)])
                 break
-            except StaleWriter:
+            except StaleBatch:
                 assert writer.stored(READINGS, [partition]) == {partition: number * 5 or None}
 
 
@@ -132,7 +132,7 @@ def test_a_working_file_that_is_far_behind_is_made_anew(store: DeltaSettings, tm
 def test_a_stale_writer_and_a_late_merger_are_refused(store: DeltaSettings) -> None:
     slow, quick = lake(store), lake(store)
     quick.write(READINGS, [batch(0, 5, None)])
-    with pytest.raises(StaleWriter):
+    with pytest.raises(StaleBatch):
         slow.write(READINGS, [batch(0, 3, None)])
     quick.write(READINGS, [batch(5, 10, 5)])
     location = LakeLocation.of(Path("/nowhere"), store)

@@ -14,7 +14,7 @@ from schemas import wire
 from schemas.topics import ALARMS, DEAD_LETTER, DEVICES, EVENTS, READINGS
 from sinks.delta.rows import to_rows
 from sinks.delta.table_setup import TableSetup
-from sinks.delta.tables import ALARM_EVENTS
+from sinks.delta.tables import ALARM_EVENTS_TABLE
 from sinks.duckdb.published import PublishedDatabase
 from sinks.duckdb.published_sql import PUBLISHED, UNKNOWN_COLUMN, VIEW_OF
 from sinks.duckdb.views import MACROS, VIEWS
@@ -59,22 +59,24 @@ def test_every_lake_table_is_shown(data: Path, sink: PublishedDatabase) -> None:
 def test_an_alarm_shows_its_snooze_and_whether_it_flaps_also_in_a_lake_of_before(
     data: Path, sink: PublishedDatabase
 ) -> None:
-    older = ALARM_EVENTS.schema
+    older = ALARM_EVENTS_TABLE.schema
     for name in ("snoozed_until", "flapping"):
         older = older.remove(older.get_field_index(name))
-    rows = to_rows(ALARM_EVENTS, [record_of(wire.encode(alarm_event(1, "active", "triggered")), topic=ALARMS)]).table
+    rows = to_rows(
+        ALARM_EVENTS_TABLE, [record_of(wire.encode(alarm_event(1, "active", "triggered")), topic=ALARMS)]
+    ).table
     path = data / "lake" / "alarm_events"
     write_deltalake(path, rows.select(older.names), partition_by=["received_date"])
     sink.publish()
     assert ask(data, "SELECT snoozed_until, flapping FROM alarms") == [(None, None)]
     delta = DeltaTable(path)
-    TableSetup._add_columns(ALARM_EVENTS, delta)
+    TableSetup._add_columns(ALARM_EVENTS_TABLE, delta)
     event = alarm_event(2, "active", "snoozed")
     event.alarm = msgspec.structs.replace(
         event.alarm, snoozed_until=datetime(2026, 3, 16, 12, tzinfo=UTC), flapping=True
     )
     changed = record_of(wire.encode(event), 1, ALARMS)
-    write_deltalake(path, to_rows(ALARM_EVENTS, [changed]).table, mode="append")
+    write_deltalake(path, to_rows(ALARM_EVENTS_TABLE, [changed]).table, mode="append")
     sink.publish()
     expected = [(datetime(2026, 3, 16, 12), True)]
     assert ask(data, "SELECT snoozed_until, flapping FROM alarms") == expected

@@ -13,8 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import records, wire
-from sinks.delta.rows import dead_letters, sorted_rows, to_rows
-from sinks.delta.tables import ALARM_EVENTS, DEAD_LETTERS, DEVICES, EVENTS, READINGS, TABLES, Table
+from sinks.delta.rows import dead_letter_rows, sorted_rows, to_rows
+from sinks.delta.tables import (
+    ALARM_EVENTS_TABLE,
+    DEAD_LETTERS_TABLE,
+    DEVICES_TABLE,
+    EVENTS_TABLE,
+    READINGS_TABLE,
+    TABLES,
+    Table,
+)
 from tests.support.records import DEVICE, record_of
 from tests.support.samples import NOON, alarm_event, dead_letter, device, event_set, observation
 
@@ -47,7 +55,7 @@ def only(table: Table, value: Any) -> dict[str, Any]:
 
 @given(st.lists(observations, max_size=5))
 def test_every_reading_becomes_one_row_with_its_exact_value(made: list[wire.Observation]) -> None:
-    rows = to_rows(READINGS, [record_of(wire.encode(one), offset=i) for i, one in enumerate(made)])
+    rows = to_rows(READINGS_TABLE, [record_of(wire.encode(one), offset=i) for i, one in enumerate(made)])
     wanted = [
         (
             r.metric,
@@ -73,24 +81,24 @@ def test_records_written_by_the_documented_models_are_read_alike() -> None:
     hot = observation(7)
     documented = records.Observation.model_validate_json(wire.encode(hot))
     same = record_of(documented.model_dump_json(exclude_none=True).encode())
-    assert to_rows(READINGS, [same]).table.equals(to_rows(READINGS, [record_of(wire.encode(hot))]).table)
+    assert to_rows(READINGS_TABLE, [same]).table.equals(to_rows(READINGS_TABLE, [record_of(wire.encode(hot))]).table)
 
 
 def test_rows_are_sorted_so_that_one_devices_metric_lies_together() -> None:
     made = [observation(n, device=f"ogmen:{n % 3}") for n in range(9)]
-    rows = to_rows(READINGS, [record_of(wire.encode(one)) for one in made]).table.to_pylist()
+    rows = to_rows(READINGS_TABLE, [record_of(wire.encode(one)) for one in made]).table.to_pylist()
     order = [(row["vendor"], row["device_id"], row["metric"], row["observed_at"]) for row in rows]
     assert order == sorted(order)
 
 
 def test_an_events_fields() -> None:
-    row = only(EVENTS, event_set(3))
+    row = only(EVENTS_TABLE, event_set(3))
     assert (row["type"], row["data"], row["occurred_at"]) == ("cleaning_report", '{"area": 12}', NAIVE)
     assert (row["message_id"], row["origin_offset"], row["severity"]) == ("e3", 3, None)
 
 
 def test_an_alarm_events_fields() -> None:
-    row = only(ALARM_EVENTS, alarm_event(2, "resolved", "resolved"))
+    row = only(ALARM_EVENTS_TABLE, alarm_event(2, "resolved", "resolved"))
     assert (row["sequence"], row["status"], row["event_type"]) == (2, "resolved", "resolved")
     assert (row["occurrence_count"], row["metadata"]) == (2, '{"value":12.5}')
     assert row["received_at"] == datetime(2026, 11, 21, 12, 0)  # when the record was written to its topic
@@ -98,17 +106,17 @@ def test_an_alarm_events_fields() -> None:
 
 
 def test_a_devices_fields_and_its_tombstone() -> None:
-    row = only(DEVICES, device("Robot 5"))
+    row = only(DEVICES_TABLE, device("Robot 5"))
     assert (row["name"], row["registered"], row["deleted"]) == ("Robot 5", True, False)
     assert json.loads(row["attributes"]) == {"site": "Winnenden"}
 
-    [gone] = to_rows(DEVICES, [record_of(None)]).table.to_pylist()
+    [gone] = to_rows(DEVICES_TABLE, [record_of(None)]).table.to_pylist()
     assert (gone["device_id"], gone["vendor"], gone["registered"], gone["deleted"]) == (DEVICE, "karcher", False, True)
 
 
 @pytest.mark.parametrize("with_origin", [True, False])
 def test_a_dead_letters_fields(with_origin: bool) -> None:
-    row = only(DEAD_LETTERS, dead_letter(4, with_origin))
+    row = only(DEAD_LETTERS_TABLE, dead_letter(4, with_origin))
     assert json.loads(row["problems"]) == [
         {"path": "data.location", "reason": "wrong_type", "detail": "expected object"}
     ]
@@ -132,15 +140,15 @@ def test_a_dead_letters_fields(with_origin: bool) -> None:
 def test_a_record_that_cannot_be_read_costs_only_itself(bad: bytes | None) -> None:
     good = [record_of(wire.encode(observation(n)), offset=n) for n in range(10)]
     unreadable = record_of(bad, offset=10)
-    rows = to_rows(READINGS, [*good[:7], unreadable, *good[7:]])
+    rows = to_rows(READINGS_TABLE, [*good[:7], unreadable, *good[7:]])
     assert rows.table.num_rows == 20
     assert [record for record, _ in rows.unreadable] == [unreadable]
 
-    [letter] = dead_letters(rows.unreadable).to_pylist()
+    [letter] = dead_letter_rows(rows.unreadable).to_pylist()
     assert (letter["stage"], letter["origin_topic"], letter["origin_offset"]) == ("sink", unreadable.topic, 10)
     assert letter["payload_bytes"] == len(bad or b"")
     assert json.loads(letter["problems"])[0]["detail"]
-    assert letter["message_id"] == dead_letters(rows.unreadable).to_pylist()[0]["message_id"]
+    assert letter["message_id"] == dead_letter_rows(rows.unreadable).to_pylist()[0]["message_id"]
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)

@@ -16,7 +16,7 @@ from schemas import wire
 from schemas.topics import ALARMS, DEVICES, READINGS
 from sinks.delta.location import LakeLocation
 from sinks.delta.maintenance.table import maintain
-from sinks.delta.tables import READINGS as READINGS_TABLE
+from sinks.delta.tables import READINGS_TABLE
 from sinks.duckdb.published import PublishedDatabase
 from sinks.duckdb.sql import CREATE, fold
 from sinks.settings import DeltaSettings, DuckdbSettings

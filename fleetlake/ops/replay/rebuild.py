@@ -28,17 +28,14 @@ from schemas.consumed import Record
 from schemas.timestamps import to_micros
 from schemas.topics import raw_topic
 from sinks.delta.location import LakeLocation
-from sinks.delta.tables import ALARM_EVENTS, DEVICES
-from sinks.delta.tables import DEAD_LETTERS as DEAD_LETTERS_TABLE
-from sinks.delta.tables import EVENTS as EVENTS_TABLE
-from sinks.delta.tables import READINGS as READINGS_TABLE
+from sinks.delta.tables import ALARM_EVENTS_TABLE, DEAD_LETTERS_TABLE, DEVICES_TABLE, EVENTS_TABLE, READINGS_TABLE
 from streams.normalise.operator import NormaliseOperator
 from streams.settings import StreamSettings
 
 WARM_UP = timedelta(hours=24)
 """The longest window in which a duplicate is recognised."""
 
-TABLES = (READINGS_TABLE, EVENTS_TABLE, DEAD_LETTERS_TABLE, DEVICES)
+TABLES = (READINGS_TABLE, EVENTS_TABLE, DEAD_LETTERS_TABLE, DEVICES_TABLE)
 
 
 @dataclass(slots=True)
@@ -78,7 +75,7 @@ class Replay:
         if alarms is not False:
             watermarks = await last_watermarks(self._kafka, vendors)
             detection = await self._detection(vendors, report, anyway=alarms is True)
-        lake = RebuiltLake(self._into, TABLES if detection is None else (*TABLES, ALARM_EVENTS))
+        lake = RebuiltLake(self._into, TABLES if detection is None else (*TABLES, ALARM_EVENTS_TABLE))
         tables = Rebuild(self._stream, self._since, lake, detection)
         done = []
         for vendor in vendors:
@@ -88,7 +85,7 @@ class Replay:
         if detection is not None:
             tables.add_alarms(detection.finish(watermarks))
             lake.flush()
-            report(f"alarms: {lake.written(ALARM_EVENTS.topic)} timeline entries")
+            report(f"alarms: {lake.written(ALARM_EVENTS_TABLE.topic)} timeline entries")
         report(f"devices: {await self._devices(vendors, lake)} registry entries")
         lake.merge_files()
         return done
@@ -133,7 +130,7 @@ class Replay:
                 if entry.timestamp >= since_ms and (entry.key or b"").decode().partition(":")[0] in vendors
             ]
             if chosen:
-                lake.add_slice(DEVICES.topic, partition, chosen)
+                lake.add_slice(DEVICES_TABLE.topic, partition, chosen)
             count += len(chosen)
         return count
 
@@ -182,4 +179,4 @@ class Rebuild:
             if event.created_at >= self.since:
                 timestamp_ms = to_micros(event.created_at) // 1000
                 key = event.alarm.device_id.encode()
-                self.lake.add(ALARM_EVENTS.topic, timestamp_ms, key, wire.encode(event))
+                self.lake.add(ALARM_EVENTS_TABLE.topic, timestamp_ms, key, wire.encode(event))

@@ -15,12 +15,12 @@ from runtime.kafka import KafkaSettings
 from schemas import wire
 from schemas.consumed import Record
 from sinks.delta.location import LakeLocation
-from sinks.delta.tables import DEVICES
+from sinks.delta.tables import DEVICES_TABLE
 
 
 async def registry_history(kafka: KafkaSettings, live: LakeLocation) -> AsyncIterator[tuple[int, list[Record]]]:
     """Each partition of the registry topic, with its entries in order."""
-    contents = await read_contents(kafka, DEVICES.topic)
+    contents = await read_contents(kafka, DEVICES_TABLE.topic)
     for partition, records in contents.records.items():
         held = {record.offset for record in records}
         compacted = [record for record in _entries_of_lake(live, partition) if record.offset not in held]
@@ -29,7 +29,7 @@ async def registry_history(kafka: KafkaSettings, live: LakeLocation) -> AsyncIte
 
 def _entries_of_lake(live: LakeLocation, partition: int) -> list[Record]:
     try:
-        table = live.open(DEVICES.name).to_pyarrow_dataset()
+        table = live.open(DEVICES_TABLE.name).to_pyarrow_dataset()
     except TableNotFoundError:
         return []
     rows = table.to_table(filter=ds.field("origin_partition") == partition).to_pylist()
@@ -54,4 +54,4 @@ def entry_of_row(row: dict[str, Any]) -> Record:
         value = wire.encode(device)
     timestamp = int(row["received_at"].replace(tzinfo=UTC).timestamp() * 1000)
     key = row["device_id"].encode()
-    return RebuiltRecord(DEVICES.topic, row["origin_partition"], row["origin_offset"], timestamp, key, value)
+    return RebuiltRecord(DEVICES_TABLE.topic, row["origin_partition"], row["origin_offset"], timestamp, key, value)
