@@ -13,17 +13,23 @@ HERE = Path(__file__).parent
 FOLDER = HERE / "grafana" / "dashboards"
 
 PROMETHEUS = {"type": "prometheus", "uid": "fleetlake-prometheus"}
-DUCKDB = {"type": "motherduck-duckdb-datasource", "uid": "fleetlake-duckdb"}
+TABLES = {"type": "grafana-postgresql-datasource", "uid": "fleetlake-sql"}
 
 _COLUMNS = 24
-_TABLE_FORMAT = 1
 
 
 def _target(panel: dict[str, Any], number: int, query: dict[str, str]) -> dict[str, Any]:
     ref = chr(ord("A") + number)
     if "sql" in query:
         sql = query["sql"].strip()
-        return {"refId": ref, "datasource": DUCKDB, "rawSql": sql, "format": _TABLE_FORMAT, "editorMode": "code"}
+        return {
+            "refId": ref,
+            "datasource": TABLES,
+            "rawSql": sql,
+            "format": "table",
+            "rawQuery": True,
+            "editorMode": "code",
+        }
     target = {"refId": ref, "datasource": PROMETHEUS, "expr": query["promql"].strip()}
     target["legendFormat"] = query.get("legend", "__auto")
     return {**target, "instant": True, "range": False} if panel.get("kind") == "stat" else target
@@ -55,7 +61,7 @@ def _panel(panel: dict[str, Any], number: int, place: dict[str, int]) -> dict[st
         "type": kind,
         "title": panel["title"],
         "description": panel["help"],
-        "datasource": DUCKDB if is_sql else PROMETHEUS,
+        "datasource": TABLES if is_sql else PROMETHEUS,
         "gridPos": place,
         "fieldConfig": {"defaults": _defaults(panel, kind), "overrides": []},
         "options": {},

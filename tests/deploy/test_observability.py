@@ -101,7 +101,9 @@ def test_the_data_sources_are_those_that_are_provisioned() -> None:
         target["datasource"]["uid"] for name in ("pipeline", "fleet") for p in panels(name) for target in p["targets"]
     }
     assert used == set(provisioned)
-    assert provisioned["fleetlake-duckdb"]["jsonData"] == {"path": "/data/fleet.duckdb", "readOnly": True}
+    assert (
+        provisioned["fleetlake-sql"]["url"] == f"sql:{COMPOSE['services']['sql']['environment']['FLEETLAKE_SQL__PORT']}"
+    )
 
 
 # -- promtool
@@ -165,7 +167,7 @@ def test_compose_is_scraped_by_the_names_and_the_port_of_its_services() -> None:
 
 def test_the_profile_mounts_what_is_there_and_publishes_on_loopback_only() -> None:
     named = {name: s for name, s in COMPOSE["services"].items() if s.get("profiles") == ["observability"]}
-    assert set(named) == {"prometheus", "grafana"}
-    for service in named.values():
+    assert set(named) == {"prometheus", "grafana", "sql"}
+    for name, service in named.items():
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
-        assert any(volume.startswith("./deploy/observability/") for volume in service["volumes"])
+        assert name == "sql" or any(volume.startswith("./deploy/observability/") for volume in service["volumes"])

@@ -115,4 +115,4 @@ def running_prometheus(folder: Path, targets: Mapping[str, str]) -> Iterator[Pro
 
 def without_macros(sql: str, since: str, until: str) -> str:
     """A query of the fleet's dashboard as Grafana sends it for this time range."""
-    return re.sub(r"\$__timeFilter\(([^)]*)\)", rf"\1 >= '{since}' AND \1 <= '{until}'", sql)
+    return re.sub(r"\$__timeFilter\(([^)]*)\)", rf"\1 BETWEEN '{since}' AND '{until}'", sql)
