@@ -27,7 +27,7 @@ from connectors.climasense.protocol import VENDOR, Identity, InvalidRequest, bea
 from connectors.climasense.settings import ClimasenseSettings
 from connectors.climasense.store.threads import StoreThreads
 from connectors.common import STAGE
-from connectors.common.context import utc_now
+from connectors.common.clock import utc_now
 from connectors.common.dead_letters import MessageSource, dead_letter
 from connectors.common.entrance import problem_of
 from connectors.common.http_server import Body, read_body, seconds

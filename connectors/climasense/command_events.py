@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from connectors.climasense.protocol import command_event
 from connectors.climasense.store.records import Command
 from connectors.climasense.store.threads import StoreThreads
-from connectors.common.context import utc_now
+from connectors.common.clock import utc_now
 from connectors.common.publisher import Publisher
 from connectors.common.state_file import StateFile
 from schemas.envelope import Envelope

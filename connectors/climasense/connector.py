@@ -18,7 +18,8 @@ from connectors.climasense.protocol import VENDOR, device_record
 from connectors.climasense.settings import ClimasenseSettings
 from connectors.climasense.store.store import Store, open_store
 from connectors.climasense.store.threads import StoreThreads
-from connectors.common.context import Context, utc_now
+from connectors.common.clock import utc_now
+from connectors.common.context import Context
 from connectors.common.state_file import StateFile
 from runtime.http_server import serving
 from runtime.metrics import CONNECTED

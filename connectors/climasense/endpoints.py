@@ -19,7 +19,7 @@ from connectors.climasense.keys import KeyRing
 from connectors.climasense.protocol import Identity, InvalidRequest, Pairing, parse
 from connectors.climasense.store.records import StateError
 from connectors.climasense.store.threads import StoreThreads
-from connectors.common.context import utc_now
+from connectors.common.clock import utc_now
 from schemas import climasense as contract
 
 

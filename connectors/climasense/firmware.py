@@ -15,7 +15,7 @@ from connectors.climasense.protocol import Identity, parse
 from connectors.climasense.store.firmware import CHUNK_BYTES
 from connectors.climasense.store.records import Firmware
 from connectors.climasense.store.threads import StoreThreads
-from connectors.common.context import utc_now
+from connectors.common.clock import utc_now
 from schemas import climasense as contract
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -18,11 +17,6 @@ from connectors.common.read_message import ReadMessage
 from connectors.common.registry_topic import NoRegistryTopic, RegistryTopic
 from runtime.health import Health
 from runtime.metrics import LEFT_OUT, RECORDS_IN
-
-
-def utc_now() -> datetime:
-    """The clock of the connectors."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import aiohttp
 
-from connectors.common.context import utc_now
+from connectors.common.clock import utc_now
 from connectors.common.rate_limits import SharedLimiter
 from runtime.backoff import Backoff
 from runtime.proxy import ProxySettingError, proxy_for

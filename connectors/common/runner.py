@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from connectors.common.context import Context, utc_now
+from connectors.common.clock import utc_now
+from connectors.common.context import Context
 from connectors.common.coverage import CoverageReporter
 from connectors.common.device_ownership import DeviceOwnership
 from connectors.common.ownership_leases import OwnershipLeases

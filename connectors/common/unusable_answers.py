@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 
-from connectors.common.context import utc_now
+from connectors.common.clock import utc_now
 from connectors.common.dead_letters import MessageSource, dead_letter
 from connectors.common.entrance import Refusal
 from connectors.common.publisher import Publisher

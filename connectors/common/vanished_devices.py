@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Collection
 import msgspec
 from aiokafka.errors import KafkaError
 
-from connectors.common.context import Context, utc_now
+from connectors.common.clock import utc_now
+from connectors.common.context import Context
 from schemas.wire import Device
 
 _log = logging.getLogger(__name__)

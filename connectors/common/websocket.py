@@ -13,8 +13,8 @@ from typing import Protocol
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from connectors.common.clock import utc_now
 from connectors.common.connection_state import ConnectionState, Gap
-from connectors.common.context import utc_now
 from connectors.common.coverage import SOCKET, Coverage
 from connectors.common.http_client import VendorError, vendor_proxy
 from connectors.common.rate_limits import FloodGuard

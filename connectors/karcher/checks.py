@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 
 import aiohttp
 
+from connectors.common.clock import utc_now
 from connectors.common.connection_state import ConnectionState, Gap
-from connectors.common.context import utc_now
 from connectors.common.http_client import VendorError
 from connectors.common.websocket import WebSocketReader
 from connectors.karcher import protocol

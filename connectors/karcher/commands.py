@@ -7,7 +7,8 @@ import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from connectors.common.context import Context, utc_now
+from connectors.common.clock import utc_now
+from connectors.common.context import Context
 from connectors.common.http_client import VendorError
 from connectors.common.read_message import ReadMessage
 from connectors.common.state_file import StateFile

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from connectors.common.context import Context, utc_now
+from connectors.common.clock import utc_now
+from connectors.common.context import Context
 from connectors.common.vanished_devices import VanishedDevices
 from connectors.karcher import protocol
 from connectors.karcher.cloud import Cloud

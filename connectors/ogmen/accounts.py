@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from connectors.common.context import utc_now
+from connectors.common.clock import utc_now
 from connectors.common.http_client import VendorError
 from connectors.common.unusable_answers import UnusableAnswers
 from connectors.ogmen import protocol

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from connectors.common.clock import utc_now
 from connectors.common.connection_state import Gap
-from connectors.common.context import utc_now
 from connectors.common.http_client import FixedHeaders, RestClient, VendorError
 from connectors.ogmen.protocol import VENDOR
 from connectors.ogmen.settings import OgmenSettings

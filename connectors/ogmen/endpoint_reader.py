@@ -10,7 +10,8 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from connectors.common.context import Context, utc_now
+from connectors.common.clock import utc_now
+from connectors.common.context import Context
 from connectors.common.dead_letters import MessageSource
 from connectors.common.entrance import problem_of
 from connectors.common.http_client import VendorError

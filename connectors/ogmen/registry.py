@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 from datetime import datetime
 
-from connectors.common.context import Context, utc_now
+from connectors.common.clock import utc_now
+from connectors.common.context import Context
 from connectors.common.publisher import Publisher
 from connectors.common.vanished_devices import VanishedDevices
 from connectors.ogmen import protocol

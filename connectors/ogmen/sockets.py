@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from connectors.common.clock import utc_now
 from connectors.common.connection_state import ConnectionState, Gap
-from connectors.common.context import Context, utc_now
+from connectors.common.context import Context
 from connectors.common.dead_letters import MessageSource
 from connectors.common.device_ownership import DeviceTasks
 from connectors.common.entrance import admit

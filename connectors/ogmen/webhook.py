@@ -11,7 +11,8 @@ from typing import Any
 from aiohttp import web
 
 from connectors.common import STAGE
-from connectors.common.context import Context, utc_now
+from connectors.common.clock import utc_now
+from connectors.common.context import Context
 from connectors.common.dead_letters import MessageSource
 from connectors.common.entrance import problem_of
 from connectors.common.http_server import Body, in_time, read_body, seconds

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from connectors.common.context import Context, utc_now
+from connectors.common.clock import utc_now
+from connectors.common.context import Context
 from connectors.common.dead_letters import MessageSource, dead_letter
 from connectors.common.http_client import VendorError
 from connectors.common.publishing.outgoing_record import VendorRule

@@ -8,7 +8,8 @@ import logging
 
 import aiohttp
 
-from connectors.common.context import Context, utc_now
+from connectors.common.clock import utc_now
+from connectors.common.context import Context
 from connectors.common.dead_letters import MessageSource
 from connectors.common.entrance import admit
 from connectors.common.http_client import VendorError

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from connectors.common.context import Context, utc_now
+from connectors.common.clock import utc_now
+from connectors.common.context import Context
 from connectors.common.http_client import VendorError
 from connectors.common.read_message import ReadMessage
 from connectors.common.vanished_devices import VanishedDevices

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
+from connectors.common.clock import utc_now
 from connectors.common.connection_state import ConnectionState, Gap
-from connectors.common.context import utc_now
 from connectors.common.http_client import VendorError
 from connectors.common.state_file import StateFile
 from connectors.wayscloud.logins import Login

@@ -12,7 +12,7 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from connectors.common.context import utc_now
+from connectors.common.clock import utc_now
 from connectors.wayscloud.logins import Login
 from connectors.wayscloud.mqtt_client import MqttClient, MqttError
 from connectors.wayscloud.objects import BrokerAddress

@@ -16,7 +16,8 @@ from connectors.climasense.connector import ClimasenseConnector
 from connectors.climasense.settings import ClimasenseSettings
 from connectors.climasense.store.commands import COMMAND_LIFE
 from connectors.climasense.store.store import Store, open_store
-from connectors.common.context import Context, utc_now
+from connectors.common.clock import utc_now
+from connectors.common.context import Context
 from runtime.api_keys import hash_key
 from schemas import wire
 from schemas.topics import EVENTS, raw_topic

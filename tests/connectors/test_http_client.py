@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from connectors.common.context import utc_now
+from connectors.common.clock import utc_now
 from connectors.common.http_client import FixedHeaders, RestClient, VendorError, retry_after_seconds
 from connectors.common.rate_limits import SharedLimiter
 from simulators.net import serve

@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from connectors.common.context import utc_now
+from connectors.common.clock import utc_now
 from connectors.common.device_ownership import DeviceOwnership
 from connectors.common.http_client import VendorError
 from connectors.karcher.cloud import Cloud
