@@ -139,5 +139,13 @@ def test_whatever_is_imported_is_a_declared_dependency() -> None:
     assert not {name: owners for name, owners in foreign.items() if name not in PACKAGES and not owners & declared}
 
 
+def test_the_image_and_the_documents_name_every_package() -> None:
+    copied = re.findall(r"^COPY (\w+) \1$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(copied) == sorted(PACKAGES)
+    section = (ROOT / "docs/install.md").read_text(encoding="utf-8").split("## Names that could collide")[1]
+    listed = section.split("\n\n")[2]
+    assert re.findall(r"`(\w+)`", listed) == sorted(PACKAGES)
+
+
 def test_the_image_has_the_version_of_the_package() -> None:
     assert f"image: fleetlake:{fleetlake.__version__}\n" in (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
