@@ -15,6 +15,8 @@ DEV := $(VENV)/.ready-dev
 BENCH := $(VENV)/.ready-bench
 UI_VENDOR := $(VENV)-ui-vendor
 RELEASE := $(VENV)-release
+CONSUMERS := $(VENV)-consumers
+APICURIO := https://repo.maven.apache.org/maven2/io/apicurio/apicurio-registry-app/2.6.13.Final/apicurio-registry-app-2.6.13.Final-all.tar.gz
 RUNS ?= 3
 SAMPLE ?= 300
 SEED ?= 11
@@ -25,7 +27,7 @@ LAKE ?=
 MINUTES ?= 5
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q --upgrade
 
-.PHONY: demo test mutants fuzz chaos sink-chaos lake-readers alarms-day stores-test browser-test ui-vendor bench bench-plots check format contract lock release-check dist sbom audit setup clean help
+.PHONY: demo test mutants fuzz chaos sink-chaos lake-readers alarms-day stores-test browser-test ui-vendor bench bench-plots check format consumers-test contract contract-check contract-release lock release-check dist sbom audit setup clean help
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -102,6 +104,17 @@ sbom: $(RELEASE)/.ready ## Write the bill of materials, sbom.json (CycloneDX): P
 audit: $(RELEASE)/.ready ## Ask PyPI's advisories for known holes in the locked packages (needs the internet)
 	@$(RELEASE)/bin/pip-audit --strict --requirement requirements.lock --require-hashes --disable-pip
 
+consumers-test: $(DEV) ## Consumers in Go and Python that are written from the contract, and a schema registry (needs go)
+	@test -x $(CONSUMERS)/bin/python || { $(PYTHON) -m venv $(CONSUMERS) && $(CONSUMERS)/bin/python -m pip install --quiet --disable-pip-version-check "confluent-kafka>=2.16,<3"; }
+	@test -d $(CONSUMERS)/apicurio || { mkdir $(CONSUMERS)/apicurio.new && curl -fsSL $(APICURIO) | tar xz -C $(CONSUMERS)/apicurio.new && mv $(CONSUMERS)/apicurio.new $(CONSUMERS)/apicurio; }
+	@FLEETLAKE_CONFLUENT=$(abspath $(CONSUMERS))/bin/python FLEETLAKE_APICURIO=$(abspath $(CONSUMERS))/apicurio $(BIN)/python -m pytest -m consumers tests/consumers
+
+contract-check: $(DEV) ## Does the contract break those who follow the last release?
+	@$(BIN)/python -m schemas.contract check
+
+contract-release: $(DEV) ## Make the contract the last released one (when a version is released)
+	@$(BIN)/python -m schemas.contract release
+
 lock: ## Resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --group build $(LOCK) -o requirements.lock
 	uv pip compile --group pyproject.toml:dev $(LOCK) -c requirements.lock -o requirements-dev.lock
@@ -140,4 +153,4 @@ $(RELEASE)/.ready: requirements-release.lock
 	@touch $@
 
 clean: ## Remove the virtual environment and caches (data stays)
-	rm -rf $(VENV) $(STORES) $(UI_VENDOR) $(RELEASE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(STORES) $(CONSUMERS) $(UI_VENDOR) $(RELEASE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -25,6 +25,19 @@ GAP = "fleetlake.gap"
 MQTT_TOPIC = "mqtttopic"
 """Attribute of an envelope that came as an MQTT packet: the packet's topic, of whichever vendor."""
 
+ATTRIBUTES = {
+    MQTT_TOPIC: "The topic of the MQTT packet that this came as.",
+    "mqttpacket": "The identity of the MQTT packet: redeliveries of a packet have the same one.",
+    "mqttdup": "`true` where the broker marked the packet as one that it sends again.",
+    "datapoints": "WAYSCloud: the definitions of the datapoints in the message, as JSON.",
+    "changed": "Ogmen: how a log entry that was read before has changed.",
+    "commandtype": "ClimaSense: the type of the command that this is the result of.",
+    "attempt": "ClimaSense: which attempt of the firmware update this reports on.",
+    "replay": "Put back by `fleetlake dead-letters replay` from the raw records; names the attempt.",
+    "deadletter": "Put back by `fleetlake dead-letters replay`; the id of the dead letter.",
+}
+"""The attributes of envelopes beside those of CloudEvents, each the header `ce_<name>`; part of the contract."""
+
 LONG_WINDOW_SUFFIXES = (".report", ".log", ".alert", ".notification", ".command", ".event")
 """Endings of message types whose duplicates come late: logs are read repeatedly, reports come by socket and by REST."""
 

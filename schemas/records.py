@@ -42,8 +42,17 @@ class Origin(Record):
     offset: int = Field(ge=0)
 
 
+_VALUES = ("value_number", "value_text", "value_boolean", "value_json")
+
+
 class Reading(Record):
     """One value of one metric. Exactly one of the four value fields is set."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in _VALUES]
+        }
+    )
 
     metric: MetricName
     value_number: FiniteFloat | None = None
@@ -62,8 +71,7 @@ class Reading(Record):
 
     @model_validator(mode="after")
     def _exactly_one_value(self) -> Self:
-        values = (self.value_number, self.value_text, self.value_boolean, self.value_json)
-        if sum(v is not None for v in values) != 1:
+        if sum(getattr(self, name) is not None for name in _VALUES) != 1:
             raise ValueError("exactly one of value_number, value_text, value_boolean, value_json must be set")
         return self
 

@@ -23,6 +23,7 @@ from fleetlake.cli.pipeline import init, logs, status
 from fleetlake.cli.processes import broker, connect, simulate, sink, stream, up
 from fleetlake.cli.replay import replay
 from fleetlake.cli.rules import rules
+from fleetlake.cli.schemas import schemas
 from fleetlake.cli.serve import serve
 from fleetlake.cli.setup import capture, check, config, topics
 from fleetlake.cli.sql import export, plot, sql
@@ -33,7 +34,7 @@ from schemas.vendors import RegistrationError
 
 _GROUPS = {
     "Begin": ("demo", "up", "status", "logs", "init", "config", "check"),
-    "Run one stage": ("connect", "stream", "sink", "broker", "simulate", "topics"),
+    "Run one stage": ("connect", "stream", "sink", "broker", "simulate", "topics", "schemas"),
     "Ask": ("sql", "plot", "export", "ui", "serve"),
     "Alarms": ("alarms", "rules", "maintenance", "notify"),
     "Keep": ("lake", "dead-letters", "replay", "erase", "capture", "doctor"),
@@ -87,6 +88,7 @@ for _name, _group in {
     "notify": notify,
     "lake": lake,
     "serve": serve,
+    "schemas": schemas,
     "dead-letters": dead_letters,
 }.items():
     app.add_typer(_group, name=_name)

@@ -23,14 +23,18 @@ from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import ConsumerRecord
 
 import fleetlake
 from fleetlake.cli.demo import QUESTIONS
 from fleetlake.local.broker import EmbeddedKafka
 from schemas import wire
+from schemas.contract import FOLDER, PUBLIC
 from schemas.envelope import Envelope, read_envelope
-from schemas.topics import raw_topic
+from schemas.records import RECORDS
+from schemas.topics import ALARMS, DEAD_LETTER, EVENTS, READINGS, raw_topic
 from schemas.vendors import BUILT_IN
 from streams.normalise import Normalised, Options, normalise
 from tests.support.waiting import eventually_blocking
@@ -167,6 +171,31 @@ async def test_origins_in_the_tables_are_those_of_the_raw_topics(run: Run) -> No
         assert missing, "no repeat was planted"
 
 
+async def test_every_record_keeps_the_contract(run: Run) -> None:
+    """Headers by the AsyncAPI document, keys, and values by the records' models, of whatever all vendors sent."""
+    document = yaml.safe_load((FOLDER / "asyncapi.yaml").read_text(encoding="utf-8"))
+    channels = {channel["address"]: channel["messages"] for channel in document["channels"].values()}
+    seen: Counter[tuple[str, str]] = Counter()
+    for record in await _records(run.data):
+        messages = channels[record.topic]
+        name = next(name for name in messages if name.endswith("-deleted") is (record.value is None))
+        schema = document["components"]["messages"][name].get("headers", {"properties": {}})
+        headers = {header: value.decode() for header, value in record.headers}
+        assert len(headers) == len(record.headers), "a header is there twice"
+        unknown = headers.keys() - schema["properties"].keys()
+        assert not unknown, f"{record.topic}: {unknown} are not in the document"
+        assert headers.keys() >= set(schema.get("required", ())), f"{record.topic}: {headers}"
+        assert all(headers[h] == p["const"] for h, p in schema["properties"].items() if h in headers and "const" in p)
+        if name in RECORDS and name != "alarm-rule":
+            value: Any = RECORDS[name].model_validate_json(record.value)
+            device = value.alarm.device_id if record.topic == ALARMS else getattr(value, "device_id", None)
+            assert record.key.decode() == (device or value.vendor)
+        seen.update((record.topic, header) for header in headers)
+    topics = {topic for topic, _ in seen}
+    assert topics >= {raw_topic(vendor) for vendor in BUILT_IN} | {READINGS, EVENTS, ALARMS, DEAD_LETTER}
+    assert {header for _, header in seen} >= {"ce_mqtttopic", "ce_datapoints", "ce_id", "ce_time", "content-type"}
+
+
 def test_no_row_is_there_twice(run: Run) -> None:
     doubled = run.rows(
         "SELECT origin_topic, origin_partition, origin_offset, metric, observed_at, count(*) AS n, "
@@ -287,21 +316,38 @@ def _says_nothing_new(envelope: Envelope, facts: set[Fact]) -> bool:
     return True
 
 
-async def _raw_records(data: Path) -> dict[Origin, Envelope]:
-    """Origin → envelope of every raw record, read from the demo's own broker started again."""
-    found: dict[Origin, Envelope] = {}
+_read: dict[Path, list[ConsumerRecord[bytes, bytes]]] = {}
+
+
+async def _records(data: Path) -> list[ConsumerRecord[bytes, bytes]]:
+    """Every committed record of the public topics, read once from the demo's own broker started again."""
+    if data in _read:
+        return _read[data]
+    found: list[ConsumerRecord[bytes, bytes]] = []
     async with EmbeddedKafka(data) as broker:
         consumer = AIOKafkaConsumer(
             *map(raw_topic, BUILT_IN),
+            *PUBLIC,
             bootstrap_servers=broker.bootstrap,
             auto_offset_reset="earliest",
+            isolation_level="read_committed",
             group_id=None,
         )
         async with consumer:
             ends = await consumer.end_offsets(consumer.assignment())
-            assert len(ends) >= len(BUILT_IN)
+            assert len(ends) >= len(BUILT_IN) + len(PUBLIC)
             while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-                for tp, records in (await consumer.getmany(timeout_ms=1000)).items():
-                    for record in records:
-                        found[(tp.topic, tp.partition, record.offset)] = read_envelope(record.value, record.headers)
+                for records in (await consumer.getmany(timeout_ms=1000)).values():
+                    found.extend(records)
+    _read[data] = found
     return found
+
+
+async def _raw_records(data: Path) -> dict[Origin, Envelope]:
+    """Origin → envelope of every raw record."""
+    raw = set(map(raw_topic, BUILT_IN))
+    return {
+        (record.topic, record.partition, record.offset): read_envelope(record.value, record.headers)
+        for record in await _records(data)
+        if record.topic in raw
+    }
