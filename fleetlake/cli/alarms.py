@@ -171,7 +171,7 @@ def snooze(
 @alarms.command("serve")
 def serve(config: ConfigOption = None, data: DataOption = None) -> None:
     """Serve alarms and rules over HTTP, with the API keys of `fleetlake alarms keys`."""
-    from fleetlake.local.stages import alarms_stage, run_and_exit
+    from fleetlake.stages import alarms_stage, run_and_exit
 
     settings = read_settings(config, data)
     run_and_exit(settings, "alarms", alarms_stage(settings))

@@ -79,9 +79,9 @@ def replay_dead_letters(
     """
     from aiokafka.errors import KafkaError
 
-    from fleetlake.local.stages import resolve_kafka
     from fleetlake.ops.dead_letters import LetterFilter
     from fleetlake.ops.put_back import put_back
+    from fleetlake.stages import resolve_kafka
 
     chosen = LetterFilter(vendor, None, reason, parse_time(since), tuple(messages or ()))
     settings, location, letters = _letters(config, data, chosen)

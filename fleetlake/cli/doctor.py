@@ -25,9 +25,9 @@ def doctor(
     """
     from rich.text import Text
 
-    from fleetlake.local.stages import resolve_kafka
     from fleetlake.ops.doctor.examination import examine
     from fleetlake.ops.doctor.findings import Verdict
+    from fleetlake.stages import resolve_kafka
 
     settings = read_settings(config, data)
     findings = examine(settings, lambda: resolve_kafka(settings))

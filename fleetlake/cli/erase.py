@@ -29,7 +29,6 @@ def erase(
     from aiokafka.errors import KafkaError
     from sqlalchemy.exc import SQLAlchemyError
 
-    from fleetlake.local.stages import resolve_kafka
     from fleetlake.ops.erase import (
         delete_files,
         erase_alarms,
@@ -38,6 +37,7 @@ def erase(
         is_known,
         wait_for_published,
     )
+    from fleetlake.stages import resolve_kafka
     from runtime.errors import StageError
     from sinks.delta.maintenance.commits import Contended
 

@@ -21,7 +21,7 @@ def run_on_kafka(settings: Settings, work: Callable[[Mapping[str, Any]], Corouti
     """
     from aiokafka.errors import KafkaError
 
-    from fleetlake.local.stages import resolve_kafka
+    from fleetlake.stages import resolve_kafka
     from runtime.kafka import client_options
     from runtime.kafka_problem import connection_problem
 

@@ -133,7 +133,7 @@ def verify(
     """
     from aiokafka.errors import KafkaError
 
-    from fleetlake.local.stages import resolve_kafka
+    from fleetlake.stages import resolve_kafka
     from sinks.delta.tables import TABLES, raw_tables
     from sinks.delta.verify import verify as compare
 

@@ -39,7 +39,7 @@ def connect(
     data: DataOption = None,
 ) -> None:
     """Write what vendors send to the raw topics."""
-    from fleetlake.local.stages import connect_stage, run_and_exit
+    from fleetlake.stages import connect_stage, run_and_exit
 
     settings = read_settings(config, data)
     run_and_exit(settings, "connect", connect_stage(settings, vendors or []))
@@ -50,7 +50,7 @@ def stream(config: ConfigOption = None, data: DataOption = None) -> None:
 
     Runs one Faust worker; start several to share the load.
     """
-    from fleetlake.local.stages import run_and_exit, stream_stage
+    from fleetlake.stages import run_and_exit, stream_stage
 
     settings = read_settings(config, data)
     run_and_exit(settings, "stream", stream_stage(settings))
@@ -62,7 +62,7 @@ def sink(
     data: DataOption = None,
 ) -> None:
     """Write the lake (delta) and publish fleet.duckdb (duckdb)."""
-    from fleetlake.local.stages import run_and_exit, sink_stage
+    from fleetlake.stages import run_and_exit, sink_stage
 
     settings = read_settings(config, data)
     names = [name.value] if name else [s.value for s in SinkName]
@@ -94,7 +94,7 @@ def simulate(
     config: ConfigOption = None,
 ) -> None:
     """Run a vendor's simulated cloud and devices."""
-    from fleetlake.local.stages import run_and_exit, simulate_stage
+    from fleetlake.stages import run_and_exit, simulate_stage
 
     settings = read_settings(config, None)
     run_and_exit(settings, "simulate", simulate_stage(settings, vendor))

@@ -41,8 +41,8 @@ def replay(
     from aiokafka.errors import KafkaError
 
     from fleetlake.config import require_vendors
-    from fleetlake.local.stages import resolve_kafka
     from fleetlake.ops.replay.rebuild import Replay
+    from fleetlake.stages import resolve_kafka
     from schemas.vendors import vendor_names
 
     settings, location = open_lake(config, data)

@@ -29,7 +29,7 @@ def sql(
     Whether the pipeline runs or not. The database is `fleet`, the user any name, and the password a key of the alarm
     service (`fleetlake alarms keys create NAME --role read`).
     """
-    from fleetlake.local.stages import run_and_exit, sql_stage
+    from fleetlake.stages import run_and_exit, sql_stage
 
     settings = read_settings(config, data)
     if port is not None:

@@ -54,8 +54,8 @@ def check(
     Checks each vendor, Kafka, its topics, the alarm rules, the data folder, the alarm service and its channels.
     Status 1 if anything does not work.
     """
-    from fleetlake.local.stages import resolve_kafka
     from fleetlake.ops.checks import run_checks
+    from fleetlake.stages import resolve_kafka
 
     settings = read_settings(config, data)
     results = asyncio.run(
@@ -96,7 +96,7 @@ def _print_results(results: Sequence[CheckResult]) -> None:
 
 def topics(config: ConfigOption = None, data: DataOption = None) -> None:
     """Declare missing Kafka topics, and show all of them."""
-    from fleetlake.local.stages import resolve_kafka
+    from fleetlake.stages import resolve_kafka
     from runtime.kafka import declare_topics
     from schemas.topics import topic_specs
 
@@ -121,8 +121,8 @@ def capture(
 
     Listens to the raw topic of the running pipeline from now on. The files have the form that the tests use.
     """
-    from fleetlake.local.stages import resolve_kafka
     from fleetlake.ops.capture import capture as record
+    from fleetlake.stages import resolve_kafka
 
     kafka = resolve_kafka(read_settings(config, data))
     written = asyncio.run(record(kafka, vendor, seconds, out))

@@ -18,7 +18,7 @@ def ui(
 
     Whether the pipeline runs or not. People sign in with a key of the alarm service (`fleetlake alarms keys create`).
     """
-    from fleetlake.local.stages import run_and_exit, ui_stage
+    from fleetlake.stages import run_and_exit, ui_stage
 
     settings = read_settings(config, data)
     if port is not None:

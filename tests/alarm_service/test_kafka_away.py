@@ -18,7 +18,7 @@ import pytest
 from alarm_service.service import AlarmServiceConfig, run_alarms
 from alarm_service.settings import AlarmsSettings
 from fleetlake.local.broker import EmbeddedKafka
-from fleetlake.local.stages import topics_ready
+from fleetlake.stages import topics_ready
 from runtime.health import Health
 from runtime.kafka import KafkaSettings, declare_topics
 from runtime.ports import free_port

@@ -12,8 +12,8 @@ import pytest
 from connectors.common.publisher import Publisher
 from fleetlake.config import load_settings
 from fleetlake.errors import UserError
-from fleetlake.local.stages import resolve_kafka
 from fleetlake.ops.capture import capture, shape_of
+from fleetlake.stages import resolve_kafka
 from runtime.kafka import KafkaSettings, declare_topics
 from schemas.envelope import Envelope
 from schemas.topics import topic_specs

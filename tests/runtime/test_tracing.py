@@ -83,7 +83,7 @@ def test_the_trace_travels_from_the_raw_record_to_what_is_made_of_it() -> None:
 def test_switched_off_nothing_of_it_is_loaded() -> None:
     script = (
         "import sys\n"
-        "import connectors.common.publisher, streams.worker, sinks.consumer, fleetlake.local.stages\n"
+        "import connectors.common.publisher, streams.worker, sinks.consumer, fleetlake.stages\n"
         "from runtime.tracing import TracingSettings, start_tracing, trace_batch\n"
         "start_tracing(TracingSettings(), 'connect')\n"
         "trace_batch('x', [[('ce_traceparent', b'y')]], 1, {})\n"
