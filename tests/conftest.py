@@ -25,6 +25,10 @@ from tests.support.waiting import eventually_blocking  # noqa: E402
 
 pytest_plugins = ["tests.support.tails"]
 
+# Most brokers of the tests live for seconds: compiling their code well would take as long as all that they do.
+# Processes that tests start inherit this.
+os.environ.setdefault("FLEETLAKE_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+
 hypothesis.settings.register_profile("no-deadline", deadline=None)  # a busy machine is no finding
 hypothesis.settings.load_profile("no-deadline")
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
 import msgspec
 
@@ -25,11 +25,11 @@ from schemas.timestamps import to_micros
 from schemas.topics import ALARM_ACTIONS, ALARM_STATE, ALARMS, COVERAGE, WATERMARKS
 from schemas.vendors import vendor_names
 from streams.detect.actions import hold_action
-from streams.detect.device import TrackedDevice
-from streams.detect.due_queue import DueQueue, vendor_of
+from streams.detect.due_queue import vendor_of
 from streams.detect.options import DetectOptions
 from streams.detect.skipped import SkippedCounts
-from streams.detect.state import DeviceState, decode_state, encode_state
+from streams.detect.state import DeviceState
+from streams.detect.tracked_alarms import A, TrackedAlarms
 from streams.detect.unusable_records import CONTENT_TYPE, UnusableRecords
 from streams.detect.watermarks import Watermarks
 from streams.engine.step import Output, SideInput, Step
@@ -39,22 +39,6 @@ log = logging.getLogger(__name__)
 
 _OPEN = {"triggered": 1, "reopened": 1, "resolved": -1}
 """By how much an entry of a timeline changes the number of open alarms."""
-
-
-class Alarms(Protocol):
-    """The alarms of one device."""
-
-    @property
-    def device(self) -> TrackedDevice:
-        """The device."""
-        ...
-
-    def advance(self, until: int) -> list[wire.AlarmEvent]:
-        """Let everything happen that is due before `until`."""
-        ...
-
-
-A = TypeVar("A", bound=Alarms)
 
 
 class AlarmOperator(Step, Generic[A]):
@@ -72,16 +56,11 @@ class AlarmOperator(Step, Generic[A]):
     )
 
     def __init__(self, partition: int, options: DetectOptions) -> None:
-        self.open_alarms = 0
-        """Number of open alarms of this partition."""
         self._partition = partition
-        self._key_prefix = f"{self.input_topic}/".encode()
         self._watermarks_key = f"{self.input_topic}#seen".encode()
         self._watermarks = Watermarks(vendor_names())
         self._coverage = CoverageMap()
-        self._due = DueQueue()
-        self._alarms: dict[str, A] = {}
-        self._changed: set[str] = set()
+        self._alarms: TrackedAlarms[A] = TrackedAlarms(self.input_topic, self._new_alarms)
         self._skipped: dict[str, SkippedCounts] = {}
         self._unusable = UnusableRecords(options.normalise)
         self._handlers: dict[str, Callable[[Record], None]] = {
@@ -118,41 +97,19 @@ class AlarmOperator(Step, Generic[A]):
 
     # -- state
 
+    @property
+    def open_alarms(self) -> int:
+        """Number of open alarms of this partition."""
+        return self._alarms.open_alarms
+
     def restore(self, key: bytes | None, value: bytes | None) -> None:
         """Take the state of one device, or of the watermarks, if it is of this input topic."""
+        if key is None:
+            return
         if key == self._watermarks_key and value is not None:
             self._watermarks.restore(value)
-        if key is None or not key.startswith(self._key_prefix):
-            return
-        device_id = key[len(self._key_prefix) :].decode()
-        before = self._alarms.pop(device_id, None)
-        self.open_alarms -= before.device.state.open_alarms if before else 0
-        if value is not None:
-            alarms = self._alarms_of(device_id, decode_state(value))
-            self.open_alarms += alarms.device.state.open_alarms
+        elif (alarms := self._alarms.restore(key, value)) is not None:
             self._track(alarms)
-
-    def _alarms_of(self, device_id: str, state: DeviceState | None = None) -> A:
-        """The device's alarms; made with this state, or an empty one, if there are none."""
-        alarms = self._alarms.get(device_id)
-        if alarms is None:
-            alarms = self._alarms[device_id] = self._new_alarms(device_id, state or DeviceState())
-            self._schedule(alarms)
-        return alarms
-
-    def _schedule(self, alarms: A) -> None:
-        """Have a watermark find the device when something is due."""
-        self._due.schedule(alarms.device.id, alarms.device.due)
-
-    def _written(self, device_id: str) -> Output:
-        state = self._alarms[device_id].device.state
-        key = self._key_prefix + device_id.encode()
-        if not state.is_void:
-            return Output(ALARM_STATE, key, encode_state(state))
-        del self._alarms[device_id]
-        self._due.discard(device_id)
-        self._forget(device_id)
-        return Output(ALARM_STATE, key, None)
 
     def _skipped_of(self, device_id: str) -> SkippedCounts:
         return self._skipped.setdefault(_label(vendor_of(device_id)), SkippedCounts())
@@ -187,13 +144,8 @@ class AlarmOperator(Step, Generic[A]):
             [report.device_id] if report.device_id else [d for d in self._alarms if vendor_of(d) == report.vendor]
         )
         for device_id in concerned:
-            if (alarms := self._alarms.get(device_id)) is not None:
-                self._look_at(alarms)
-
-    def _look_at(self, alarms: A) -> None:
-        """Have the next watermark look at a device: something may be due."""
-        alarms.device.due = 0
-        self._schedule(alarms)
+            if (alarms := self._alarms.find(device_id)) is not None:
+                self._alarms.look_at(alarms)
 
     def _take_action(self, record: Record) -> None:
         if record.value is None:
@@ -202,12 +154,12 @@ class AlarmOperator(Step, Generic[A]):
         to_micros(action.requested_at)  # raises before anything has changed
         if split_device_id(action.device_id)[0] not in vendor_names():
             raise ValueError(f"device {action.device_id!r} is of no known vendor")
-        alarms = self._alarms_of(action.device_id)
+        alarms = self._alarms.of(action.device_id)
         device = alarms.device
         if hold_action(device.state, action, record):
             device.wake_at(device.state.held_actions[0].due)
-            self._changed.add(action.device_id)
-            self._schedule(alarms)
+            self._alarms.change(action.device_id)
+            self._alarms.schedule(alarms)
 
     # -- records
 
@@ -215,7 +167,7 @@ class AlarmOperator(Step, Generic[A]):
         """See `Step.needs_side_inputs`. Something may be due before a record, which may depend on who listened."""
         keys = [(record.key or b"").decode(errors="replace") for record in records]
         return len(set(keys)) < len(keys) or any(
-            (alarms := self._alarms.get(key)) is not None and alarms.device.due < record.timestamp * 1000
+            (alarms := self._alarms.find(key)) is not None and alarms.device.due < record.timestamp * 1000
             for key, record in zip(keys, records, strict=True)
         )
 
@@ -223,8 +175,8 @@ class AlarmOperator(Step, Generic[A]):
     def pending(self) -> bool:
         """Whether `process` would have something to do without records."""
         self._prepare()
-        return bool(self._changed) or any(
-            self._due.is_due(vendor, self._watermarks.reached(vendor)) for vendor in self._watermarks.vendors
+        return self._alarms.has_changes or any(
+            self._alarms.is_due(vendor, self._watermarks.reached(vendor)) for vendor in self._watermarks.vendors
         )
 
     def process(self, records: Sequence[Record], now_us: int) -> list[Output]:
@@ -239,8 +191,10 @@ class AlarmOperator(Step, Generic[A]):
         self._conclude(now_us, outputs)
         for vendor, skipped in self._skipped.items():
             skipped.report(vendor)
-        outputs += [self._written(device_id) for device_id in sorted(self._changed)]
-        self._changed.clear()
+        for device_id, output in self._alarms.written():
+            outputs.append(output)
+            if output.value is None:
+                self._forget(device_id)
         if (watermarks := self._watermarks.encoded()) is not None:
             outputs.append(Output(ALARM_STATE, self._watermarks_key, watermarks))
         return outputs
@@ -258,28 +212,25 @@ class AlarmOperator(Step, Generic[A]):
 
     def _advance(self, vendor: str, until: int, outputs: list[Output]) -> None:
         """Let everything happen to the vendor's devices that is due before `until`."""
-        while (device_id := self._due.pop(vendor, until)) is not None:
-            alarms = self._alarms.get(device_id)
-            if alarms is None:
-                continue
+        while (alarms := self._alarms.next_due(vendor, until)) is not None:
             if alarms.device.due < until:
                 self._emit(alarms.advance(until), outputs)
                 self._note(alarms)
-            self._schedule(alarms)
+            self._alarms.schedule(alarms)
 
     def _emit(self, events: Sequence[wire.AlarmEvent], outputs: list[Output]) -> None:
         for event in events:
             headers = (CONTENT_TYPE, ("ce_id", event.event_id.encode()))
             outputs.append(Output(ALARMS, event.alarm.device_id.encode(), wire.encode(event), headers))
             ALARM_EVENTS.labels(event.event_type).inc()
-            self.open_alarms += _OPEN.get(event.event_type, 0)
+            self._alarms.open_alarms += _OPEN.get(event.event_type, 0)
 
     def _note(self, alarms: A) -> None:
         """Have the device's state written if it has changed."""
         device = alarms.device
         if device.changed:
             device.changed = False
-            self._changed.add(device.id)
+            self._alarms.change(device.id)
             self._track(alarms)
 
 

@@ -44,7 +44,7 @@ class ListeningOperator(AlarmOperator[ListeningAlarms]):
         subject = report.device_id or vendor_subject(report.vendor)
         split_device_id(subject)  # raises before anything has changed
         if self._coverage.take((record.key or b"").decode(), report):
-            self._look_at(self._alarms_of(subject))
+            self._alarms.look_at(self._alarms.of(subject))
 
     def _new_alarms(self, device_id: str, state: DeviceState) -> ListeningAlarms:
         profile = Profile(device_id, split_device_id(device_id)[0])

@@ -78,9 +78,9 @@ class RuleOperator(AlarmOperator[DeviceAlarms]):
 
     def _refresh(self, device_id: str) -> None:
         """Have a device evaluated by its new profile."""
-        if (alarms := self._alarms.get(device_id)) is not None:
+        if (alarms := self._alarms.find(device_id)) is not None:
             alarms.device.profile = self._registry.profile(device_id)
-            self._look_at(alarms)
+            self._alarms.look_at(alarms)
 
     def _prepare(self) -> None:
         """After rules or windows have changed, something may be due for any device."""
@@ -93,7 +93,7 @@ class RuleOperator(AlarmOperator[DeviceAlarms]):
             # What is deferred on a level may still be so when no rule is on that level any more.
             self._exchange.levels = max(self._exchange.levels, rules.levels)
             for alarms in self._alarms.values():
-                self._look_at(alarms)
+                self._alarms.look_at(alarms)
 
     # -- devices
 
@@ -132,16 +132,16 @@ class RuleOperator(AlarmOperator[DeviceAlarms]):
 
     def apply_observation(self, observation: wire.Observation, origin: wire.Origin) -> list[wire.AlarmEvent]:
         """Apply one record of the readings."""
-        alarms = self._alarms.get(observation.device_id)
+        alarms = self._alarms.find(observation.device_id)
         if alarms is None:
             if not self._is_concerned(observation):
                 return []
             alarms = self._new_alarms(observation.device_id, DeviceState())
         events = alarms.apply(observation, origin)
         if alarms.device.changed:
-            self._alarms[observation.device_id] = alarms
+            self._alarms.keep(alarms)
             self._note(alarms)
-            self._schedule(alarms)
+            self._alarms.schedule(alarms)
         return events
 
     def _is_concerned(self, observation: wire.Observation) -> bool:
@@ -163,7 +163,7 @@ class RuleOperator(AlarmOperator[DeviceAlarms]):
                 alarms = self._alarms[device_id]
                 self._emit(alarms.run_deferred(self._watermarks.reached(vendor_of(device_id))), outputs)
                 self._note(alarms)
-                self._schedule(alarms)
+                self._alarms.schedule(alarms)
         outputs += self._exchange.reports(reached)
 
     def advance_all(self, until: int) -> list[wire.AlarmEvent]:

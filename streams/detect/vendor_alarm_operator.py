@@ -53,10 +53,10 @@ class VendorAlarmOperator(AlarmOperator[VendorAlarms]):
         split_device_id(event_set.device_id)  # raises before anything has changed
         if not any(is_vendor_alarm(event_set.vendor, event.type) for event in event_set.events):
             return []
-        alarms = self._alarms_of(event_set.device_id)
+        alarms = self._alarms.of(event_set.device_id)
         rules = self._rules.book.at(to_micros(event_set.received_at))
         in_force = RulesInForce(rules, self._registry.profile(event_set.device_id).scopes)
         events = alarms.apply(event_set, wire.Origin(record.topic, record.partition, record.offset), in_force)
         self._note(alarms)
-        self._schedule(alarms)
+        self._alarms.schedule(alarms)
         return events

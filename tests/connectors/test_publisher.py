@@ -20,6 +20,7 @@ from runtime.kafka import KafkaSettings, declare_topics
 from schemas.envelope import Envelope, message_id, read_envelope
 from schemas.topics import DEVICES, MAX_MESSAGE_BYTES, raw_topic, topic_specs
 from schemas.wire import Device, Problem, decode_device
+from tests.support.kafka import read_all
 from tests.support.tails import OpenTail, RawTail, Tail
 from tests.support.waiting import eventually
 
@@ -148,7 +149,8 @@ async def test_while_kafka_is_away_callers_wait_and_then_all_is_delivered(
         await asyncio.gather(*tasks)
         await publisher.stop()
         assert sorted(acknowledged) == sorted(sent)
-        records = await read_all(settings, raw_topic("ogmen"))
+        read = await read_all(settings.bootstrap_servers, raw_topic("ogmen"), settings.partitions)
+        records = [(r.key or b"", r.value or b"") for partition in read.values() for r in partition]
     finally:
         stop.set()
         await asyncio.to_thread(kafka.stop)
@@ -162,17 +164,3 @@ async def test_while_kafka_is_away_callers_wait_and_then_all_is_delivered(
         assert mine == sorted(mine)
     lines = [r.getMessage()[:13] for r in caplog.records if r.name == "connectors.common.publishing.kafka_availability"]
     assert lines == ["Kafka is away", "Kafka is back"] * 2
-
-
-async def read_all(settings: KafkaSettings, topic: str) -> list[tuple[bytes, bytes]]:
-    from aiokafka import AIOKafkaConsumer
-
-    consumer = AIOKafkaConsumer(topic, bootstrap_servers=settings.bootstrap_servers, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        found: list[tuple[bytes, bytes]] = []
-        while batch := await consumer.getmany(timeout_ms=3000):
-            found += [(r.key or b"", r.value or b"") for records in batch.values() for r in records]
-        return found
-    finally:
-        await consumer.stop()

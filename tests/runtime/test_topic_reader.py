@@ -211,4 +211,5 @@ async def test_other_partitions_are_paused_meanwhile_and_resumed_after(kafka: st
 
 async def test_a_missing_topic_is_an_error(kafka: str) -> None:
     with pytest.raises(UnknownTopicOrPartitionError):
-        await read(kafka, "no-such-topic")
+        async for _ in read_topic({**client_of(kafka), "request_timeout_ms": 2000}, "no-such-topic"):
+            pass

