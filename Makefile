@@ -21,6 +21,7 @@ RUNS ?= 3
 SAMPLE ?= 300
 SEED ?= 11
 ONLY ?=
+WORKERS ?= 3
 READINGS ?= 10000000
 INPUTS ?= 10000000
 LAKE ?=
@@ -35,8 +36,8 @@ help: ## Say what there is
 demo: $(READY) ## Run the whole pipeline against simulated vendors (SECONDS=60 DATA=dir DEVICES=44)
 	@exec $(BIN)/fleetlake demo --seconds $(SECONDS) --devices $(DEVICES) --data "$(DATA)"
 
-test: $(DEV) ## Pass the tests
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+test: $(DEV) ## Pass the tests (WORKERS=3: more than cores, since many tests wait)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 mutants: $(DEV) ## Mutate the pure modules: do their tests notice? (SAMPLE=300 SEED=11 MINUTES=60 ONLY=streams.detect)
 	@$(BIN)/python -m tests.mutants --sample $(SAMPLE) --seed $(SEED) --minutes $(if $(filter file,$(origin MINUTES)),60,$(MINUTES)) $(if $(ONLY),--only $(ONLY))

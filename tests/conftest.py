@@ -33,6 +33,36 @@ hypothesis.settings.register_profile("no-deadline", deadline=None)  # a busy mac
 hypothesis.settings.load_profile("no-deadline")
 
 
+LONGEST_FIRST = (
+    "e2e/test_demo.py",
+    "streams/test_outages.py",
+    "alarm_service/test_service.py",
+    "streams/test_alarms_day.py",
+    "vendors/test_fifth_vendor.py",
+    "upgrade/test_older_folder.py",
+    "fleetlake/test_up.py",
+    "alarm_service/test_kafka_away.py",
+    "broker/test_broker.py",
+    "streams/test_transport.py",
+    "connectors/test_publisher.py",
+    "streams/test_transport_faults.py",
+    "streams/test_inhibition_kafka.py",
+    "sinks/test_working_database.py",
+    "sinks/test_delta_sink.py",
+    "fleetlake/test_supervisor.py",
+    "queries/test_sql.py",
+    "connectors/test_wayscloud_outages.py",
+    "sinks/test_published_replaced.py",
+    "runtime/test_watchdog.py",
+)
+"""The files that take longest, below this folder. They begin first, so that no worker is left with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Bootstrap address of the session's broker. Where it cannot start, the tests fail: there is no substitute."""

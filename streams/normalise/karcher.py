@@ -198,8 +198,8 @@ def _cleaning_report(message: Message, value: Any, path: str, stamp: Stamp) -> N
     """A cleaning report as an event; its id makes one event of the socket's and REST's copy."""
     report = mapping(value)
     name = report.get("reportId")
-    finished = report.get("finishedAt") or report.get("startedAt")
-    at = message.stamp(finished, f"{path}.finishedAt" if path else "finishedAt") if finished else stamp
+    timed = "finishedAt" if report.get("finishedAt") else "startedAt"
+    at = message.stamp(report[timed], f"{path}.{timed}" if path else timed) if report.get(timed) else stamp
     message.event(VendorEvent("cleaning_report", None if name is None else str(name), at, report))
 
 

@@ -21,6 +21,7 @@ from connectors.ogmen.privacy import PrivacyGate
 from connectors.ogmen.seen_log_entries import SeenLogEntries
 from connectors.ogmen.settings import OgmenSettings
 from connectors.ogmen.signature import Signature
+from schemas.envelope import message_id
 from schemas.topics import MAX_MESSAGE_BYTES
 
 NOW = datetime(2026, 3, 30, 10, 0, tzinfo=UTC)
@@ -398,6 +399,8 @@ def test_an_alert_keeps_its_links_but_not_its_picture_in_privacy_mode() -> None:
     assert json.loads(taken.data) == ALERT
     private = protocol.alert(encode(ALERT), "r", NOW, private=True)
     assert private.id == taken.id, "the same alert"
+    shouted = protocol.alert(encode(ALERT | {"uuid": ALERT["uuid"].upper()}), "r", NOW)  # type: ignore[attr-defined]
+    assert shouted.id == taken.id == message_id(["ogmen.alert", "ogmen:r", str(ALERT["uuid"])])
     assert json.loads(private.data) == {k: v for k, v in ALERT.items() if k != "link_for_large_image"}
 
 

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.coverage import coverage_key
 from schemas.derived_ids import derived_id
 from schemas.device import device_id, karcher_native_id, quote_id, split_device_id
 from schemas.envelope import BackfillWindow, Envelope, EnvelopeError, dedupe_window_seconds, message_id, read_envelope
 from schemas.inhibition import levels_of
+from schemas.notify_api import DeliveryQuery, query_parameters
 from schemas.severity import severity_of_number, severity_of_word
 from schemas.timestamps import format_iso, from_micros, from_millis, parse_iso, parse_moment, to_micros
 from schemas.topics import MAX_MESSAGE_BYTES, raw_topic, topic_specs, vendor_of_raw_topic
@@ -45,6 +47,26 @@ def test_a_device_needs_a_native_id() -> None:
 def test_what_is_no_device_id_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a device id"):
         split_device_id(text)
+
+
+def test_a_listener_is_known_by_its_subject_and_by_channel_and_process_where_it_has_them() -> None:
+    assert coverage_key("karcher:1") == "karcher:1"
+    assert coverage_key("karcher:fleetlake", "socket") == "karcher:fleetlake#socket#"
+    assert coverage_key("karcher:fleetlake", "socket", "a") == "karcher:fleetlake#socket#a"
+
+
+# -- parameters of lists
+
+
+def test_the_parameters_of_the_list_of_deliveries_are_the_fields_of_its_filter() -> None:
+    """With the bounds that are enforced, and without the titles that pydantic makes up."""
+    parameters = query_parameters()
+    assert set(parameters) == set(DeliveryQuery.model_fields)
+    for name, parameter in parameters.items():
+        schema = DeliveryQuery.model_json_schema()["properties"][name]
+        assert parameter == {"schema": {key: value for key, value in schema.items() if key != "title"}}
+        assert "title" in schema
+    assert parameters["limit"]["schema"] == {"type": "integer", "default": 50, "minimum": 1, "maximum": 500}
 
 
 # -- derived ids

@@ -43,6 +43,20 @@ def test_a_contact_alone_is_a_whole_status_and_was_observed_when_it_says(name: s
     assert reading.value_text is not None and reading.value_text.startswith("2026-03-16T06:00:00")
 
 
+@pytest.mark.parametrize(
+    ("report", "wrong"),
+    [
+        ({"reportId": "r", "finishedAt": "soon"}, "finishedAt"),
+        ({"reportId": "r", "startedAt": "soon"}, "startedAt"),
+        ({"reportId": "r", "startedAt": "2026-03-16T06:00:00Z", "finishedAt": "soon"}, "finishedAt"),
+    ],
+)
+def test_a_bad_time_of_a_report_is_named_by_its_place_whichever_way_it_came(report: object, wrong: str) -> None:
+    assert problems_of(normalised("karcher.cleaning.report", report)) == [(wrong, "bad_time")]
+    socket = {"type": "datapoints", "data": {"cleaningReport": report}, "timestamp": 1773645667000}
+    assert problems_of(normalised("karcher.datapoints", socket)) == [(f"data.cleaningReport.{wrong}", "bad_time")]
+
+
 def test_a_status_without_states_and_contacts_is_no_status() -> None:
     assert problems_of(normalised("karcher.status", {"machineId": "m"})) == [("", "missing")]
     assert problems_of(normalised("karcher.status", {"lastContact": "soon", "states": []}))[0][0] == "lastContact"

@@ -206,6 +206,8 @@ def test_a_number_that_no_double_holds_costs_its_field(text: str) -> None:
         ("0.55", "1", "%", 55.0),
         ("1636", "mm", "m", 1.636),
         ("2", "h", "s", 7200.0),
+        ("1e-500", "Cel", "K", 273.15),
+        ("-1e-500", "[degF]", "Cel", -17.77777777777778),
     ],
 )
 def test_units_are_converted_exactly(value: str, source: str, target: str, expected: float) -> None:

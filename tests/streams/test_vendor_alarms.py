@@ -167,7 +167,9 @@ def test_a_timeline_that_is_seen_late_begins_with_its_trigger() -> None:
     assert vendor.feed(entry("3", "note_added", 62)) == []
     assert kinds(vendor.feed(entry("4", "repeated", 63, occurrence_count=1))) == []
     (event,) = vendor.feed(entry("5", "repeated", 64, occurrence_count=4))
-    assert event.alarm.occurrence_count == 4
+    assert event.alarm.occurrence_count == 4 and event.alarm.last_triggered_at == T0 + timedelta(seconds=64)
+    (earlier,) = vendor.feed(entry("5b", "repeated", 62, occurrence_count=5))
+    assert earlier.alarm.last_triggered_at == event.alarm.last_triggered_at, "it never goes back"
     assert kinds(vendor.feed(entry("6", "triggered", 65))) == ["repeated"]
     assert kinds(vendor.feed(entry("7", "resolved", 66))) == ["resolved"]
     assert kinds(vendor.feed(entry("8", "reopened", 67))) == ["reopened"]
