@@ -17,6 +17,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest import ExitCode
+
 from tests.support.paths import ROOT
 
 KEPT = ROOT / ".mutants"
@@ -105,8 +107,8 @@ def _measured(files: list[str]) -> Entries:
         command += ["--tb=no", "--timeout", "6", *files]
         with log.open("wb") as output:
             environment = {**os.environ, "MUTANTS_MAP": str(target)}
-            subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
-        if not target.exists():
+            status = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output).returncode
+        if not target.exists() or status not in (ExitCode.OK, ExitCode.TESTS_FAILED, ExitCode.NO_TESTS_COLLECTED):
             sys.exit(f"the tests could not be run:\n{log.read_text()[-2000:]}")
         entries: Entries = json.loads(target.read_text())
         return entries
