@@ -8,9 +8,9 @@ import hypothesis
 from hypothesis import strategies as st
 
 from schemas import wire
+from schemas.timestamps import NEVER
 from schemas.topics import ALARM_STATE, READINGS
 from streams.detect.device import Profile, TrackedDevice
-from streams.detect.schedules import NEVER
 from streams.detect.skipped import SkippedCounts
 from streams.detect.state import AlarmFacts, DeviceState, RuleState
 from streams.detect.tracked_alarms import TrackedAlarms
