@@ -104,9 +104,8 @@ class TopicIngest:
         _warn(await asyncio.to_thread(self._database.rules.replace, self._rules_next, list(latest.values())))
 
     async def _begin_alarms(self, tps: list[TopicPartition]) -> None:
-        stored = await asyncio.to_thread(
-            self._database.alarms.offsets
-        )  # read first: another service may store more meanwhile
+        # The stored offsets are read first: another service may store more meanwhile.
+        stored = await asyncio.to_thread(self._database.alarms.offsets)
         ends = await self._consumer.end_offsets(tps)
         begins = await self._consumer.beginning_offsets(tps)
         for tp in tps:

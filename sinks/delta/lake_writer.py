@@ -44,7 +44,7 @@ class LakeWriter:
         self._ids = ids
         self._setup = TableSetup(LakeLocation.of(data_dir, settings), settings, ids)
         self._by_topic = {table.topic: table for table in tables}
-        self._dead_letters = next(table for table in tables if table.name == "dead_letters")
+        self._dead_letters_table = next(table for table in tables if table.name == "dead_letters")
         self._tables: dict[str, DeltaTable] = {}
 
     def open(self) -> None:
@@ -79,7 +79,7 @@ class LakeWriter:
 
     def _write_unreadable(self, topic: str, unreadable: list[tuple[Record, str]]) -> None:
         """Write dead letters before the offsets advance, without those that an earlier attempt has written."""
-        delta = self._fresh(self._dead_letters)
+        delta = self._fresh(self._dead_letters_table)
         written = {
             p: delta.transaction_version(self._app_id(topic, p, "/unreadable")) or 0
             for p, _ in _last_offsets(unreadable)
@@ -88,7 +88,7 @@ class LakeWriter:
         if not new:
             return
         offsets = [Transaction(self._app_id(topic, p, "/unreadable"), last + 1) for p, last in _last_offsets(new)]
-        self._commit(self._dead_letters, dead_letter_rows(new), offsets)
+        self._commit(self._dead_letters_table, dead_letter_rows(new), offsets)
         log.warning("%s: %d records of %s cannot be read: see dead_letters", STAGE, len(new), topic)
 
     def _commit(self, table: Table, rows: pa.Table, offsets: list[Transaction]) -> None:

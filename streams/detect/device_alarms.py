@@ -5,9 +5,9 @@ first lets everything happen that was due before: silences and windows that ende
 operators, rules that came or went. So what a watermark does early, the next record would have done in hindsight, with
 the same times: watermarks decide when an alarm is emitted, never what it says (docs/adr/0007-alarm-time.md).
 
-The parts: `agenda` knows what happens next, `thresholds`, `rates` and `silences` know whether conditions hold,
-`evaluation_gate` decides whether a condition is evaluated now or later; `rule_evaluator` and `lifecycle` apply it to
-the alarm.
+The parts: `agenda` knows what happens next; `thresholds`, `rates`, `silences` and `held_states` know whether
+conditions hold; `evaluation_gate` decides whether a condition is evaluated now or later; `rule_evaluator` and
+`lifecycle` apply it to the alarm.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class RuleEvaluator:
             self._forget(rule, state, evaluation.at)
         elif self.next_allowed(rule, evaluation.at) == evaluation.at:
             yield from apply_true(state, evaluation, inhibited or self.is_inhibited(rule))
-        elif not state.crossing_done:
+        elif not state.crossing_done:  # outside its hours a crossing that has triggered nothing begins anew
             state.crossing_since, state.crossing_counted = None, False
         if rule.flapping_suppress:
             self._set_calm_timer(evaluation, state, moment, was_crossing)

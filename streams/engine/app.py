@@ -21,7 +21,7 @@ from streams.engine.buffer_budget import BufferBudget
 from streams.engine.consumer_thread import ConsumerOptions
 from streams.engine.options import PartitionProgress, PipelineOptions, StreamsFailed, WorkerOptions, describe
 from streams.engine.partition_pipeline import PipelineContext
-from streams.engine.pipelines import Pipelines
+from streams.engine.pipeline_supervisor import PipelineSupervisor
 from streams.engine.step import StepFactory
 from streams.engine.transport import SCHEME, RecordBatchConsumer, RecordBatchSchema, TransportOptions
 
@@ -65,7 +65,7 @@ class Streams:
     """A stream worker, ready to be run by `run_streams`. One use only."""
 
     app: FaustApp
-    pipelines: Pipelines
+    pipelines: PipelineSupervisor
     client: Mapping[str, Any]
     options: PipelineOptions
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -109,7 +109,9 @@ def build_app(
     application_id = options.application_id or kafka.application_id
     client = client_options(kafka)
     budget = BufferBudget(options.buffer_bytes)
-    pipelines = Pipelines(client, steps, PipelineContext(application_id, options.pipelines, budget, options.observer))
+    pipelines = PipelineSupervisor(
+        client, steps, PipelineContext(application_id, options.pipelines, budget, options.observer)
+    )
     app = FaustApp(
         application_id,
         broker=f"{SCHEME}://{kafka.bootstrap_servers.split(',')[0].strip()}",
@@ -142,7 +144,7 @@ def _quieten() -> None:
             logger.setLevel(level)
 
 
-def _add_agent(app: FaustApp, pipelines: Pipelines, topics: Sequence[str]) -> None:
+def _add_agent(app: FaustApp, pipelines: PipelineSupervisor, topics: Sequence[str]) -> None:
     async def record_batches(stream: Any) -> None:
         async for event in stream.noack().events():  # noack: offsets are committed by the transactions
             pipelines.accept(event.value)
@@ -184,7 +186,7 @@ async def _start(streams: Streams) -> None:
 
 
 async def _shut_down(streams: Streams) -> None:
-    """Pipelines first, so that no partition is given away before its transaction is decided."""
+    """PipelineSupervisor first, so that no partition is given away before its transaction is decided."""
     consumer = streams._consumer()
     if consumer is not None:
         consumer.stop_flow()

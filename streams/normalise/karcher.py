@@ -219,7 +219,7 @@ _READERS: Mapping[str, _Reader] = {
 }
 
 
-def _state(message: Message, name: str, value: Any, path: str, stamp: Stamp) -> None:
+def _read_state(message: Message, name: str, value: Any, path: str, stamp: Stamp) -> None:
     """One state or datapoint, whichever way it came."""
     if value is None:
         return
@@ -246,7 +246,7 @@ def datapoints(message: Message) -> None:
     data = member(payload, "data")
     stamp = message.stamp(payload.get("timestamp"), "timestamp")
     for name, value in data.items():
-        _state(message, name, value, f"data.{name}", stamp)
+        _read_state(message, name, value, f"data.{name}", stamp)
     if len(payload) > len(_DATAPOINTS_FRAME):
         message.keep_others(payload, _DATAPOINTS_FRAME, stamp)
 
@@ -275,7 +275,7 @@ def status(message: Message) -> None:
         if contact is None:
             message.polled(stamp)
         _others(message, state, path, stamp)
-        _state(message, state["name"], state.get("value"), f"{path}.value", stamp)
+        _read_state(message, state["name"], state.get("value"), f"{path}.value", stamp)
 
 
 _STATUS_MEMBERS = {"machineId", "materialNumber", "serialNumber", "lastConnected", "lastContact", "states"}

@@ -27,7 +27,7 @@ from schemas.consumed import Record
 from schemas.timestamps import from_micros
 from schemas.topics import COVERAGE, EVENTS, READINGS, WATERMARKS, vendor_of_raw_topic
 from streams.engine.partition_pipeline import Pipeline
-from streams.engine.pipelines import Pipelines
+from streams.engine.pipeline_supervisor import PipelineSupervisor
 from streams.engine.step import SourceProgress
 from streams.normalise.coverage import CoverageMap
 
@@ -59,7 +59,9 @@ class WatermarkOptions:
     allowance: float
 
 
-async def run_watermark_source(pipelines: Pipelines, client: Mapping[str, Any], options: WatermarkOptions) -> None:
+async def run_watermark_source(
+    pipelines: PipelineSupervisor, client: Mapping[str, Any], options: WatermarkOptions
+) -> None:
     """Write a watermark for each raw partition that is caught up, every `options.interval`, until cancelled.
 
     Watermarks are written at least once. While Kafka cannot be reached none are written, and alarms that become due by
@@ -73,7 +75,9 @@ async def run_watermark_source(pipelines: Pipelines, client: Mapping[str, Any], 
             await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _write_watermarks(pipelines: Pipelines, client: Mapping[str, Any], options: WatermarkOptions) -> None:
+async def _write_watermarks(
+    pipelines: PipelineSupervisor, client: Mapping[str, Any], options: WatermarkOptions
+) -> None:
     async with (
         AIOKafkaConsumer(**client, enable_auto_commit=False) as consumer,
         AIOKafkaProducer(**client, acks="all", linger_ms=0) as producer,

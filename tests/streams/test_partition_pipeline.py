@@ -21,7 +21,7 @@ from streams.engine.batch_queue import BatchQueue
 from streams.engine.buffer_budget import BufferBudget
 from streams.engine.options import BatchStats, PipelineOptions
 from streams.engine.partition_pipeline import Phase, Pipeline, PipelineContext
-from streams.engine.pipelines import progress_of
+from streams.engine.pipeline_supervisor import progress_of
 from streams.engine.record_batch import RecordBatch
 from streams.engine.step import Output, RecordTooLarge, SkipMark, Step
 from streams.engine.transaction import Transaction, TransactionScope

@@ -30,7 +30,7 @@ def transactional_id(application_id: str, topic: str, partition: int) -> str:
     return f"{application_id}-{topic}-{partition}"
 
 
-class Pipelines:
+class PipelineSupervisor:
     """The pipelines of all assigned partitions of one worker: the transport's `PartitionOwner`."""
 
     def __init__(
