@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 SPANS_KEPT: Final = 64
-"""Number of the latest spans of a listener that are kept."""
+"""Number of spans of a listener that are kept."""
 STALE_AFTER: Final = 60 * 1_000_000
 """A listener this far behind the newest of its vendor has ended (microseconds)."""
 LAPSE: Final = 3 * 1_000_000

@@ -184,7 +184,7 @@ class Coverage(msgspec.Struct, omit_defaults=True):
     """When one listener listened (topic `fleetlake.coverage.v1`, private; `schemas.coverage`).
 
     Times are microseconds since the epoch. A vendor-wide listener (a channel of a connector process) reports every
-    second or so; a device's socket when that changes. Only the latest spans are kept.
+    second or so; a device's socket when that changes. Only so many spans are kept.
     """
 
     vendor: str

@@ -10,7 +10,11 @@ Span = tuple[int, int | None]
 
 
 class SpanLog:
-    """The latest spans of one listener, in microseconds; the end of the one under way is None."""
+    """The spans of one listener, in microseconds; the end of the one under way is None.
+
+    At most `SPANS_KEPT` are kept. For one more, the gap is forgotten that matters least: short for how long ago it was.
+    So a long outage is not forgotten for many short ones after it.
+    """
 
     def __init__(self, spans: Sequence[Span] = (), reported_until: int = 0) -> None:
         self.spans: list[Span] = [*spans]
@@ -26,8 +30,21 @@ class SpanLog:
         """Begin to listen; False where it listened already."""
         if self.is_listening:
             return False
-        self.spans = [*self.spans[1 - SPANS_KEPT :], (at, None)]
+        while len(self.spans) >= SPANS_KEPT:
+            self._forget_a_gap(at)
+        self.spans = [*self.spans, (at, None)]
         return True
+
+    def _forget_a_gap(self, now: int) -> None:
+        """Join the two spans between which the gap is the shortest for its age."""
+
+        def weight(number: int) -> float:
+            until, since = self.spans[number][1] or 0, self.spans[number + 1][0]
+            return (since - until) / max(1, now - since)
+
+        number = min(range(len(self.spans) - 1), key=weight)
+        joined = (self.spans[number][0], self.spans[number + 1][1])
+        self.spans = [*self.spans[:number], joined, *self.spans[number + 2 :]]
 
     def end(self, at: int) -> bool:
         """Listen no more; False where it did not."""

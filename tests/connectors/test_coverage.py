@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
@@ -43,6 +43,26 @@ def test_spans_begin_and_end_and_the_latest_are_kept() -> None:
         log.begin(at)
         log.end(at + 1)
     assert len(log.spans) == SPANS_KEPT and log.spans[-1] == (98 + 2 * SPANS_KEPT, 99 + 2 * SPANS_KEPT)
+
+
+def test_a_long_outage_is_not_forgotten_for_many_short_ones() -> None:
+    hour = 3600 * SECOND
+    log = SpanLog()
+    log.begin(0)
+    for day in range(1, 2 * SPANS_KEPT):  # an hour per day, long ago
+        log.end(day * 24 * hour)
+        log.begin(day * 24 * hour + hour)
+    begin = 2 * SPANS_KEPT * 24 * hour
+    log.end(begin)
+    log.begin(begin + 20 * hour)
+    for number in range(2 * SPANS_KEPT):
+        at = begin + 20 * hour + (number + 1) * 60 * SECOND
+        log.end(at)
+        log.begin(at + 4 * SECOND)
+    gaps = [(end, since) for (_, end), (since, _) in pairwise(log.spans)]
+    assert len(log.spans) == SPANS_KEPT and log.spans[0][0] == 0 and log.is_listening
+    assert (begin, begin + 20 * hour) in gaps, "hours ago"
+    assert (at, at + 4 * SECOND) == gaps[-1], "just now"
 
 
 def test_what_was_reported_does_not_change() -> None:
