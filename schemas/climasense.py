@@ -289,6 +289,16 @@ def _mode(model: type[BaseModel]) -> Literal["validation", "serialization"]:
     return "serialization" if model in answers else "validation"
 
 
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Of our own: a body with the same key, of the same device, is the same message for 24 hours. For "
+    "bodies whose readings have no timestamp.",
+    "schema": {"type": "string", "maxLength": 255},
+}
+
+
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
     operation: dict[str, Any] = {"operationId": endpoint.name, "summary": endpoint.summary}
     if endpoint.assumed:
@@ -299,6 +309,8 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     ]
     if "{version}" in endpoint.path:
         parameters.append({"name": "version", "in": "path", "required": True, "schema": {"type": "string"}})
+    if endpoint.name == TELEMETRY:
+        parameters.append(_IDEMPOTENCY_KEY)
     if parameters:
         operation["parameters"] = parameters
     if endpoint.body is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from aiohttp import web
@@ -144,6 +144,7 @@ class ClimaSenseApi:
         """Read a bounded body and hand it to its endpoint; a body that is refused becomes a dead letter."""
         await self._delivery.until_listening()
         body = await read_body(request, endpoint.limit)
+        identity = replace(identity, request_key=request.headers.get("Idempotency-Key", ""))
         RECORDS_IN.labels(STAGE, VENDOR).inc()
         try:
             if body.problem:

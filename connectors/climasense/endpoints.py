@@ -34,8 +34,11 @@ class TelemetryEndpoint:
         """Publish a body of readings."""
         now = utc_now()
         self._sequence += 1
-        telemetry = protocol.telemetry(body, identity.device_id, now, self._sequence)
-        await self._delivery.publish(telemetry.envelope)
+        telemetry = protocol.telemetry(body, identity.device_id, now, self._sequence, identity.request_key)
+        if telemetry.content:
+            await self._delivery.publish_untimed(telemetry.envelope, telemetry.content)
+        else:
+            await self._delivery.publish(telemetry.envelope)
         return contract.TelemetryAccepted(accepted=telemetry.accepted, timestamp=now)
 
 

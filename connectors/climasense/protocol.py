@@ -72,6 +72,8 @@ class Telemetry:
 
     envelope: Envelope
     accepted: int
+    content: str
+    """What the body is known by when its readings have no times and the request has no key; else empty."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class Identity:
     device: str
     role: Role
     batch: str | None = None
+    request_key: str = ""
+    """The request's `Idempotency-Key`, where it has one."""
 
     @property
     def device_id(self) -> str:
@@ -142,11 +146,11 @@ def bearer(header: str | None) -> str | None:
     return key.strip() or None if scheme.lower() == "bearer" else None
 
 
-def telemetry(body: bytes, device: str, received_at: datetime, sequence: int) -> Telemetry:
+def telemetry(body: bytes, device: str, received_at: datetime, sequence: int, request_key: str = "") -> Telemetry:
     """A `POST /v1/telemetry`. The body goes on as it is: a bad reading in it is the normaliser's dead letter.
 
-    InvalidRequest where the body as a whole cannot be taken. A body whose readings have times is the same message when
-    posted again; `sequence` tells apart those that have none.
+    InvalidRequest where the body as a whole cannot be taken. A body whose readings have times, or that comes with an
+    `Idempotency-Key`, is the same message when posted again; `sequence` tells apart those that have neither.
     """
     try:
         clean = redact(body)
@@ -158,11 +162,14 @@ def telemetry(body: bytes, device: str, received_at: datetime, sequence: int) ->
     _check_bounds(fields, "longitude", 180)
     parts: list[str | bytes] = [TELEMETRY, device, clean]
     times = [t for r in readings if (t := _time(r)) is not None]
-    if not times:
+    content = "" if times or request_key else message_id(parts)
+    if content:
         parts += [format_iso(received_at), str(sequence)]
+    elif not times:
+        parts.append(request_key)
     time = max(times, default=None)
     envelope = Envelope(message_id(parts), TELEMETRY, SOURCE, device, received_at, clean, time)
-    return Telemetry(envelope, sum(is_good(r) for r in readings))
+    return Telemetry(envelope, sum(is_good(r) for r in readings), content)
 
 
 def redacted(body: bytes) -> bytes | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -15,10 +17,12 @@ from connectors.climasense.delivery import Delivery
 from connectors.climasense.protocol import Pairing, Provisioned, device_record, sensor_paired
 from connectors.climasense.store.records import DeviceState, StateError
 from connectors.climasense.store.store import Store, open_store
+from connectors.climasense.unconfirmed import UnconfirmedBodies
 from connectors.common.publisher import Publisher
 from runtime.api_keys import hash_key
 from runtime.kafka import KafkaSettings
 from schemas.climasense import OtaStatus, SensorPaired
+from schemas.envelope import Envelope
 from schemas.wire import Device
 
 NOW = datetime(2026, 3, 16, tzinfo=UTC)
@@ -67,6 +71,78 @@ def test_an_unavailable_answer_says_when_to_try_again() -> None:
     assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
     assert json.loads(answer.text or "") == {"error": "unavailable", "message": "Try again later"}
     assert error_answer(404, "not_found", "No").headers.get("Retry-After") is None
+
+
+# -- bodies without a time
+
+
+class SlowKafka:
+    """As the publisher is seen from a request: what it queues is delivered when the test says so."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.queued: list[asyncio.Future[None]] = []
+
+    async def publish_soon(self, _: Envelope) -> asyncio.Future[None]:
+        self.queued.append(asyncio.get_running_loop().create_future())
+        return self.queued[-1]
+
+
+UNTIMED = Envelope("id", "climasense.telemetry", "climasense/http", "climasense:d", NOW, b"{}")
+
+
+async def statuses(delivery: Delivery, contents: str) -> list[int]:
+    answers = []
+    for content in contents:
+        try:
+            await delivery.publish_untimed(UNTIMED, content)
+            answers.append(200)
+        except RequestRefused as refused:
+            answers.append(refused.answer.status)
+    return answers
+
+
+async def test_what_was_on_its_way_when_it_was_answered_503_is_not_published_once_more() -> None:
+    kafka = SlowKafka()
+    delivery = Delivery(cast(Any, kafka), 0.01, lambda: None)
+    assert await statuses(delivery, "ab") == [503, 503]
+    assert await statuses(delivery, "a") == [503], "still on its way"
+    assert len(kafka.queued) == 2
+    for delivered in kafka.queued:
+        delivered.set_result(None)
+    assert await statuses(delivery, "ab") == [200, 200] and len(kafka.queued) == 2
+    assert len(delivery.unconfirmed) == 0
+    assert await statuses(delivery, "a") == [503] and len(kafka.queued) == 3, "the next one is a measurement of its own"
+
+
+async def test_equal_bodies_that_were_both_answered_503_are_two() -> None:
+    kafka = SlowKafka()
+    delivery = Delivery(cast(Any, kafka), 0.01, lambda: None)
+    first = await asyncio.gather(statuses(delivery, "a"), statuses(delivery, "a"))
+    assert first == [[503], [503]] and len(kafka.queued) == 2
+    for delivered in kafka.queued:
+        delivered.set_result(None)
+    assert await statuses(delivery, "aa") == [200, 200] and len(kafka.queued) == 2
+
+
+async def test_while_kafka_is_away_nothing_is_queued_and_what_was_is_remembered() -> None:
+    kafka = SlowKafka()
+    delivery = Delivery(cast(Any, kafka), 0.01, lambda: None)
+    assert await statuses(delivery, "a") == [503]
+    kafka.away = True
+    assert await statuses(delivery, "ab") == [503, 503] and len(kafka.queued) == 1
+    kafka.away = False
+    kafka.queued[0].set_result(None)
+    assert await statuses(delivery, "a") == [200] and len(kafka.queued) == 1
+
+
+async def test_unconfirmed_bodies_are_bounded() -> None:
+    bodies, loop = UnconfirmedBodies(most=3), asyncio.get_running_loop()
+    futures = [loop.create_future() for _ in range(4)]
+    for number, delivered in enumerate(futures):
+        bodies.add("same" if number < 2 else f"{number}", delivered)
+    assert len(bodies) == 3 and bodies.take("same") is futures[1] and bodies.take("same") is None
+    assert bodies.take("2") is futures[2] and bodies.take("3") is futures[3] and len(bodies) == 0
 
 
 async def test_a_device_that_cannot_be_published_is_marked(unused_port: Callable[[], int]) -> None:

@@ -67,6 +67,11 @@ def test_a_body_with_times_is_the_same_message_when_posted_again() -> None:
     assert ids[0] == ids[1]
     assert telemetry(body(), "climasense:e", NOW, 1).envelope.id != ids[0]
     untimed = body([{"sensor_type": "temperature", "value": 20}])
+    keyed = [telemetry(untimed, DEVICE, NOW + timedelta(hours=n), n, key) for n, key in ((1, "k"), (2, "k"), (3, "l"))]
+    assert keyed[0].envelope.id == keyed[1].envelope.id != keyed[2].envelope.id, "the same request, posted again"
+    assert [each.content for each in keyed] == ["", "", ""] and telemetry(body(), DEVICE, NOW, 1).content == ""
+    assert telemetry(body(), DEVICE, NOW, 1, "k").envelope.id == ids[0], "with a time the content says it"
+    assert telemetry(untimed, DEVICE, NOW, 1).content == telemetry(untimed, DEVICE, NOW, 2).content != ""
     assert telemetry(untimed, DEVICE, NOW, 1).envelope.time is None
     different = {
         telemetry(untimed, DEVICE, at, number).envelope.id
