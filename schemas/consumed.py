@@ -28,7 +28,7 @@ class Record(Protocol):
 
     @property
     def timestamp(self) -> int:
-        """When it was produced, in milliseconds since the epoch."""
+        """When it was produced, in milliseconds since the epoch; -1 where Kafka had refused that time."""
         ...
 
     @property

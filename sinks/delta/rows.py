@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from schemas import envelope, wire
 from schemas.consumed import Record
-from schemas.timestamps import from_millis
+from schemas.timestamps import from_millis, parse_iso, to_micros
 from schemas.topics import vendor_of_raw_topic
 from sinks.delta.tables import DEAD_LETTERS_TABLE, TIMESTAMP, Column, Table
 
@@ -94,7 +94,7 @@ def _decode(table: Table, decode: Callable[[bytes], Any], record: Record) -> Any
     vendor, colon, _ = device.partition(":")
     if table.record is not wire.Device or not colon:
         raise ValueError("the record has no value")
-    now = from_millis(record.timestamp)
+    now = from_millis(_written_at(record))
     return decode(wire.encode(wire.Device(device_id=device, vendor=vendor, updated_at=now, registered=False)))
 
 
@@ -113,7 +113,7 @@ def _column(
 def _kafka_values(source: str, records: Sequence[Record]) -> list[Any]:
     match source:
         case "@time":
-            return [record.timestamp * 1000 for record in records]
+            return [_written_at(record) * 1000 for record in records]
         case "@deleted":
             return [record.value is None for record in records]
         case "@key":
@@ -124,6 +124,17 @@ def _kafka_values(source: str, records: Sequence[Record]) -> list[Any]:
             return [_headers(record) for record in records]
         case _:
             return list(map(attrgetter(source[1:]), records))
+
+
+def _written_at(record: Record) -> int:
+    """When the record was written to its topic, in milliseconds.
+
+    Where Kafka refused that time (the writer's clock was fast), the time of receipt in the headers of a raw record.
+    """
+    if record.timestamp >= 0:
+        return record.timestamp
+    received = dict(record.headers).get("ce_receivedat")
+    return to_micros(parse_iso(received.decode())) // 1000 if received else 0
 
 
 def _headers(record: Record) -> str:
@@ -179,7 +190,7 @@ def _dead_letter(record: Record, why: str) -> wire.DeadLetter:
     return wire.DeadLetter(
         id=envelope.message_id([record.topic, str(record.partition), str(record.offset)]),
         stage="sink",
-        received_at=from_millis(record.timestamp),
+        received_at=from_millis(_written_at(record)),
         problems=[wire.Problem(path="", reason="not_readable", detail=why[:500])],
         payload=value[:PAYLOAD_CHARACTERS].decode(errors="replace"),
         payload_bytes=len(value),

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import records, wire
+from schemas.envelope import Envelope
 from sinks.delta.rows import dead_letter_rows, sorted_rows, to_rows
 from sinks.delta.tables import (
     ALARM_EVENTS_TABLE,
@@ -22,8 +23,9 @@ from sinks.delta.tables import (
     READINGS_TABLE,
     TABLES,
     Table,
+    raw_tables,
 )
-from tests.support.records import DEVICE, record_of
+from tests.support.records import DEVICE, ConsumedRecord, record_of
 from tests.support.samples import NOON, alarm_event, dead_letter, device, event_set, observation
 
 NAIVE = NOON.replace(tzinfo=None)
@@ -149,6 +151,15 @@ def test_a_record_that_cannot_be_read_costs_only_itself(bad: bytes | None) -> No
     assert letter["payload_bytes"] == len(bad or b"")
     assert json.loads(letter["problems"])[0]["detail"]
     assert letter["message_id"] == dead_letter_rows(rows.unreadable).to_pylist()[0]["message_id"]
+
+
+def test_a_raw_record_whose_time_kafka_refused_was_written_when_it_was_received() -> None:
+    (raw,) = raw_tables(("ogmen",))
+    sent = Envelope("id", "ogmen.channel", "ogmen/websocket", DEVICE, NOON, b"{}")
+    refused = ConsumedRecord(raw.topic, 0, sent.key, sent.data, -1, headers=sent.headers())
+    [row] = to_rows(raw, [refused]).table.to_pylist()
+    assert row["received_at"] == NAIVE.replace(microsecond=NAIVE.microsecond // 1000 * 1000), "as Kafka keeps it"
+    assert row["received_date"] == NAIVE.date()
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)

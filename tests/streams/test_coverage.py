@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from connectors.common.span_log import SpanLog
 from schemas import records, wire
 from schemas.timestamps import NEVER
 from schemas.topics import COVERAGE, EVENTS, WATERMARKS
@@ -107,6 +108,24 @@ def test_an_open_alarm_stays_open_over_an_outage() -> None:
     assert fleet.follow(tick(400, 0), report((-100, None), until=350)) == ["off:triggered"]
     assert fleet.follow(report((-100, 350), (5_000, None), until=6_000), tick(6_000, 0)) == []
     assert fleet.feed(record(1, 6_001, {"t": 1})) == ["off:resolved"]
+
+
+def test_no_device_is_silent_for_hours_that_a_connectors_clock_has_skipped() -> None:
+    """Two hours ahead after 3 s, and set right again at 4 s; a device was heard at 1 s, and is offline after 300 s."""
+    hours, key = 7200, coverage_key("wayscloud:fleetlake", "connector", "0")
+    log, known = SpanLog(reported_until=micros(0)), CoverageMap()
+
+    def reported(seconds: float) -> int:
+        log.lapse(micros(seconds))
+        known.take(key, wire.Coverage("wayscloud", "connector", [*log.spans], micros(seconds)))
+        log.reported_until = micros(seconds)
+        return known.due(DEVICE, micros(1), 300_000_000)
+
+    log.begin(micros(0))
+    assert reported(1) == reported(2) == reported(3) == micros(301)
+    assert reported(3 + hours) == micros(301 + hours), "in these hours nobody listened, since there were none"
+    assert reported(4) == reported(6) == micros(301 + hours), "noticed when time has caught up, and not before"
+    assert reported(8 + hours) >= micros(301 + hours)
 
 
 def test_a_message_after_an_outage_of_ours_finds_no_silence_before_it() -> None:
