@@ -26,6 +26,7 @@ from fleetlake.errors import UserError, reason
 from fleetlake.local.broker import find_bootstrap
 from fleetlake.local.health_ports import health_ports, probe_host
 from fleetlake.local.progress import step
+from fleetlake.local.stage_config import StageConfig
 from fleetlake.local.status import StatusModel, plain_line, render
 from fleetlake.local.supervisor import ChildSpec, Supervisor
 from runtime.kafka import client_options, declare_topics
@@ -59,12 +60,12 @@ def lock_folder(data: Path, stack: ExitStack) -> None:
 class Orchestrator:
     """Starts, watches and stops the stages against one configuration file."""
 
-    def __init__(self, settings: Settings, config_file: Path, console: Console, *, simulate: bool) -> None:
+    def __init__(self, settings: Settings, config: StageConfig, console: Console, *, simulate: bool) -> None:
         self.settings = settings
         self.data = settings.pipeline.data
         self.supervisor = Supervisor(self.data / "logs")
         self.model = StatusModel(tuple(settings.pipeline.vendors))
-        self._config = str(config_file)
+        self._config = config
         self._console = console
         self._simulate = simulate
         self._pipeline = settings.pipeline
@@ -112,9 +113,10 @@ class Orchestrator:
         return stages
 
     def _start_stage(self, spec: ChildSpec) -> None:
-        arguments = [*spec.arguments, "--config", self._config]
-        host = probe_host(self._pipeline.health_host)
-        self.supervisor.start(replace(spec, arguments=arguments, health_host=host))
+        self.supervisor.start(self._with_config(replace(spec, health_host=probe_host(self._pipeline.health_host))))
+
+    def _with_config(self, spec: ChildSpec) -> ChildSpec:
+        return replace(spec, arguments=[*spec.arguments, "--config", str(self._config.path)], files=self._config.files)
 
     def _start_ui(self, ports: Mapping[str, int]) -> None:
         """Start the live page first, so that its address is the first thing to read; it waits for the others."""
@@ -129,7 +131,7 @@ class Orchestrator:
         """True once the embedded broker serves; False where the user stopped it meanwhile."""
         # One port for the whole run: the stages get it once, so that a restarted broker must keep it.
         port = self.settings.broker.port or free_port()
-        child = self.supervisor.start(ChildSpec("broker", ["broker", "--config", self._config, "--port", str(port)]))
+        child = self.supervisor.start(self._with_config(ChildSpec("broker", ["broker", "--port", str(port)])))
         shown = _LogTail(self.data / "logs" / "broker.log")
         while (bootstrap := find_bootstrap(self.data)) is None:
             if stop.is_set():
@@ -140,6 +142,7 @@ class Orchestrator:
                 self._console.print(line, markup=False, highlight=False)
             await asyncio.sleep(0.2)
         self.settings.kafka.bootstrap_servers = bootstrap
+        log.info("Kafka at %s has no password: every user of this machine can read and write its topics", bootstrap)
         return True
 
     async def watch(self, until: Callable[[float], bool], title: str) -> None:

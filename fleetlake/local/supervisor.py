@@ -50,6 +50,8 @@ class ChildSpec:
     environment: dict[str, str] = field(default_factory=dict)
     health_host: str = "127.0.0.1"
     """Where this machine reaches the health server; an IPv6 address in brackets."""
+    files: tuple[int, ...] = ()
+    """Descriptors of open files that the process inherits."""
 
     @property
     def health_url(self) -> str:
@@ -157,6 +159,7 @@ class Child:
                 stdout=output,
                 stderr=output,
                 env=self._environment(),
+                pass_fds=self.spec.files,
                 start_new_session=True,  # Ctrl-C reaches us alone; we stop the children in order
             )
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from contextlib import ExitStack
-from pathlib import Path
 
 from rich.console import Console
 
-from fleetlake.config import Settings, chosen_vendors, effective_toml
+from fleetlake.config import Settings, chosen_vendors
 from fleetlake.local.orchestrator import Orchestrator, lock_folder
 from fleetlake.local.progress import logging_to
+from fleetlake.local.stage_config import stage_config
 from runtime.private_files import restrict_folders, set_umask
 
-EFFECTIVE = "effective.toml"
 _PRIVATE = ("kafka", "lake", "logs", "state", "work")
 
 
@@ -38,24 +36,11 @@ async def run_pipeline(settings: Settings, seconds: int, title: str, *, simulate
         lock_folder(data, stack)
         console = Console()
         stack.enter_context(logging_to(console, data / "logs", settings.log_options))
-        orchestrator = Orchestrator(settings, write_effective(settings), console, simulate=simulate)
+        config = stack.enter_context(stage_config(settings))
+        orchestrator = Orchestrator(settings, config, console, simulate=simulate)
         try:
             await orchestrator.start(stop)
             await orchestrator.watch(lambda elapsed: stop.is_set() or bool(seconds and elapsed >= seconds), title)
         finally:
             await orchestrator.stop()
-            write_effective(settings, masked=True)
     return 0
-
-
-def write_effective(settings: Settings, *, masked: bool = False) -> Path:
-    """The configuration in force as a file for the stages, readable by its owner only: it holds the secrets.
-
-    When the pipeline has stopped, the file is written once more with the secrets `masked`.
-    """
-    path = settings.pipeline.data / EFFECTIVE
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write("# Written at each start from the configuration file, the environment and the command line.\n")
-        file.write(effective_toml(settings, masked=masked))
-    return path

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from pydantic import BaseModel
 
 from fleetlake.config import _purpose, chosen_vendors, effective_toml, example_toml, load_settings, settings_class
 from fleetlake.errors import UserError
-from fleetlake.local.up import write_effective
+from fleetlake.local.stage_config import stage_config
 
 
 @pytest.fixture(autouse=True)
@@ -177,11 +179,22 @@ def test_the_example_is_valid_toml_and_lists_every_key() -> None:
     tomllib.loads(text)
 
 
-def test_stages_read_a_file_only_its_owner_can_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_memory", [True, False], ids=["Linux", "elsewhere"])
+def test_stages_read_secrets_that_nobody_else_can_read_and_that_are_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool
+) -> None:
+    if not in_memory:
+        monkeypatch.delattr(os, "memfd_create")
     settings = load_settings(None, pipeline={"data": tmp_path}, kafka={"sasl_password": "hush"})
-    path = write_effective(settings)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert load_settings(path).kafka.sasl_password.get_secret_value() == "hush"
+    shown, password = tmp_path / "effective.toml", "import pathlib, sys; print(pathlib.Path(sys.argv[1]).read_text())"
+    with stage_config(settings) as config:
+        assert ("hush" in shown.read_text()) is not in_memory, "what is killed now leaves this"
+        assert stat.S_IMODE(shown.stat().st_mode) == 0o600
+        for _ in range(2):  # a stage that is started again reads it once more
+            command = [sys.executable, "-c", password, str(config.path)]
+            read = subprocess.run(command, pass_fds=config.files, capture_output=True, text=True, check=True)
+            assert tomllib.loads(read.stdout)["kafka"]["sasl_password"] == "hush"
+    assert "hush" not in shown.read_text() and load_settings(shown).kafka.sasl_password.get_secret_value() == "*" * 8
 
 
 def test_vendors_are_checked() -> None:
