@@ -26,9 +26,10 @@ READINGS ?= 10000000
 INPUTS ?= 10000000
 LAKE ?=
 MINUTES ?= 5
+MESSAGES ?= 150
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q --upgrade
 
-.PHONY: demo test mutants fuzz chaos sink-chaos lake-readers alarms-day stores-test browser-test ui-vendor bench bench-plots check format consumers-test contract contract-check contract-release lock release-check dist sbom audit setup clean help
+.PHONY: demo test mutants fuzz chaos sink-chaos lake-readers memory alarms-day stores-test browser-test ui-vendor bench bench-plots check format consumers-test contract contract-check contract-release lock release-check dist sbom audit setup clean help
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +57,9 @@ sink-chaos: $(DEV) ## Kill Delta sinks fifty times, then audit the lake against 
 
 lake-readers: $(DEV) ## Ten processes read while sinks write, merge and delete: no error, no wrong count (MINUTES=5)
 	@$(BIN)/python -m tests.load.readers $(MINUTES)
+
+memory: $(DEV) ## What each process holds while the next one is away, under messages of 7 MB (MESSAGES=150; needs Mosquitto)
+	@$(BIN)/python -m tests.load.memory $(MESSAGES)
 
 stores-test: $(DEV) ## Test the lake in S3, Azure and Google storage, on emulators (npm for Azure's, go for Google's)
 	@test -x $(STORES)/bin/moto_server || { $(PYTHON) -m venv $(STORES) && $(STORES)/bin/python -m pip install --quiet --disable-pip-version-check "moto[s3,server]>=5.2,<6"; }

@@ -20,10 +20,13 @@ from alarm_service.notify.policies import Memberships
 from alarm_service.notify.settings import NotifySettings
 from alarm_service.settings import AlarmsSettings
 from alarm_service.store.database import AlarmDatabase, alarm_database
-from alarm_service.topic_ingest import TopicIngest
+from alarm_service.topic_ingest import NEW_TOPIC_ADVICE, TopicIngest
+from runtime.errors import StageError
 from runtime.health import Health
 from runtime.http_server import serving
 from runtime.kafka import KafkaSettings, client_options
+from runtime.topic_ids import topic_states
+from runtime.topic_watch import TopicWatch, Watcher
 from schemas.topics import ALARMS, RULES
 
 _log = logging.getLogger(__name__)
@@ -33,6 +36,7 @@ TopicsReady = Callable[[], Awaitable[bool]]
 """Waits until Kafka answers and the topics exist; False if the process is to end instead."""
 
 _FORGET_SECONDS = 3600.0
+_WATCHER = Watcher("the alarm service", StageError, NEW_TOPIC_ADVICE, "starting again to read the new ones")
 
 
 async def topics_exist() -> bool:
@@ -73,7 +77,7 @@ async def run_alarms(
         async with serving(app, settings.host, settings.port, SERVED, settings) as port, asyncio.TaskGroup() as group:
             _log.info("alarms: %s://%s:%d/v1/iot/alarms", settings.scheme, settings.host, port)
             tasks = [
-                group.create_task(_ingest(ingest, publisher, topics_ready)),
+                group.create_task(_ingest(ingest, publisher, config.kafka, topics_ready)),
                 group.create_task(dispatcher.run()),
                 group.create_task(_wake(ingest, dispatcher)),
                 group.create_task(_forget(database, timedelta(days=settings.keep_days))),
@@ -87,11 +91,18 @@ async def run_alarms(
         database.close()
 
 
-async def _ingest(ingest: TopicIngest, publisher: ActionPublisher, topics_ready: TopicsReady) -> None:
+async def _ingest(
+    ingest: TopicIngest, publisher: ActionPublisher, kafka: KafkaSettings, topics_ready: TopicsReady
+) -> None:
     if not await topics_ready():
         return
     await publisher.start()
-    await ingest.run({topic: await publisher.partitions(topic) for topic in (ALARMS, RULES)})
+    states = await topic_states(kafka, [ALARMS, RULES])
+    await ingest.check_topic(states[ALARMS].id)
+    watch = TopicWatch(client_options(kafka), states, _WATCHER)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watch.run())
+        group.create_task(ingest.run({topic: await publisher.partitions(topic) for topic in (ALARMS, RULES)}))
 
 
 async def _wake(ingest: TopicIngest, dispatcher: Dispatcher) -> None:

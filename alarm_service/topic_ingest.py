@@ -27,6 +27,7 @@ from schemas.topics import ALARMS, MAX_MESSAGE_BYTES, RULES
 _log = logging.getLogger(__name__)
 
 STAGE = "alarms"
+NEW_TOPIC_ADVICE = "Use a new database for the alarm service, since the old offsets mean nothing in the new topic."
 _BATCH_RECORDS = 1000
 _POLL_MS = 200
 _WITHOUT_END = ReadLimits(stall_seconds=None)  # Kafka may go away meanwhile
@@ -72,6 +73,13 @@ class TopicIngest:
                 await asyncio.wait_for(self._something_stored.wait(), seconds)
             except TimeoutError:
                 return
+
+    async def check_topic(self, id_: str) -> None:
+        """StageError where the alarms topic is not the one whose offsets the database has."""
+        known = await asyncio.to_thread(self._database.alarms.known_topic, ALARMS, id_)
+        if known != id_:
+            text = f"topic {ALARMS} was deleted and created again (id {known}, now {id_})"
+            raise StageError(f"{text}. {NEW_TOPIC_ADVICE}")
 
     async def run(self, partitions: Mapping[str, Iterable[int]]) -> None:
         """Read until cancelled. `partitions` are those of the two topics.

@@ -92,6 +92,12 @@ class PipelineSettings(BaseModel):
         description="Number of stream workers that `fleetlake up` runs. Each is a process that uses up to one core; "
         "workers beyond the number of [kafka] partitions are idle.",
     )
+    buffer_megabytes: int = Field(
+        default=256,
+        ge=64,
+        description="Megabytes of messages that one process may hold in memory; then it takes no more from its source. "
+        "Connectors hold what Kafka has not taken, stream workers and sinks what they have read and not written.",
+    )
     health_host: str = Field(
         default="127.0.0.1", description="Address on which stages serve /livez, /readyz and /metrics."
     )

@@ -22,6 +22,7 @@ from runtime.kafka import KafkaSettings, client_options, declare_topics, wait_fo
 from runtime.log import configure_logging
 from runtime.private_files import set_umask
 from runtime.process import HealthOptions, Stage, run_stage
+from runtime.resources import Resources
 from runtime.tracing import start_tracing, stop_tracing
 from schemas.topics import topic_specs
 
@@ -50,6 +51,10 @@ async def topics_ready(kafka: KafkaSettings, stop: asyncio.Event) -> bool:
     return True
 
 
+def _resources(settings: Settings) -> Resources:
+    return Resources(settings.pipeline.data, settings.pipeline.buffer_megabytes << 20)
+
+
 def connect_stage(settings: Settings, names: list[str]) -> Stage:
     """The connectors of the named vendors in one process."""
     from connectors.common.runner import run_connectors
@@ -62,7 +67,7 @@ def connect_stage(settings: Settings, names: list[str]) -> Stage:
         # Concurrently: while Kafka does not answer, the connectors' servers answer 503 rather than not at all.
         declaring = asyncio.create_task(topics_ready(kafka, stop))
         try:
-            await run_connectors(sections, kafka, settings.pipeline.data, stop, health)
+            await run_connectors(sections, kafka, _resources(settings), stop, health)
         finally:
             declaring.cancel()
 
@@ -77,7 +82,7 @@ def stream_stage(settings: Settings) -> Stage:
 
     async def stage(stop: asyncio.Event, health: Health) -> None:
         if await topics_ready(kafka, stop):
-            await run_worker(settings.stream, kafka, settings.pipeline.data, stop, health)
+            await run_worker(settings.stream, kafka, _resources(settings), stop, health)
 
     return stage
 
@@ -91,10 +96,11 @@ def sink_stage(settings: Settings, names: list[str]) -> Stage:
     kafka = resolve_kafka(settings) if "delta" in names else settings.kafka
     data = settings.pipeline.data
     lake = LakeLocation.of(data, settings.sink.delta)
+    buffer_bytes = _resources(settings).buffer_bytes
 
     async def delta(stop: asyncio.Event, health: Health) -> None:
         if await topics_ready(kafka, stop):
-            await DeltaSink(settings.sink.delta, kafka, data).run(stop, health)
+            await DeltaSink(settings.sink.delta, kafka, data, buffer_bytes=buffer_bytes).run(stop, health)
 
     async def stage(stop: asyncio.Event, health: Health) -> None:
         async with asyncio.TaskGroup() as group:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from runtime.resources import BUFFER_BYTES
 from schemas.consumed import Record
 from sinks.writer import SinkError, Slice
 
@@ -19,6 +20,8 @@ class Bounds:
     seconds: float
     records: int
     bytes: int
+    total_bytes: int = BUFFER_BYTES
+    """Of all topics together; then all of them are written."""
 
 
 @dataclass(slots=True)
@@ -88,6 +91,8 @@ class Buffers:
 
     def due(self, now: float) -> list[str]:
         """Return the topics that have reached a bound at the moment `now`, in the clock of `add`."""
+        if sum(buffer.bytes for buffer in self._by_partition.values()) >= self._bounds.total_bytes:
+            return self.topics()
         return [
             topic for topic, since in self._since.items() if now - since >= self._bounds.seconds or self._full(topic)
         ]

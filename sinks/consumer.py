@@ -25,12 +25,12 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 
 from runtime.kafka import KafkaSettings, client_options
 from runtime.metrics import BATCH_RECORDS, BATCH_SECONDS
+from runtime.topic_watch import TopicWatch
 from runtime.tracing import trace_batch
 from schemas.consumed import Record
 from schemas.topics import MAX_MESSAGE_BYTES
 from sinks.buffers import Bounds, Buffers, start_of
 from sinks.lag import LagMeter
-from sinks.topic_watch import TopicWatch
 from sinks.writer import StaleBatch, Writer
 
 log = logging.getLogger(__name__)

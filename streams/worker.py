@@ -6,19 +6,21 @@ import asyncio
 import gc
 import logging
 import time
-from pathlib import Path
 
 from runtime.health import Health
 from runtime.kafka import KafkaSettings, client_options
 from runtime.metrics import BATCH_RECORDS, BATCH_SECONDS, HOP_SECONDS, LAG
+from runtime.resources import Resources
+from runtime.topic_ids import topic_states
+from runtime.topic_watch import PartitionsAddedError, TopicWatch, Watcher
 from runtime.tracing import trace_batch
-from schemas.topics import raw_topic, vendor_of_raw_topic
+from schemas.topics import raw_topic, topic_specs, vendor_of_raw_topic
 from schemas.vendors import vendor_names
 from streams.detect.operators import OPERATORS
 from streams.detect.rules_file_sync import sync_rules_file
 from streams.detect.vendor_alerts import readers
 from streams.engine.app import Streams, build_app, run_streams
-from streams.engine.options import BatchStats, PipelineOptions, WorkerOptions
+from streams.engine.options import BatchStats, PipelineOptions, StreamsFailed, WorkerOptions
 from streams.engine.step import StepFactory
 from streams.normalise import handlers
 from streams.normalise.operator import NormaliseOperator
@@ -29,12 +31,21 @@ log = logging.getLogger(__name__)
 
 _LAG_SECONDS = 1.0
 
+WATCHER = Watcher(
+    "the stream worker",
+    StreamsFailed,
+    "The worker starts again and reads the new topic from its beginning; what it remembers of the old one's offsets, "
+    "such as actions that were carried out, no longer fits. Create topics only while the pipeline is stopped, and all.",
+    "devices would move to other partitions than their state, and be stored twice or out of order. A pipeline keeps "
+    "the number of partitions that it began with: begin another one, with its own application_id and topics",
+)
+
 _DETECT_INTERVAL = 0.1
 """Seconds between two transactions of detection: readings go first, and fewer transactions of alarms speed them up."""
 
 
 async def run_worker(
-    settings: StreamSettings, kafka: KafkaSettings, data_dir: Path, stop: asyncio.Event, health: Health
+    settings: StreamSettings, kafka: KafkaSettings, resources: Resources, stop: asyncio.Event, health: Health
 ) -> None:
     """Run one worker until `stop`; several of the same application id share the partitions.
 
@@ -47,7 +58,7 @@ async def run_worker(
     _spare_the_collector()
     defined = {point.metric for point in settings.options().datapoints.values()}
     await sync_rules_file(settings.rules_file, kafka, defined)
-    work = data_dir / "work"
+    work = resources.data_dir / "work"
     work.mkdir(parents=True, exist_ok=True)
     streams = build_app(
         kafka,
@@ -55,13 +66,16 @@ async def run_worker(
         work,
         WorkerOptions(
             group_instance_id=settings.instance_id,
+            buffer_bytes=resources.buffer_bytes // 2,
             pipelines=PipelineOptions(min_intervals=dict.fromkeys(OPERATORS, _DETECT_INTERVAL)),
             observer=BatchObserver(),
         ),
     )
+    topics = await topic_states(kafka, [spec.name for spec in topic_specs()])
+    watch = TopicWatch(client_options(kafka), topics, WATCHER)
     health.live.append(streams.healthy)
     health.ready.append(lambda: None if streams.ready.is_set() else "stream: waiting for Kafka")
-    tasks = [asyncio.create_task(_report_lag(streams))]
+    tasks = [asyncio.create_task(_report_lag(streams)), asyncio.create_task(watch_topics(streams, watch))]
     if settings.tick_seconds:
         watermarks = WatermarkOptions(settings.tick_seconds, settings.clock_allowance_seconds)
         tasks.append(asyncio.create_task(run_watermark_source(streams.pipelines, client_options(kafka), watermarks)))
@@ -70,6 +84,14 @@ async def run_worker(
     finally:
         for task in tasks:
             task.cancel()
+
+
+async def watch_topics(streams: Streams, watch: TopicWatch) -> None:
+    """End the worker where a topic is another one now, or has more partitions."""
+    try:
+        await watch.run()
+    except (StreamsFailed, PartitionsAddedError) as error:
+        streams.pipelines.fail(StreamsFailed(str(error)))
 
 
 def step_factories(settings: StreamSettings) -> dict[str, StepFactory]:

@@ -16,7 +16,7 @@ import msgspec
 import sqlalchemy as sa
 
 from alarm_service.store import delivery_tables
-from alarm_service.store.tables import alarm_events, alarms, offsets, storable
+from alarm_service.store.tables import alarm_events, alarms, offsets, storable, topics
 from runtime.database import writing
 from schemas import wire
 from schemas.topics import ALARMS
@@ -87,6 +87,14 @@ class AlarmStore:
         """The next offset to store, by partition of the alarms topic; partitions without one are left out."""
         with self._engine.begin() as tx:
             return {row.partition: row.next for row in tx.execute(sa.select(offsets))}
+
+    def known_topic(self, name: str, id_: str) -> str:
+        """The id of the topic that the offsets belong to. The first call decides it."""
+        with self._write.begin() as tx:
+            known: str | None = tx.scalar(sa.select(topics.c.id).where(topics.c.name == name))
+            if known is None:
+                tx.execute(topics.insert().values(name=name, id=id_))
+            return known or id_
 
     def add_events(self, partition: int, expected: int | None, events: Sequence[wire.AlarmEvent], next_: int) -> None:
         """Store consecutive events of a partition, and `next_` as the offset that comes then.

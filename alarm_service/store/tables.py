@@ -15,6 +15,12 @@ offsets = sa.Table(
     sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("next", sa.BigInteger, nullable=False),
 )
+topics = sa.Table(
+    "topics",
+    _metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("id", sa.String, nullable=False),
+)
 alarms = sa.Table(
     "alarms",
     _metadata,

@@ -10,6 +10,7 @@ from pathlib import Path
 from prometheus_client import Counter
 
 from connectors.common import STAGE
+from connectors.common.byte_budget import ByteBudget
 from connectors.common.coverage import Coverage
 from connectors.common.device_ownership import DeviceOwnership
 from connectors.common.publisher import Publisher
@@ -44,6 +45,9 @@ class Context:
     """What the registry held before this process."""
     coverage: Coverage = field(default_factory=Coverage)
     """Where the connector says what it listens to."""
+
+    intake: ByteBudget = field(default_factory=ByteBudget)
+    """The bytes of received messages that the process's connectors share."""
 
     async def forward(self, vendor: str, message: ReadMessage) -> None:
         """Count one message and queue its outcome. Waits only for room in the buffer, not for an acknowledgement."""

@@ -11,11 +11,11 @@ import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
+from connectors.common.byte_budget import ByteBudget
 from connectors.common.clock import utc_now
 from connectors.common.context import Context
 from connectors.common.coverage import CoverageReporter
@@ -28,6 +28,7 @@ from runtime.errors import StageError
 from runtime.health import Health
 from runtime.kafka import KafkaSettings
 from runtime.locks import lowest_free_number
+from runtime.resources import Resources
 from schemas.redact import mask
 from schemas.vendors import RegistrationError, vendors
 
@@ -52,7 +53,7 @@ def make_connector(vendor: str, settings: BaseModel, context: Context) -> Connec
 async def run_connectors(
     vendor_settings: Mapping[str, BaseModel],
     kafka: KafkaSettings,
-    data_dir: Path,
+    resources: Resources,
     stop: asyncio.Event,
     health: Health,
 ) -> None:
@@ -61,8 +62,13 @@ async def run_connectors(
     A connector that fails is restarted with back-off and stops no other. Raises only where a defect ends publishing;
     while Kafka is merely away, the connectors wait. On `stop`, the sources are closed first; then the messages taken
     from them are delivered.
+
+    Half of the bytes that the process may hold are for messages before they are read, a quarter for those on their way
+    to Kafka; the rest is for reading them.
     """
-    publisher = Publisher(kafka)
+    state_dir = resources.data_dir / "state"
+    publisher = Publisher(kafka, max_buffered_bytes=resources.buffer_bytes // 4)
+    intake = ByteBudget(resources.buffer_bytes // 2)
     health.ready.append(lambda: publisher.problem)
     health.live.append(lambda: publisher.defect)
     await publisher.start()
@@ -71,13 +77,13 @@ async def run_connectors(
         for vendor, settings in vendor_settings.items():
             ownership = DeviceOwnership()
             if vendors()[vendor].owned_devices:
-                ownership = OwnershipLeases(vendor, kafka, data_dir / "state")
+                ownership = OwnershipLeases(vendor, kafka, state_dir)
                 services.append(asyncio.create_task(ownership.run(), name=f"{vendor} ownership"))
-            number = names.enter_context(lowest_free_number(data_dir / "state", f"coverage-{vendor}"))
+            number = names.enter_context(lowest_free_number(state_dir, f"coverage-{vendor}"))
             coverage = CoverageReporter(vendor, f"{socket.gethostname()}-{number}", publisher, kafka, utc_now)
             services.append(asyncio.create_task(coverage.run(), name=f"{vendor} coverage"))
             registry = KafkaRegistryTopic(kafka)
-            context = Context(publisher, data_dir / "state", Health(vendor), ownership, registry, coverage)
+            context = Context(publisher, state_dir, Health(vendor), ownership, registry, coverage, intake)
             health.ready.append(partial(_problems, context.health))
             health.ready.append(partial(_ownership_problem, vendor, ownership))
             tasks.append(asyncio.create_task(_supervise(vendor, settings, context), name=vendor))

@@ -27,6 +27,10 @@ _silent = logging.getLogger("connectors.common.websocket.library")
 _silent.disabled = True
 
 _STABLE_SECONDS = 5.0
+_QUEUE_FRAMES = 2
+"""Frames that a socket holds before it stops reading, whose length the library bounds one by one only: a frame may be
+as long as Kafka takes, and a process has many sockets.
+"""
 NO_SOCKET = (400, 403, 404)
 """Statuses after which a device has no socket: what REST says is all there is, and its silence counts. A handler waits
 long after such a refusal."""
@@ -164,7 +168,7 @@ class WebSocketReader:
                 ping_interval=self.options.ping_interval,
                 ping_timeout=self.options.ping_interval,
                 max_size=self.options.max_bytes,
-                max_queue=32,
+                max_queue=_QUEUE_FRAMES,
                 logger=_silent,
                 user_agent_header="fleetlake",
             )

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import aiohttp
 
+from connectors.common.byte_budget import ByteBudget
 from connectors.common.http_client import VendorError
 from connectors.wayscloud import objects
 from connectors.wayscloud.api import WayscloudApi
@@ -95,7 +96,7 @@ async def _check_broker(settings: WayscloudSettings, login: Login, address: Brok
         async def on_connected(_: bool, connected: asyncio.Event = connected) -> None:
             connected.set()
 
-        run = MqttSession(probe, login, version).run(address, never_acknowledged, on_connected)
+        run = MqttSession(probe, login, version, ByteBudget()).run(address, never_acknowledged, on_connected)
         session = asyncio.create_task(run)
         waiting = asyncio.create_task(connected.wait())
         await asyncio.wait({session, waiting}, return_when=asyncio.FIRST_COMPLETED)

@@ -8,6 +8,7 @@ import logging
 
 import aiohttp
 
+from connectors.common.byte_budget import ByteBudget
 from connectors.common.clock import utc_now
 from connectors.common.context import Context
 from connectors.common.dead_letters import MessageSource
@@ -110,6 +111,11 @@ class WayscloudConnector:
             await poll_account(settings, registry, alarms, RuleReader(context, api, self._definitions))
 
     # As `mqtt_connection.PacketReceiver`.
+
+    @property
+    def intake(self) -> ByteBudget:
+        """The bytes that the process's connectors share."""
+        return self._context.intake
 
     async def find_broker(self) -> BrokerAddress:
         """Return the configured broker, or the one that the account names."""

@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode, MQTTProtocolVersion
@@ -18,6 +18,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from connectors.common.byte_budget import ByteBudget
 from connectors.wayscloud.logins import Login
 from connectors.wayscloud.objects import BrokerAddress
 from connectors.wayscloud.settings import WayscloudSettings
@@ -35,6 +36,17 @@ _MARGIN = 1000
 """Messages taken beyond `max_in_flight`, for brokers that do not keep to it (MQTT 3.1.1 has no such limit)."""
 
 
+_MESSAGE_BYTES = 1000
+"""Rough size of a message beside its payload."""
+
+
+class Receipt(NamedTuple):
+    """What a PUBACK needs of a message, whose payload need not be kept for it."""
+
+    mid: int
+    qos: int
+
+
 class MqttError(RuntimeError):
     """The session ended or could not begin; `unsupported` where another protocol version may help."""
 
@@ -48,11 +60,13 @@ class MqttClient:
 
     Messages come from CONNACK on: a broker that kept our session sends what it holds before it answers SUBSCRIBE. So
     whoever waits for `subscribed` then has to take messages meanwhile. They wait in `messages`, and `wake` is set when
-    one arrives. When too many are not acknowledged, paho's thread stops reading, and TCP holds the broker back. `ended`
-    has the reason when the connection is lost, or the subscription refused.
+    one arrives. When too many are not acknowledged, or too many bytes of them wait, paho's thread stops reading, and
+    TCP holds the broker back. `ended` has the reason when the connection is lost, or the subscription refused.
     """
 
-    def __init__(self, settings: WayscloudSettings, login: Login, version: MQTTProtocolVersion) -> None:
+    def __init__(
+        self, settings: WayscloudSettings, login: Login, version: MQTTProtocolVersion, intake: ByteBudget
+    ) -> None:
         self._settings = settings
         self._login = login
         self._v5 = version == V5
@@ -63,6 +77,7 @@ class MqttClient:
         self.subscribed: asyncio.Future[None] = self._loop.create_future()
         """Done when the broker has granted the subscriptions; MqttError where it refuses."""
         self._accepted: asyncio.Future[bool] = self._loop.create_future()
+        self._intake = intake
         self._room = threading.Semaphore(settings.max_in_flight + _MARGIN)
         self._closing = False
         self._tls_failure: str | None = None
@@ -92,21 +107,29 @@ class MqttClient:
         except OSError as error:
             raise MqttError(error.strerror or str(error) or type(error).__name__) from None
 
-    def done_with(self, message: paho.MQTTMessage, *, acknowledge: bool) -> None:
+    def handed_on(self, message: paho.MQTTMessage) -> None:
+        """Make room for the bytes of another message: whoever has this one now counts it."""
+        self._intake.release(_bytes_of(message))
+
+    def done_with(self, receipt: Receipt, *, acknowledge: bool) -> None:
         """Make room for another message; with `acknowledge`, send the PUBACK of this one."""
         self._room.release()
         if acknowledge:
-            self._paho.ack(message.mid, message.qos)
+            self._paho.ack(receipt.mid, receipt.qos)
 
     def take_no_more(self) -> None:
         """Drop what arrives from now on; the broker sends it again in the next session."""
         self._closing = True
+        self._intake.wake()
 
     async def close(self) -> None:
         """Disconnect; the broker keeps the session."""
         self._room.release()  # paho's thread may be waiting for room
         self._paho.disconnect()
+        self._intake.wake()
         await asyncio.to_thread(self._paho.loop_stop)
+        while self.messages:
+            self.handed_on(self.messages.popleft())
         self._accepted.cancel()
         self.subscribed.cancel()
         self.ended.cancel()
@@ -182,7 +205,7 @@ class MqttClient:
     def _on_message(self, _: Any, __: Any, message: paho.MQTTMessage) -> None:
         if not self._closing:
             self._room.acquire()  # full: paho stops reading, TCP holds the broker back
-        if self._closing:
+        if self._closing or not self._intake.take(_bytes_of(message), lambda: self._closing):
             return
         self.messages.append(message)
         self._loop.call_soon_threadsafe(self.wake.set)
@@ -206,8 +229,13 @@ def because(what: str, reason: ReasonCode) -> str:
     return f"{what}, no reason given" if name == "Unspecified error" else f"{what}: {name}"
 
 
+def _bytes_of(message: paho.MQTTMessage) -> int:
+    return len(message.payload) + _MESSAGE_BYTES
+
+
 def _connect_properties(settings: WayscloudSettings) -> Properties:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = int(settings.session_expiry_hours * 3600)
     properties.ReceiveMaximum = settings.max_in_flight
+    properties.MaximumPacketSize = settings.max_packet_bytes
     return properties

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
+from connectors.common.byte_budget import ByteBudget
 from connectors.common.clock import utc_now
 from connectors.common.connection_state import ConnectionState, Gap
 from connectors.common.http_client import VendorError
@@ -43,6 +44,10 @@ class Outage:
 
 class PacketReceiver(Protocol):
     """What a connection needs of its owner."""
+
+    @property
+    def intake(self) -> ByteBudget:
+        """The bytes of packets that all connections may have received and not handed on."""
 
     async def find_broker(self) -> BrokerAddress:
         """Return the broker's address. VendorError or ValueError where it must be asked for and is not answered."""
@@ -147,7 +152,7 @@ class MqttConnection:
             await self._receiver.connected(self._login.device)
             await self._report_outage(gap, session_present)
 
-        self._session = MqttSession(self._settings, self._login, self._version)
+        self._session = MqttSession(self._settings, self._login, self._version, self._receiver.intake)
         try:
             await self._session.run(address, self._receive, on_connected)
         finally:

@@ -12,9 +12,10 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTProtocolVersion
 
+from connectors.common.byte_budget import ByteBudget
 from connectors.common.clock import utc_now
 from connectors.wayscloud.logins import Login
-from connectors.wayscloud.mqtt_client import MqttClient, MqttError
+from connectors.wayscloud.mqtt_client import MqttClient, MqttError, Receipt
 from connectors.wayscloud.objects import BrokerAddress
 from connectors.wayscloud.protocol import Packet
 from connectors.wayscloud.settings import WayscloudSettings
@@ -32,14 +33,16 @@ class MqttSession:
 
     Delivery: QoS 1 with a persistent session. A packet is acknowledged (PUBACK) when Kafka has it, in the order of
     receipt, as MQTT 5.0, 4.6 asks; the broker sends again what is not acknowledged. At most `max_in_flight` packets are
-    taken beyond what Kafka has acknowledged.
+    taken beyond what Kafka has acknowledged, and no more bytes than `intake` has room for.
     """
 
-    def __init__(self, settings: WayscloudSettings, login: Login, version: MQTTProtocolVersion) -> None:
+    def __init__(
+        self, settings: WayscloudSettings, login: Login, version: MQTTProtocolVersion, intake: ByteBudget
+    ) -> None:
         self._settings = settings
         self._login = login
-        self._client = MqttClient(settings, login, version)
-        self._unacknowledged: deque[tuple[paho.MQTTMessage, asyncio.Future[Any], datetime]] = deque()
+        self._client = MqttClient(settings, login, version, intake)
+        self._unacknowledged: deque[tuple[Receipt, asyncio.Future[Any], datetime]] = deque()
 
     async def run(
         self, address: BrokerAddress, publish: Publish, on_connected: Callable[[bool], Awaitable[None]]
@@ -95,8 +98,11 @@ class MqttSession:
         identity = f"{self._login.client_id}/{message.mid}"
         topic, unreadable = _topic(message)
         packet = Packet(topic, bytes(message.payload), message.retain, message.dup, identity, unreadable)
-        delivered = asyncio.gather(*await publish(packet))
-        self._unacknowledged.append((message, delivered, received))
+        try:
+            delivered = asyncio.gather(*await publish(packet))
+        finally:
+            self._client.handed_on(message)
+        self._unacknowledged.append((Receipt(message.mid, message.qos), delivered, received))
         delivered.add_done_callback(self._acknowledge)
 
     async def _wait(self, timeout: float | None) -> bool:
@@ -112,9 +118,9 @@ class MqttSession:
     def _acknowledge(self, _: object) -> None:
         """Acknowledge up to the first packet that Kafka does not have yet."""
         while self._unacknowledged and self._unacknowledged[0][1].done():
-            message, delivered, _ = self._unacknowledged.popleft()
+            receipt, delivered, _ = self._unacknowledged.popleft()
             is_delivered = not delivered.cancelled() and delivered.exception() is None
-            self._client.done_with(message, acknowledge=is_delivered)
+            self._client.done_with(receipt, acknowledge=is_delivered)
 
     async def _close(self) -> None:
         """Acknowledge what Kafka takes within `drain_seconds`, then leave."""

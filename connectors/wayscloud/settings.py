@@ -88,6 +88,12 @@ class WayscloudSettings(BaseModel):
         le=65535,
         description="Messages that the broker may send before Kafka has acknowledged earlier ones (MQTT 5).",
     )
+    max_packet_bytes: int = Field(
+        default=32 * 1024 * 1024,
+        ge=1024,
+        description="Bytes of the longest packet that the broker may send; it discards longer ones (MQTT 5). A message "
+        "longer than Kafka takes (8 MiB) becomes a dead letter.",
+    )
     keepalive_seconds: int = Field(default=30, ge=5, le=3600)
     connect_timeout_seconds: float = Field(default=10, gt=0)
     reconnect_seconds: float = Field(

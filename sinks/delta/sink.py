@@ -9,16 +9,26 @@ from pathlib import Path
 from aiokafka import TopicPartition
 
 from runtime.health import Health
-from runtime.kafka import KafkaSettings
+from runtime.kafka import KafkaSettings, client_options
+from runtime.resources import BUFFER_BYTES
+from runtime.topic_ids import topic_states
+from runtime.topic_watch import TopicWatch, Watcher
 from sinks.buffers import Bounds
 from sinks.consumer import SinkConsumer, Subscription
 from sinks.delta.lake_writer import STAGE, LakeWriter
 from sinks.delta.location import LakeLocation
 from sinks.delta.maintenance.schedule import MaintenanceSchedule
 from sinks.delta.tables import TABLES, Table, raw_tables
-from sinks.delta.topic_ids import topic_states
 from sinks.settings import DeltaSettings
-from sinks.topic_watch import TopicWatch
+from sinks.writer import SinkError
+
+_WATCHER = Watcher(
+    "the sink",
+    SinkError,
+    "Use another data folder, or set accept_new_topics = true in [sink.delta] to append the new topic's records from "
+    "their start.",
+    "starting again to read the new ones",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +39,8 @@ class DeltaSink:
     kafka: KafkaSettings
     data_dir: Path
     tables: tuple[Table, ...] = TABLES
+    buffer_bytes: int = BUFFER_BYTES
+    """Bytes of records that the process may hold: half of it, of what is read and what is being written each."""
 
     async def run(self, stop: asyncio.Event, health: Health) -> None:
         """Write until `stop` is set; what is buffered then is written too.
@@ -42,7 +54,7 @@ class DeltaSink:
         topics = await topic_states(self.kafka, [table.topic for table in tables])
         writer = LakeWriter(self.data_dir, self.settings, {name: topic.id for name, topic in topics.items()}, tables)
         await asyncio.to_thread(writer.open)
-        watch = TopicWatch(self.kafka, topics)
+        watch = TopicWatch(client_options(self.kafka), topics, _WATCHER)
         consumer = SinkConsumer(self._subscription(tables, writer.lake_id), self.kafka, writer, watch)
         health.live.append(consumer.problem)
         health.ready.append(lambda: None if consumer.joined else f"{STAGE}: waiting for partitions to be assigned")
@@ -59,7 +71,8 @@ class DeltaSink:
 
     def _subscription(self, tables: tuple[Table, ...], lake_id: str) -> Subscription:
         """A lake has a group of its own: two lakes in one group would each get a part of the rows."""
-        bounds = Bounds(self.settings.flush_seconds, self.settings.flush_records, self.settings.flush_bytes)
+        settings, total = self.settings, self.buffer_bytes // 4
+        bounds = Bounds(settings.flush_seconds, settings.flush_records, settings.flush_bytes, total)
         topics = tuple(table.topic for table in tables)
         return Subscription(STAGE, topics, f"{self.kafka.application_id}-{STAGE}-{lake_id[:13]}", bounds)
 

@@ -19,6 +19,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from runtime.kafka import KafkaSettings, client_options
+from runtime.topic_ids import topic_ids
 from runtime.topic_reader import ReadLimits, Span, read_spans, spans_of, topic_consumer
 from schemas.consumed import Record
 from sinks.delta.audit import (
@@ -36,7 +37,6 @@ from sinks.delta.location import LakeLocation
 from sinks.delta.log_reader import live_files
 from sinks.delta.log_repair import ADVICE, DamagedLog, damaged_files
 from sinks.delta.tables import TABLES, Table
-from sinks.delta.topic_ids import topic_ids
 
 LIMITS = ReadLimits(batch_records=50_000)
 SLACK_SECONDS = 3600

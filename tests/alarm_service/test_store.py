@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from alarm_service.settings import AlarmsSettings
 from alarm_service.store.alarms import AlarmFilter, StaleBatch
 from alarm_service.store.database import AlarmDatabase, open_alarm_database
+from alarm_service.topic_ingest import TopicIngest
 from fleetlake.ops.erase import erase_alarms
 from runtime.errors import StageError
 from schemas.rules import parse_rule
@@ -185,6 +186,17 @@ def test_keys_from_before_there_were_roles_may_do_what_they_could(database_url: 
         with closing(open_alarm_database(database_url, path)) as database:
             assert who(database, key) == ("old", "admin")
             assert who(database, database.keys.create("new", KeyRole.READ, NOW)) == ("new", "read")
+
+
+async def test_the_database_belongs_to_the_topic_that_it_was_filled_from(
+    database_url: str | None, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        with closing(open_alarm_database(database_url, tmp_path / "alarms.db")) as database:
+            ingest = TopicIngest({"bootstrap_servers": "127.0.0.1:1"}, database)
+            await ingest.check_topic("first")
+            with pytest.raises(StageError, match=r"created again \(id first, now second\). Use a new database"):
+                await ingest.check_topic("second")
 
 
 def test_a_database_of_another_version_or_out_of_reach_is_said(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from connectors.wayscloud.settings import WayscloudSettings
 from runtime.api_keys import hash_key
 from runtime.health import Health
 from runtime.kafka import KafkaSettings
+from runtime.resources import Resources
 from tests.support.tails import RawTail
 
 
@@ -45,7 +46,7 @@ async def test_a_vendor_that_cannot_work_stops_no_other(
         "wayscloud": WayscloudSettings(),  # names no broker
     }
     stop, health = asyncio.Event(), Health("connect")
-    task = asyncio.create_task(run_connectors(settings, kafka_settings, tmp_path, stop, health))
+    task = asyncio.create_task(run_connectors(settings, kafka_settings, Resources(tmp_path), stop, health))
     body = {"readings": [{"sensor_type": "iaq", "value": 1}]}
     async with aiohttp.ClientSession(headers={"Authorization": "Bearer k"}) as http:
         for _ in range(100):

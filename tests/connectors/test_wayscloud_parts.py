@@ -12,6 +12,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
+from connectors.common.byte_budget import ByteBudget
 from connectors.common.state_file import StateFile
 from connectors.wayscloud import mqtt_connection
 from connectors.wayscloud.datapoints import DatapointDefinitions
@@ -120,6 +121,7 @@ Session = Callable[[Callable[[Packet], Awaitable[Any]], Callable[[bool], Awaitab
 
 class Receiver:
     def __init__(self) -> None:
+        self.intake = ByteBudget()
         self.outages: list[Outage] = []
         self.packets: list[Packet] = []
         self.changes: list[str] = []
@@ -149,7 +151,7 @@ async def _connect(
     done = asyncio.Event()
 
     class Scripted:
-        def __init__(self, _: Any, __: Any, version: Any) -> None:
+        def __init__(self, _: Any, __: Any, version: Any, ___: Any) -> None:
             versions.append(version)
 
         async def run(self, address: BrokerAddress, publish: Any, on_connected: Any) -> None:

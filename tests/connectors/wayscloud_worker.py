@@ -11,6 +11,7 @@ from connectors.common.runner import run_connectors
 from connectors.wayscloud.settings import WayscloudSettings
 from runtime.health import Health
 from runtime.kafka import KafkaSettings
+from runtime.resources import Resources
 
 
 async def main() -> None:
@@ -19,7 +20,7 @@ async def main() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     chosen = WayscloudSettings.model_validate_json(settings)
     await run_connectors(
-        {"wayscloud": chosen}, KafkaSettings(bootstrap_servers=kafka), Path(data), stop, Health("connect")
+        {"wayscloud": chosen}, KafkaSettings(bootstrap_servers=kafka), Resources(Path(data)), stop, Health("connect")
     )
 
 

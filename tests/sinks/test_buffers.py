@@ -107,3 +107,14 @@ def test_reading_starts_at_the_stored_offset_or_where_the_log_begins() -> None:
 def test_an_offset_past_the_logs_end_stops_the_sink() -> None:
     with pytest.raises(SinkError, match=r"t\[0\] ends at offset 9, but offset 10 is stored"):
         start_of(FIRST, 10, 3, 9)
+
+
+def test_all_topics_are_due_when_they_hold_too_much_together() -> None:
+    made = Buffers(Bounds(10, 100, 1000, total_bytes=15))
+    for partition in (FIRST, SECOND, OTHER):
+        made.position(partition, None, 0)
+    made.add(FIRST, records(0), 1.0)
+    made.add(OTHER, records(0), 1.0)
+    assert made.due(1.0) == [], "ten bytes"
+    made.add(SECOND, records(0), 1.0)
+    assert sorted(made.due(1.0)) == ["t", "u"]

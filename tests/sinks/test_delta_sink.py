@@ -14,17 +14,17 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from deltalake import DeltaTable
 
+from runtime import topic_watch
 from runtime.health import Health
 from runtime.kafka import KafkaSettings
+from runtime.topic_ids import topic_ids
+from runtime.topic_watch import PartitionsAddedError
 from schemas import wire
 from schemas.topics import ALARMS, DEAD_LETTER, DEVICES, EVENTS, READINGS
-from sinks import topic_watch
 from sinks.delta.lake_writer import LakeWriter
 from sinks.delta.sink import DeltaSink
 from sinks.delta.tables import TABLES
-from sinks.delta.topic_ids import topic_ids
 from sinks.settings import DeltaSettings
-from sinks.topic_watch import PartitionsAddedError
 from sinks.writer import SinkError, Slice
 from tests.support.kafka import MakeTopics
 from tests.support.lake import count, rows

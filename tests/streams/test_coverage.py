@@ -8,6 +8,7 @@ import pytest
 
 from connectors.common.span_log import SpanLog
 from schemas import records, wire
+from schemas.coverage import coverage_key
 from schemas.timestamps import NEVER
 from schemas.topics import COVERAGE, EVENTS, WATERMARKS
 from streams.detect.listening_operator import ListeningOperator
