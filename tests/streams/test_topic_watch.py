@@ -17,7 +17,7 @@ from runtime.topic_watch import TopicWatch
 from streams.engine.buffer_budget import BufferBudget
 from streams.engine.options import PipelineOptions, StreamsFailed
 from streams.engine.partition_pipeline import PipelineContext
-from streams.engine.pipelines import Pipelines
+from streams.engine.pipeline_supervisor import PipelineSupervisor
 from streams.worker import WATCHER, watch_topics
 from tests.support.kafka import MakeTopics
 from tests.support.waiting import eventually
@@ -36,7 +36,7 @@ async def test_the_worker_fails(
 ) -> None:
     monkeypatch.setattr(topic_watch, "CHECK_SECONDS", 0.05)
     (topic,) = await make_topics(["in"])
-    pipelines = Pipelines({}, {}, PipelineContext("a", PipelineOptions(), BufferBudget(1)))
+    pipelines = PipelineSupervisor({}, {}, PipelineContext("a", PipelineOptions(), BufferBudget(1)))
     states = await topic_states(KafkaSettings(bootstrap_servers=kafka), [topic])
     watch = TopicWatch({"bootstrap_servers": kafka}, states, WATCHER)
     watching = asyncio.create_task(watch_topics(cast(Any, SimpleNamespace(pipelines=pipelines)), watch))
