@@ -44,7 +44,7 @@ class Mutant:
     point: Point
     names: list[str]
     seconds: float
-    """After so many it is taken to run for ever."""
+    """After so many, of CPU, it is taken to run for ever."""
 
 
 def killed_by_swapping(mutants: list[Mutant], jobs: int) -> list[Outcome | None]:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import math
 import multiprocessing
 import os
+import resource
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +30,16 @@ PRELOADED = ["aiohttp", "aiokafka", "msgspec", "orjson", "pyarrow", "pydantic_se
 """Libraries that the processes of all mutants share, imported once."""
 LIBRARIES = [__name__, *PRELOADED, "hypothesis.strategies", "duckdb", "deltalake", "websockets", "paho.mqtt.client"]
 PASSED, NO_TESTS = 0, 5
+
+
+WALL_PER_CPU = 5
+"""After so many seconds per CPU second that it may take, a mutant is taken to wait for ever."""
+
+
+def limit_cpu(seconds: float) -> None:
+    """End this process when it has computed for so many seconds: on a busy machine the clock would be unfair."""
+    most = math.ceil(seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (most, most + 1))
 
 
 class _Mutant(importlib.machinery.SourceFileLoader):
@@ -82,19 +95,21 @@ def survives(module: str, index: int, names: list[str]) -> bool:
     return pytest.main([*options, *files], plugins=[_Chosen(names)]) in (PASSED, NO_TESTS)
 
 
-def _exit_with(module: str, index: int, names: list[str]) -> None:
+def _exit_with(module: str, index: int, names: list[str], seconds: float) -> None:
+    limit_cpu(seconds)
     os._exit(PASSED if survives(module, index, names) else 1)
 
 
 def run_in_process(module: str, index: int, names: list[str], seconds: float) -> bool | None:
-    """Whether all these tests pass with the mutation; None where they do not come to an end in so many seconds."""
+    """Whether all these tests pass with the mutation; None where they do not come to an end in so many CPU seconds."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LIBRARIES)
-    process = context.Process(target=_exit_with, args=(module, index, names))
+    process = context.Process(target=_exit_with, args=(module, index, names, seconds))
     process.start()
-    process.join(seconds)
+    process.join(WALL_PER_CPU * seconds)
     if process.exitcode is None:
         process.kill()
         process.join()
+    if process.exitcode in (-signal.SIGKILL, -signal.SIGXCPU):
         return None
     return process.exitcode == PASSED

@@ -25,10 +25,9 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from tests.mutants.modules import pure_modules
+from tests.mutants.one import WALL_PER_CPU, limit_cpu
 from tests.mutants.points import mutated
 from tests.mutants.quiet import settle_hypothesis
-
-TIMED_OUT = -1
 
 
 @dataclass
@@ -74,7 +73,7 @@ class Forks:
         if pid == 0:
             _child(task, [self.items[name] for name in names], writer)
         os.close(writer)
-        self.children[pid] = Child(number, time.monotonic() + task["seconds"], names, reader)
+        self.children[pid] = Child(number, time.monotonic() + WALL_PER_CPU * task["seconds"], names, reader)
 
     def _ended(self) -> Iterator[tuple[int, str | None]]:
         for pid, child in list(self.children.items()):
@@ -96,6 +95,7 @@ def _child(task: dict[str, Any], items: list[pytest.Item], writer: int) -> None:
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, 1)
         os.dup2(silence, 2)
+        limit_cpu(task["seconds"])
         sys.addaudithook(_refuse_processes)
         if task["module"]:
             swap(task["module"], task["index"])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from schemas.severity import severity_of_number
 from tests.mutants.modules import pure_modules
+from tests.mutants.one import limit_cpu
 from tests.mutants.points import Point, points
 from tests.mutants.selection import chosen_tests
 from tests.mutants.swapped import swap
@@ -59,3 +62,14 @@ def test_swapped_code_is_run_by_whoever_has_imported_the_function() -> None:
     finally:
         severity_of_number.__code__ = code
     assert severity_of_number(1) == "critical"
+
+
+def test_a_mutant_that_computes_for_ever_is_ended_by_its_own_time_and_not_by_the_clock() -> None:
+    """So that a busy machine counts none as such that would have come to an end."""
+    pid = os.fork()
+    if pid == 0:
+        limit_cpu(0.5)
+        while True:
+            pass
+    _, status = os.waitpid(pid, 0)
+    assert os.WTERMSIG(status) == signal.SIGXCPU
