@@ -36,7 +36,7 @@ from schemas.topics import ALARM_ACTIONS, ALARMS, topic_specs
 from tests.alarm_service.events import event
 from tests.alarm_service.service import HOT, PARTITIONS, Client, Running, raised, ready
 from tests.support.kafka import read_all
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 
 
 @pytest.fixture(scope="module")
@@ -322,7 +322,7 @@ async def test_two_services_that_are_killed_leave_every_event_once(running: Runn
                     await (producer.abort_transaction() if abort else producer.commit_transaction())
                 if enough.is_set():
                     return
-                await asyncio.sleep(0.1)  # so that the services have several batches to store
+                await passing(0.1, "so that the services have several batches to store")
 
     async def until_serving(*some: subprocess.Popen[bytes]) -> None:
         await eventually(

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import signal
 import sys
-import time
 import types
 from pathlib import Path
 
@@ -141,12 +140,9 @@ def test_cpu_and_memory_are_those_of_the_whole_tree_and_nothing_is_left(tmp_path
 
 
 def test_a_process_that_ends_by_itself_is_told_with_its_last_words(tmp_path: Path) -> None:
-    with Process([sys.executable, "-c", "raise SystemExit('no broker')"], tmp_path / "log") as process:
-        deadline = time.monotonic() + 10
-        with pytest.raises(ProcessEnded, match="no broker"):
-            while time.monotonic() < deadline:
-                process.check()
-                time.sleep(0.02)
+    command = [sys.executable, "-c", "raise SystemExit('no broker')"]
+    with Process(command, tmp_path / "log") as process, pytest.raises(ProcessEnded, match="no broker"):
+        eventually_blocking(process.check)
 
 
 def test_a_part_that_fails_is_told_and_the_others_go_on(

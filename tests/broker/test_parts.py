@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from fleetlake.local.broker.jvm import Jvm
 from fleetlake.local.broker.ports import PortTaken, choose_ports, require_free, serves
 from runtime.locks import FileLock
 from runtime.ports import free_port
+from tests.support.waiting import eventually_blocking
 
 
 def test_two_free_ports_are_chosen_and_a_fixed_one_is_kept() -> None:
@@ -97,8 +97,7 @@ def test_a_process_is_ended_and_holds_the_lock_until_then(tmp_path: Path, method
 def test_a_process_that_ends_by_itself_is_seen_and_its_words_are_kept(tmp_path: Path) -> None:
     process = launched(tmp_path, "print('out of memory', flush=True)")
     assert process is not None
-    while process.running:  # the test's timeout bounds the wait
-        time.sleep(0.02)
+    eventually_blocking(lambda: not process.running)
     process.stop()
     assert "out of memory" in (tmp_path / "output").read_text()
 

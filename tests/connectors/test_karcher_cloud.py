@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import re
@@ -21,6 +20,7 @@ from schemas.topics import DEVICES
 from schemas.wire import decode_device
 from tests.connectors.karcher import cloud, running
 from tests.support.tails import OpenTail, RawTail
+from tests.support.waiting import passing
 
 
 async def test_a_fleet_arrives_in_kafka(
@@ -97,7 +97,7 @@ async def test_wrong_credentials_cost_at_most_ten_requests_in_ten_minutes(publis
         wrong = settings.model_copy(update={"client_secret": SecretStr("wrong")})
         for _ in range(30):  # neither restarts nor attempts beyond the limit make another request
             async with running(KarcherConnector(wrong, Context(publisher, tmp_path))):
-                await asyncio.sleep(0.05)
+                await passing(0.05, "each of the thirty processes lives for a moment")
         assert 1 < len(asked) <= 10
 
 
@@ -120,7 +120,7 @@ async def test_an_expired_token_is_renewed_without_losing_the_fleet(
     async with cloud(token_seconds=2) as (karcher, settings):
         async with running(KarcherConnector(settings, Context(publisher, tmp_path))):
             await raw.envelopes(lambda found: any(e.type == "karcher.status" for e in found))
-            await asyncio.sleep(2.5)
+            await passing(2.5, "until the token of two seconds has expired")
             seen = time.time()
             await raw.envelopes(
                 lambda found: any(e.type == "karcher.status" and e.received_at.timestamp() > seen for e in found)

@@ -28,7 +28,7 @@ from simulators.karcher.payloads import Machine, new_machine
 from tests.connectors.karcher import cloud, running
 from tests.connectors.ownership import of_its_own
 from tests.support.tails import OpenTail, RawTail
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 
 NOTIFICATIONS, STATUSES = "/machines/notifications", "/machines/statuses"
 
@@ -173,7 +173,7 @@ async def test_an_outage_of_an_endpoint_is_ridden_out(
             await eventually(lambda: karcher.requests[STATUSES, status] >= 2)
             before = karcher.requests[STATUSES, status]
             if status == 429:  # nobody asks before the time that was told
-                await asyncio.sleep(0.7)  # most of the second that was told
+                await passing(0.7, "most of the second that was told")
                 assert karcher.requests[STATUSES, status] == before
             karcher.misbehaviour.answers.clear()
             await raw.envelopes(lambda found: bool(kinds(found, "status")))
@@ -224,7 +224,7 @@ async def test_two_processes_hold_each_machine_once(
                 while not second.sockets or held() != [1] * wanted or time.monotonic() < begun + 3:
                     most = max(most, *held())
                     assert time.monotonic() < begun + 30, held()
-                    await asyncio.sleep(0.01)  # at every moment of some seconds, none is held twice
+                    await passing(0.01, "at every moment of some seconds, none is held twice")
                 assert most == 1
                 assert 8 < second.sockets < 32
                 assert sum(karcher.requests["socket", status] for status in (101,)) < 2 * wanted, "the rest stayed"

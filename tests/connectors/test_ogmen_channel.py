@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from tests.connectors.ogmen import (
     settings_for,
 )
 from tests.support.tails import RawTail, Tail
+from tests.support.waiting import passing
 
 
 async def test_robots_arrive_in_kafka_sampled_and_redacted(
@@ -33,7 +33,7 @@ async def test_robots_arrive_in_kafka_sampled_and_redacted(
                     and any(b'"map"' in e.data or b'"/map"' in e.data for e in found)
                 )
             )
-            await asyncio.sleep(2)  # the sampling rate is measured over these seconds
+            await passing(2, "the sampling rate is measured over these seconds")
             found = await raw.all_envelopes()
             seconds = time.monotonic() - started
     channel = [json.loads(e.data) for e in found if e.type == "ogmen.channel"]

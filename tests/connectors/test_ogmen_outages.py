@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ from tests.connectors.ogmen import (
     settings_for,
 )
 from tests.support.tails import RawTail, Tail
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 
 
 async def test_two_hundred_sockets_that_fall_together_do_not_storm_back(
@@ -41,7 +40,7 @@ async def test_two_hundred_sockets_that_fall_together_do_not_storm_back(
             ogmen.sockets.channels.drop_all()
             dropped = time.monotonic()
             await eventually(lambda: not ogmen.sockets.listening)
-            await asyncio.sleep(2)  # the pace of the attempts is measured over these seconds
+            await passing(2, "the pace of the attempts is measured over these seconds")
             ogmen.refusing = None
             await eventually(lambda: len(ogmen.sockets.listening) == 200)
             found = await raw.envelopes(lambda found: sum(e.type == GAP for e in found) >= 200)
@@ -74,9 +73,9 @@ async def test_an_outage_of_the_api_is_one_line_down_one_up_and_a_gap(
             await raw.envelopes(lambda found: {e.device_id for e in found} >= {f"ogmen:{i}" for i in ids})
             ogmen.refusing = 503
             await eventually(lambda: any("does not answer" in r.getMessage() for r in caplog.records))
-            await asyncio.sleep(0.5)  # until what was on its way is answered
+            await passing(0.5, "until what was on its way is answered")
             before = sum(ogmen.requests.values())
-            await asyncio.sleep(1)  # the pace of the probes is measured over this second
+            await passing(1, "the pace of the probes is measured over this second")
             probes = sum(ogmen.requests.values()) - before
             ogmen.refusing = None
             found = await raw.envelopes(lambda found: sum(e.type == GAP for e in found) >= 10)

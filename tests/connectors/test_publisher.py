@@ -22,7 +22,7 @@ from schemas.topics import DEVICES, MAX_MESSAGE_BYTES, raw_topic, topic_specs
 from schemas.wire import Device, Problem, decode_device
 from tests.support.kafka import read_all
 from tests.support.tails import OpenTail, RawTail, Tail
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 
 NOW = datetime(2026, 3, 29, 12, 0, 0, 5, tzinfo=UTC)
 
@@ -126,7 +126,7 @@ async def test_while_kafka_is_away_callers_wait_and_then_all_is_delivered(
             sent.append(number)
             future = await publisher.publish_soon(envelope(name, number))
             future.add_done_callback(lambda _, n=number: acknowledged.append(n))  # type: ignore[misc]
-            await asyncio.sleep(0.002)  # the pace of a device
+            await passing(0.002, "the pace of a device")
 
     tasks = [asyncio.create_task(device(f"robot-{n}")) for n in range(5)]
     await eventually(lambda: publisher.problem is not None and len(sent) >= 5)
@@ -139,7 +139,7 @@ async def test_while_kafka_is_away_callers_wait_and_then_all_is_delivered(
         await asyncio.to_thread(kafka.stop)
         await eventually(lambda: publisher.problem is not None)
         at_loss, before = len(acknowledged), len(sent)
-        await asyncio.sleep(1)  # time in which an unbounded buffer would fill
+        await passing(1, "time in which an unbounded buffer would fill")
         assert len(acknowledged) == at_loss
         assert len(sent) < before + 700, "callers wait: the buffer is bounded"
         await asyncio.to_thread(kafka.start)

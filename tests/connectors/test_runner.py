@@ -21,6 +21,7 @@ from runtime.health import Health
 from runtime.kafka import KafkaSettings
 from runtime.resources import Resources
 from tests.support.tails import RawTail
+from tests.support.waiting import ASKED_SECONDS, passing
 
 
 def test_a_vendor_that_is_not_registered_has_no_connector() -> None:
@@ -56,7 +57,7 @@ async def test_a_vendor_that_cannot_work_stops_no_other(
                         break
             except aiohttp.ClientConnectionError:
                 pass
-            await asyncio.sleep(0.1)
+            await passing(ASKED_SECONDS, "between two attempts to be answered")
         else:
             raise AssertionError("ClimaSense never answered")
     assert await raw.envelopes(lambda found: len(found) >= 1)

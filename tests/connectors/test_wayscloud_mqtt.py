@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +18,7 @@ from runtime.metrics import LEFT_OUT
 from simulators.wayscloud import BrokerOptions, run_mqtt_broker
 from tests.connectors.wayscloud import mosquitto_broker, running, sensors, settings_for, subscribed
 from tests.support.tails import RawTail, Tail
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 
 
 class RunningBroker(NamedTuple):
@@ -103,7 +102,7 @@ async def test_nothing_is_acknowledged_while_kafka_is_away(
                 *(b'{"value":%d,"timestamp":"2026-03-30T09:55:00Z"}' % n for n in range(10)),
             )
             await eventually(lambda: nowhere.problem is not None)
-            await asyncio.sleep(0.5)  # time in which it might acknowledge them
+            await passing(0.5, "time in which it might acknowledge them")
         await nowhere.stop(0.1)
         assert nowhere.problem
         async with running(settings, publisher, tmp_path):

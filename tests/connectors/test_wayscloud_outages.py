@@ -32,7 +32,7 @@ from simulators.wayscloud import BrokerOptions, Manners, SensorFleet, WaysCloud,
 from tests.connectors.wayscloud import listening, mosquitto_broker, running, sensors, settings_for, subscribed
 from tests.support.normalising import normalise_step, raw
 from tests.support.tails import RawTail
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 
 TOPIC = raw_topic("wayscloud")
 
@@ -93,7 +93,7 @@ async def test_a_share_group_splits_the_load_and_a_killed_member_loses_nothing(
                 assert owners == {"fleetlake-share-0", "fleetlake-share-1"}
                 await send("devices/a/sensors/t", *map(timed, range(total // 3)))
                 sending = asyncio.create_task(send("devices/a/sensors/t", *map(timed, range(total // 3, total))))
-                await asyncio.sleep(0.05)
+                await passing(0.05, "some of the messages have been sent, and not all")
                 first.send_signal(signal.SIGKILL)
                 first.wait(10)
                 await sending
@@ -249,15 +249,15 @@ async def test_what_a_lost_session_held_is_read_back_and_nothing_is_told_twice(
                         await tail.quiet(0.2)
                 await life.enter_async_context(fleet.publishing())
                 await eventually(lambda: '"probe", "sensor' in read_text(tmp_path / "wayscloud-devices.json"), 20)
-                await asyncio.sleep(1)
+                await passing(1, "the sensors publish something that is heard")
             async with mosquitto_broker(tmp_path, port, persistence=False):  # it knows nobody any more
-                await asyncio.sleep(1.5)
+                await passing(1.5, "the sensors publish what nobody hears")
                 async with running(settings, publisher, tmp_path):
                     backfill = tmp_path / "wayscloud-backfill-fleetlake-lost.json"
                     await eventually(backfill.exists)
                     await eventually(lambda: json.loads(backfill.read_text()) == {"windows": []}, 25)
                     await life.aclose()  # the sensors stop
-                    await asyncio.sleep(0.5)
+                    await passing(0.5, "until what they sent last has arrived")
         found = await tail.envelopes(lambda found: any(e.type == "wayscloud.telemetry.log" for e in found))
         while (count := len(found)) >= 0:
             await tail.quiet(0.5)

@@ -37,7 +37,7 @@ from schemas.records import RECORDS
 from schemas.topics import ALARMS, DEAD_LETTER, EVENTS, READINGS, raw_topic
 from schemas.vendors import BUILT_IN
 from streams.normalise import Normalised, Options, normalise
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import eventually_blocking, passing_blocking
 
 SECONDS = {"calm": 45, "chaos": 90}
 VICTIMS = (
@@ -264,7 +264,7 @@ def _kill_in_turn(data: Path, seconds: float) -> None:
     """Kill -9 one process after the other, for so many seconds from now."""
     ends = time.monotonic() + seconds
     for victim in itertools.cycle(VICTIMS):
-        time.sleep(4)  # the pace of the kills
+        passing_blocking(4, "the pace of the kills")
         if time.monotonic() > ends:
             return
         subprocess.run(["pkill", "-9", "-f", f"{victim}.*{data}"], check=False)

@@ -18,6 +18,7 @@ from runtime.kafka import KafkaSettings, declare_topics
 from schemas.envelope import Envelope
 from schemas.topics import topic_specs
 from tests.support.recordings import envelope_of, payload_of, run
+from tests.support.waiting import passing
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -37,7 +38,7 @@ async def test_a_file_for_each_shape_and_all_of_them_are_recordings(kafka: str, 
     async with Publisher(settings.kafka) as publisher:
         await publisher.publish(datapoint(0, "before", 1))
         recording = asyncio.create_task(capture(settings.kafka, "karcher", 4, tmp_path))
-        await asyncio.sleep(1.5)  # until it is at the end of the topic, which nothing outside of it shows
+        await passing(1.5, "until it is at the end of the topic, which nothing outside of it shows")
         for number in range(1, 30):
             await publisher.publish(datapoint(number, "robotStatus", "Idle"))
             await publisher.publish(datapoint(number + 100, "pose", {"x": number, "y": 1, "yaw": 2}))
@@ -61,7 +62,7 @@ async def test_a_file_for_each_shape_and_all_of_them_are_recordings(kafka: str, 
         result = run(path)
         assert (result.dead_letter is not None) is (path.name == "datapoints_3.json")
     second = asyncio.create_task(capture(settings.kafka, "karcher", 2, tmp_path))
-    await asyncio.sleep(1)  # likewise
+    await passing(1, "until it is at the end of the topic")
     async with Publisher(settings.kafka) as publisher:
         await publisher.publish(datapoint(300, "pose", {"x": 1, "y": 1, "yaw": 2}))
     assert [path.name for path in await second] == ["datapoints_4.json"], "what is there is kept"

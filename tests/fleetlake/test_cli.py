@@ -7,10 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.support.waiting import passing_blocking
 
 COMMANDS = (
     "demo",
@@ -137,7 +138,7 @@ def test_a_stage_stops_cleanly_on_ctrl_c(tmp_path: Path) -> None:
     assert process.stderr is not None
     while "simulating" not in (line := process.stderr.readline()):
         assert line, "the simulator ended"
-    time.sleep(0.2)  # until it serves, which it says before it does
+    passing_blocking(0.2, "until it serves, which it says before it does")
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 0
     assert "Traceback" not in process.stderr.read()

@@ -29,7 +29,7 @@ from runtime.ports import free_port
 from tests.support.otlp import Receiver, otlp_receiver
 from tests.support.ports import free_ports
 from tests.support.prometheus import Prometheus, alert_rules, queries, running_prometheus, without_macros
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 
 HOST = "127.0.0.2"  # not the one that is asked where none is configured
 SELDOM = {
@@ -87,8 +87,8 @@ async def test_two_workers_share_the_work(tmp_path: Path, otlp: Receiver) -> Non
         async with asyncio.timeout(90):
             while await _members(data, "fleetlake") < 2 or not (data / "fleet.duckdb").exists():
                 assert demo.returncode is None
-                await asyncio.sleep(0.3)  # between two looks at Kafka
-        await asyncio.sleep(5)  # both work for a while
+                await passing(0.3, "between two looks at Kafka")
+        await passing(5, "both work for a while")
         await eventually(lambda: _way_is_measured(base), 60)
         with running_prometheus(tmp_path / "prometheus", _addresses(base)) as prometheus:
             await eventually(lambda: len(prometheus.query("process_start_time_seconds offset 5s")) == 6)

@@ -29,6 +29,7 @@ from schemas.topics import DEAD_LETTER, raw_topic, topic_specs
 from simulators.climasense import write_keys
 from simulators.ogmen.payloads import build_fleet
 from tests.load.process import Connector
+from tests.support.waiting import passing
 
 VENDORS = ("karcher", "ogmen", "climasense")
 SAMPLES_SECONDS = 1.0
@@ -172,7 +173,7 @@ async def all_connected(port: int, devices: int, seconds: float = 180) -> bool:
     """Whether both kinds of sockets are all up in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        await asyncio.sleep(0.5)
+        await passing(0.5, "between two requests for metrics")
         try:
             samples = await asyncio.to_thread(metrics, port)
         except OSError:

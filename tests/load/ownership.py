@@ -31,6 +31,7 @@ from simulators.net import Channel, serve
 from simulators.ogmen import OgmenCloud
 from simulators.settings import KarcherSimulator, OgmenSimulator, SimulatorSettings
 from tests.load.process import Connector
+from tests.support.waiting import POLL_SECONDS, eventually, passing
 
 RATE = 0.5
 """Messages a second and device."""
@@ -114,9 +115,9 @@ async def stage(vendor: str, devices: int) -> AsyncIterator[tuple[Fleet, Path, s
 async def all_held(fleet: Fleet, devices: int, seconds: float = 120) -> float:
     """Seconds until every device has a socket."""
     started = time.monotonic()
-    while sum(count for sockets, count in fleet.held().items() if sockets) < devices:
-        assert time.monotonic() - started < seconds, fleet.held()
-        await asyncio.sleep(0.02)
+    await eventually(
+        lambda: sum(count for sockets, count in fleet.held().items() if sockets) >= devices, seconds, fleet.held
+    )
     return time.monotonic() - started
 
 
@@ -162,7 +163,7 @@ async def hold(vendor: str, devices: int, seconds: int) -> dict[str, Any]:
         before, started = connector.cpu_seconds(), time.monotonic()
         memory = []
         for _ in range(seconds):
-            await asyncio.sleep(1)
+            await passing(1, "between two samples of memory")
             memory.append(connector.memory_mib())
         share = (connector.cpu_seconds() - before) / (time.monotonic() - started)
         held = fleet.held()
@@ -189,11 +190,11 @@ async def kill(vendor: str, devices: int, seconds: int) -> dict[str, Any]:
         most, deadline = 0, time.monotonic() + 30
         while time.monotonic() < deadline:
             most = max(most, *fleet.held())
-            await asyncio.sleep(0.02)
+            await passing(POLL_SECONDS, "at every moment of these seconds none may be held twice")
         assert sum(fleet.held().values()) - fleet.held()[0] == devices, fleet.held()
         killed, before = time.time(), fleet.opened
         first.stop(signal.SIGKILL)
-        await asyncio.sleep(0.5)
+        await passing(0.5, "until the sockets of the killed process have fallen")
         lost = fleet.held()[0]
         again = 0.5 + await all_held(fleet, devices)
         moved = fleet.opened - before

@@ -37,6 +37,7 @@ from sinks.delta.log_reader import MARK
 from sinks.delta.maintenance.vacuum import clean_log
 from tests.load.process import Stage, cpu_seconds, memory_mib
 from tests.load.snapshots import METRICS
+from tests.support.waiting import passing
 
 KINDS = ("published", "published", "held", "files", "files", "polars", "polars", "polars", "deltalake", "deltalake")
 LOOK_SECONDS = 4
@@ -287,7 +288,7 @@ async def _until(done: Callable[[], bool]) -> bool:
     while not await asyncio.to_thread(done):
         if time.monotonic() > deadline:
             return False
-        await asyncio.sleep(0.5)
+        await passing(0.5, "between two looks into the lake, which cost a process")
     return True
 
 

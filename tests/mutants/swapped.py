@@ -29,6 +29,8 @@ from tests.mutants.one import WALL_PER_CPU, limit_cpu
 from tests.mutants.points import mutated
 from tests.mutants.quiet import settle_hypothesis
 
+_POLL_SECONDS = 0.005
+
 
 @dataclass
 class Child:
@@ -59,7 +61,7 @@ class Forks:
             for number, killer in self._ended():
                 killers[number] = killer
                 self._say(len(tasks) - len(waiting) - len(self.children), len(tasks))
-            time.sleep(0.005)
+            time.sleep(_POLL_SECONDS)
         return killers
 
     def _say(self, done: int, of: int) -> None:

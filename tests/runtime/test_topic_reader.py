@@ -25,6 +25,7 @@ from runtime.topic_reader import (
     topic_consumer,
 )
 from tests.support.kafka import MakeTopics
+from tests.support.waiting import passing
 
 
 def client_of(kafka: str) -> dict[str, Any]:
@@ -149,7 +150,7 @@ async def test_no_progress_raises_with_the_place(kafka: str, make_topics: MakeTo
         with pytest.raises(TimeoutError, match=rf"for 0\.5 s: {topic}\[0\] at 1 of 2$"):
             async for batch in read_spans(consumer, {tp: span}, ReadLimits(stall_seconds=0.5)):
                 seen.append(batch)
-                await asyncio.sleep(1.0)  # the caller's time does not count
+                await passing(1.0, "the caller's time does not count")
                 assert not batch.complete
     assert values_of(seen) == [b"a"]
 
@@ -181,7 +182,7 @@ async def test_a_compacted_log_is_read_over_its_gaps(kafka: str, make_topics: Ma
             if len(values_of(batches)) < last.offset:
                 return
             assert time.monotonic() < deadline, "Kafka compacted nothing"
-            await asyncio.sleep(0.25)
+            await passing(0.25, "the broker compacts in the background, and is asked by reading the whole topic")
 
 
 async def test_reading_starts_at_a_time(kafka: str, make_topics: MakeTopics) -> None:

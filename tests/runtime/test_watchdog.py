@@ -7,14 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import eventually_blocking, passing_blocking
 
 LIMIT = 4.0
 HEAD = """
@@ -71,7 +70,7 @@ def test_a_stage_that_is_not_live_for_the_whole_limit_ends(start) -> None:  # ty
 def test_a_process_that_was_frozen_longer_than_the_limit_goes_on(start) -> None:  # type: ignore[no-untyped-def]
     process = start("    while not stop.is_set():\n        await asyncio.sleep(0.1)\n")
     process.send_signal(signal.SIGSTOP)
-    time.sleep(2 * LIMIT)  # how long it is frozen is what is tested
+    passing_blocking(2 * LIMIT, "how long it is frozen is what is tested")
     process.send_signal(signal.SIGCONT)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(1.5 * LIMIT)

@@ -14,7 +14,7 @@ from schemas.vendors import vendor_names
 from simulators.net import serve
 from simulators.runner import run_simulators
 from simulators.settings import ClimaSenseSimulator, OgmenSimulator, SimulatorSettings, WaysCloudSimulator
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 
 
 async def test_all_of_them_serve_until_they_are_stopped(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ async def test_all_of_them_serve_until_they_are_stopped(tmp_path: Path) -> None:
             *("karcher.rest_url", "karcher.token_url", "karcher.ws_url"),
             *("ogmen.rest_url", "ogmen.ws_url", "wayscloud.mqtt", "wayscloud.rest_url"),
         ]
-        await asyncio.sleep(0.3)  # time in which clients might begin too early
+        await passing(0.3, "time in which clients might begin too early")
         assert not posts  # clients wait until somebody listens
         begin.set()
         await eventually(lambda: "/v1/telemetry" in posts and any(path.startswith("/alerts/") for path in posts))

@@ -20,7 +20,7 @@ from simulators.net import serve
 from simulators.settings import SimulatorSettings, WaysCloudSimulator
 from simulators.wayscloud import BrokerOptions, SensorFleet, WaysCloud, run_mqtt_broker
 from tests.simulators.clock import Clock, Truth
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 
 
 @contextmanager
@@ -98,7 +98,7 @@ async def test_planted_faults_are_what_arrives(clock: Clock, truth: Truth) -> No
             await eventually(lambda: "subscribed" in results)
             async with fleet.publishing():
                 await eventually(lambda: len(truth) == 16)
-                await asyncio.sleep(2.5)  # the sensor whose connection was cut comes back
+                await passing(2.5, "the sensor whose connection was cut comes back")
     kinds = Counter(line["kind"] for line in truth)
     assert kinds == {"crossing": 4, "malformed": 6, "duplicate": 3, "late": 2, "disconnect": 1}
     digests = Counter(hashlib.sha256(message.payload).hexdigest() for message in messages)
@@ -135,7 +135,7 @@ async def test_the_broker_keeps_messages_for_an_absent_client(clock: Clock, trut
         with subscriber(port) as (_, results):
             await eventually(lambda: "subscribed" in results)
         async with SensorFleet(settings(port), clock, truth.append).publishing():
-            await asyncio.sleep(0.5)  # some seconds' worth of messages, which nobody hears
+            await passing(0.5, "some seconds' worth of messages, which nobody hears")
         with subscriber(port) as (missed, _):
             await eventually(lambda: len(missed) > 5)
             assert not any(message.retain for message in missed)
@@ -149,7 +149,7 @@ async def test_the_broker_keeps_messages_until_they_are_acknowledged() -> None:
                 for number in range(20):
                     client.publish("devices/a/sensors/count", str(number), qos=1)
                 await eventually(lambda: len(held) == 20)
-                await asyncio.sleep(6)  # longer than stock amqtt waits for an acknowledgement
+                await passing(6, "longer than stock amqtt waits for an acknowledgement")
         with subscriber(port) as (again, _):
             await eventually(lambda: len(again) == 20)
         assert [message.payload for message in again] == [message.payload for message in held]
@@ -157,7 +157,7 @@ async def test_the_broker_keeps_messages_until_they_are_acknowledged() -> None:
         for _ in range(5):  # an acknowledgement may have been on its way when the connection ended
             with subscriber(port) as (rest, results):
                 await eventually(lambda: "subscribed" in results)
-                await asyncio.sleep(0.5)  # time in which the rest may come
+                await passing(0.5, "time in which the rest may come")
             if not rest:
                 break
         assert not rest, "what was acknowledged comes again and again"
@@ -169,7 +169,7 @@ async def test_sensors_wait_until_they_are_heard(clock: Clock, truth: Truth) -> 
     async with run_mqtt_broker(subscribed=heard) as port:
         fleet = SensorFleet(settings(port, at_once), clock, truth.append, heard)
         async with fleet.publishing():
-            await asyncio.sleep(0.5)  # time in which they might begin too early
+            await passing(0.5, "time in which they might begin too early")
             assert not truth and not heard.is_set()
             with subscriber(port) as (messages, _):
                 await eventually(lambda: truth and messages)

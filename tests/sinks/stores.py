@@ -13,7 +13,6 @@ import shlex
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from sinks.settings import DeltaSettings
 from tests.support.paths import ROOT
+from tests.support.waiting import passing_blocking
 
 SERVERS = {"s3": "FLEETLAKE_S3_SERVER", "azure": "FLEETLAKE_AZURE_SERVER", "gcs": "FLEETLAKE_GCS_SERVER"}
 """Environment variables that hold each server's command; `make stores-test` sets them."""
@@ -118,7 +118,7 @@ def _make(request: urllib.request.Request) -> None:
             urllib.request.urlopen(request).close()
             return
         except OSError:
-            time.sleep(0.1)
+            passing_blocking(0.1, "between two attempts to connect")
     raise AssertionError("the store does not answer")
 
 
@@ -139,7 +139,7 @@ def _answers(port: int) -> None:
             socket.create_connection(("127.0.0.1", port)).close()
             return
         except OSError:
-            time.sleep(0.1)
+            passing_blocking(0.1, "between two attempts to connect")
     raise AssertionError("the translation does not answer")
 
 

@@ -31,7 +31,7 @@ from tests.support.lake import count, rows
 from tests.support.records import record_of
 from tests.support.samples import alarm_event, dead_letter, device, event_set, observation
 from tests.support.sinks import PARTITIONS, Sinks, own_topics, produce, tables_of
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 
 QUICK = DeltaSettings(flush_seconds=0.2)
 
@@ -311,7 +311,7 @@ async def test_records_that_expire_under_a_running_sink_are_logged_and_skipped(
         await produce(kafka, topics[READINGS], numbered(0, 10, 0))
         await eventually(lambda: count(sinks.data, "readings") == 20)
         process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(0.5)  # its fetch that waits at the broker comes back empty
+        await passing(0.5, "its fetch that waits at the broker comes back empty")
         await produce(kafka, topics[READINGS], numbered(11, 51, 0))
         await _expire(kafka, topics[READINGS], 31)
         process.send_signal(signal.SIGCONT)

@@ -46,7 +46,7 @@ from tests.streams.fleet import (
 from tests.streams.scripted_day import ALLOWANCE, ATTRIBUTES, GROUPS, Act, Day, Sent, Told, chunks, day_before
 from tests.support.kafka import read_all
 from tests.support.lake import count
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 
 
 async def write_acts(producer: AIOKafkaProducer, acts: list[Act]) -> None:
@@ -93,7 +93,7 @@ async def until_all_is_told(kafka: str, producer: AIOKafkaProducer, fleet: Fleet
             fetched = await consumer.getmany(timeout_ms=500)
             count += sum(map(len, fetched.values()))
     await write_ticks(producer, fleet, day, day.end + timedelta(seconds=1))
-    await asyncio.sleep(1)  # time in which too much might be emitted
+    await passing(1, "time in which too much might be emitted")
 
 
 async def play(fleet: Fleet, day: Day, disturb: Callable[[int], Any], pause: float, seconds: float) -> list[Told]:
@@ -162,11 +162,11 @@ class Chaos:
                 self.fleet.start()
             elif what == "freeze":
                 worker.send_signal(signal.SIGSTOP)
-                await asyncio.sleep(SESSION + 2)  # longer than the group waits for it
+                await passing(SESSION + 2, "longer than the group waits for it")
                 worker.send_signal(signal.SIGCONT)
             else:
                 self.fleet.start()
-                await asyncio.sleep(3)  # it takes its share, and works
+                await passing(3, "it takes its share, and works")
                 await self.fleet.stop(worker)
             self.done.append(what)
 
@@ -175,7 +175,7 @@ async def test_a_small_day_with_kills_equals_the_truth(tmp_path: Path) -> None:
     day = day_before(datetime.now(UTC), devices=24)
     async with fleet_on(tmp_path / "day") as fleet:
         fleet.mend(2)
-        await asyncio.sleep(3)  # so that both are at work when the first is killed
+        await passing(3, "so that both are at work when the first is killed")
         chaos = Chaos(fleet, {8: ["kill"], 16: ["kill"]}, seed=1)
         found = await play(fleet, day, chaos, pause=0.05, seconds=40)
         assert chaos.done == ["kill", "kill"]
@@ -233,7 +233,7 @@ async def listen(fleet: Fleet, day: Day, since: datetime) -> None:
             report.spans = [*report.spans[:-1], (report.spans[-1][0], report.reported_until), (to_micros(since), None)]
             report.reported_until = to_micros(datetime.now(UTC))
             await write_coverage(producer, fleet, report)
-            await asyncio.sleep(0.3)
+            await passing(0.3, "the interval of the reports")
 
 
 async def lives_on(fleet: Fleet, day: Day) -> None:

@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from runtime.aiokafka_internals.fetch_buffers import FetchedRecord, fetch_idle_partitions_promptly, take
 from tests.support.kafka import MakeTopics, produce, producer
+from tests.support.waiting import passing
 
 
 async def test_a_partition_does_not_wait_for_a_fetch_that_leaves_it_out(kafka: str, make_topics: MakeTopics) -> None:
@@ -30,7 +31,7 @@ async def test_a_partition_does_not_wait_for_a_fetch_that_leaves_it_out(kafka: s
         taken: list[FetchedRecord] = []
         async with asyncio.timeout(30):
             while len(taken) < 200:
-                await asyncio.sleep(0.25)  # longer than aiokafka's back-off, so that it asks for the other meanwhile
+                await passing(0.25, "longer than aiokafka's back-off, so that it asks for the other meanwhile")
                 taken += take(consumer, {busy}, 30).get(busy, [])
         assert [record.offset for record in taken] == list(range(200))
     finally:

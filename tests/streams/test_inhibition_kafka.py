@@ -17,6 +17,7 @@ from schemas.envelope import Envelope
 from schemas.topics import DEVICES
 from tests.streams.fleet import LIVE, Fleet, fleet_on, partition_of, told, until_told, write_sent
 from tests.streams.scripted_day import Sent
+from tests.support.waiting import passing
 
 GATEWAY = "wayscloud:gw"
 ELSEWHERE = [name for name in (f"wayscloud:s{n}" for n in range(20)) if partition_of(name) != partition_of(GATEWAY)]
@@ -73,7 +74,7 @@ async def test_a_gateway_hides_its_devices_alarms_whoever_is_killed(tmp_path: Pa
             fleet.start(**SETTINGS)
             heard = datetime.now(UTC)
             await write_sent(producer, fleet, [message(name, heard) for name in (GATEWAY, SENSOR, OTHER, MAINTAINED)])
-            await asyncio.sleep(3)  # until both are at work; the alarms fall due meanwhile
+            await passing(3, "until both are at work; the alarms fall due meanwhile")
             await kill_one(fleet, 0)
             assert (await until_told(fleet, GATEWAY, "triggered")).at == heard + timedelta(seconds=3)
             # Judged at the same time as what its sensor would have told.

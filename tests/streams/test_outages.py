@@ -20,7 +20,7 @@ from runtime.api_keys import hash_key
 from schemas.coverage import PROOF_AFTER
 from tests.streams.fleet import LIVE, Fleet, Told, fleet_on, told
 from tests.support.paths import ROOT
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 
 SILENCE = PROOF_AFTER / 1e6 + 2.0
 """The rule's duration: what is shorter may be silence where the machine or Kafka stalls."""
@@ -95,7 +95,7 @@ class Connector:
         while True:
             if self.talking and not await self.post("talker", 21):
                 self.refused += 1
-            await asyncio.sleep(0.5)
+            await passing(0.5, "the pace of a device")
 
 
 async def until_heard(connector: Connector) -> None:

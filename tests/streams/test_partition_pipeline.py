@@ -25,7 +25,7 @@ from streams.engine.pipeline_supervisor import progress_of
 from streams.engine.record_batch import RecordBatch
 from streams.engine.step import Output, RecordTooLarge, SkipMark, Step
 from streams.engine.transaction import Transaction, TransactionScope
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 
 IN = TP("in", 3)
 SCOPE = TransactionScope(TopicPartition("in", 3), "group", 10_000)
@@ -339,7 +339,7 @@ async def test_a_batch_that_is_not_full_waits_for_the_commit() -> None:
         site.give(batch(0, 1))
         await eventually(phase_is(site, Phase.COMMITTING))
         site.give(batch(1, 1))
-        await asyncio.sleep(0.01)
+        await passing(0.01, "in which it might begin the next batch before the commit has ended")
         assert site.step.sizes == [1]
         site.producer.commit_may_end.set()
         await eventually(lambda: site.pipeline.position == 2)

@@ -17,7 +17,7 @@ from runtime.kafka import KafkaSettings
 from streams.engine.app import Streams, build_app, run_streams
 from tests.streams.worker import Counter
 from tests.support.kafka import MakeTopics, produce, producer, read_all
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 
 
 @asynccontextmanager
@@ -53,7 +53,7 @@ async def test_the_broker_refuses_no_records_of_pipelines_at_light_load(
         async with producer(kafka) as client:
             for _ in range(60):
                 await asyncio.gather(*(produce(client, source, number, [(b"key", b"x")]) for number in range(8)))
-                await asyncio.sleep(0.02)  # so that they are many batches
+                await passing(0.02, "so that they are many batches")
         await eventually(lambda: _processed(streams, 60), 30)
         stop.set()
         await running

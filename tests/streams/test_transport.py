@@ -28,7 +28,7 @@ from tests.streams.worker import Numbered
 from tests.support.aiokafka_faults import kill_fetcher
 from tests.support.kafka import MakeTopics, Pair, committed, numbers, produce, producer, read_all
 from tests.support.stream_workers import Workers, until_processed
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 
 
 @contextmanager
@@ -121,7 +121,7 @@ async def test_records_that_compaction_removed_are_gaps_not_stalls(
             assert await group.stop(first) == 0
             for _ in range(4):
                 await produce(client, source, 0, records(30))
-                await asyncio.sleep(0.6)  # the next records begin a segment, and what is before it can be compacted
+                await passing(0.6, "the next records begin a segment, and what is before it can be compacted")
             await produce(client, source, 0, [(b"last", b"")])
             await eventually(lambda: _count_is_at_most(kafka, source, 60), 60)
             group.start()  # begins where no record is any more
@@ -165,7 +165,7 @@ async def test_workers_that_come_and_go_neither_lose_nor_repeat(
                 sent[partition] += await produce(client, source, partition, records(50))
             if not works and '"first_batch_after"' in group.log(worker):
                 works, end = True, time.monotonic() + 1.5
-            await asyncio.sleep(0.05)  # the pace of the writer
+            await passing(0.05, "the pace of the writer")
         assert works, group.log(worker)
 
     with workers(kafka, tmp_path, "counter", source, out, state) as group:
@@ -479,7 +479,7 @@ async def test_without_a_broker_it_waits_and_says_so_once(
 ) -> None:
     streams, stop = embedded(f"127.0.0.1:{unused_port()}", tmp_path, "in", "out"), asyncio.Event()
     running = asyncio.create_task(run_streams(streams, stop))
-    await asyncio.sleep(2.5)  # several attempts, of which it speaks once
+    await passing(2.5, "several attempts, of which it speaks once")
     assert not running.done()
     stop.set()
     await asyncio.wait_for(running, 10)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.kafka import MakeTopics, committed, numbers, produce, producer, read_all
 from tests.support.stream_workers import Workers, until_processed
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 
 PARTITIONS = 4
 KEYS = 50  # a partition
@@ -91,7 +91,7 @@ async def _produce_until(kafka: str, topic: str, faults: asyncio.Task[None]) -> 
                 sent[partition] += await produce(client, topic, partition, pairs)
             if faults.done():
                 faults.result()
-            await asyncio.sleep(0.1)  # the pace of the writer
+            await passing(0.1, "the pace of the writer")
     return sent
 
 
@@ -106,9 +106,9 @@ async def _faults(workers: Workers, topic: str) -> None:
             victim.kill()
         else:
             victim.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(SESSION + 2.5)  # longer than the group waits for it
+            await passing(SESSION + 2.5, "longer than the group waits for it")
             victim.send_signal(signal.SIGCONT)
-            await asyncio.sleep(1)  # it wakes as a zombie, and acts as one
+            await passing(1, "it wakes as a zombie, and acts as one")
         _replace_dead(workers)
     await _progress(workers, topic)
     _replace_dead(workers)

@@ -20,6 +20,7 @@ from schemas.consumed import Record
 from streams.engine.app import Streams, build_app, run_streams
 from streams.engine.options import BatchStats, StreamsFailed, WorkerOptions
 from streams.engine.step import MAX_RECORD_BYTES, Output, SideInput, SkipMark, Step, StepFactory
+from tests.support.waiting import passing_blocking
 
 STARTED = time.time()
 
@@ -85,7 +86,7 @@ class Lingering(Numbered):
     def process(self, records: Sequence[Record], now_us: int) -> Sequence[Output]:
         if told := os.environ.get("LINGER_FILE"):
             Path(told).touch()
-            time.sleep(2)  # time for the test to freeze it
+            passing_blocking(2, "the test freezes it meanwhile")
         return super().process(records, now_us)
 
 

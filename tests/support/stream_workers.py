@@ -57,8 +57,7 @@ class Workers:
 
     async def stop(self, worker: subprocess.Popen[bytes]) -> int:
         """Stop a worker as its supervisor would, and return its exit code."""
-        while worker.poll() is None and not _listens_to(worker.pid, signal.SIGTERM):  # it may have just begun
-            await asyncio.sleep(0.05)
+        await eventually(lambda: worker.poll() is not None or _listens_to(worker.pid, signal.SIGTERM))  # once it can
         worker.send_signal(signal.SIGTERM)
         return await self.exit_code(worker)
 

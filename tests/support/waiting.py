@@ -1,4 +1,4 @@
-"""Waiting in tests: for a condition, not for a time."""
+"""Waiting in tests: for a condition; for a time only where time itself is what is tested (`passing`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
+
+POLL_SECONDS = 0.02
+"""Between two looks at a condition."""
+ASKED_SECONDS = 0.1
+"""Likewise where the condition is awaited: it mostly asks Kafka, by a client of its own."""
 
 
 def _nothing() -> str:
@@ -40,7 +45,21 @@ async def eventually(
         if outcome:
             return outcome
         assert not late, f"not within {seconds} s: {what()}"
-        await asyncio.sleep(0.1 if asked else 0.02)  # what is awaited mostly asks Kafka, by a client of its own
+        await asyncio.sleep(
+            ASKED_SECONDS if asked else POLL_SECONDS
+        )  # what is awaited mostly asks Kafka, by a client of its own
+
+
+async def passing(seconds: float, why: str) -> None:
+    """Let time pass. `why` says what is to happen in it, or must not: no event can be waited for instead."""
+    assert why
+    await asyncio.sleep(seconds)
+
+
+def passing_blocking(seconds: float, why: str) -> None:
+    """`passing` for tests without an event loop."""
+    assert why
+    time.sleep(seconds)
 
 
 def eventually_blocking(condition: Callable[[], T], seconds: float = 30, what: Callable[[], object] = _nothing) -> T:
@@ -51,4 +70,4 @@ def eventually_blocking(condition: Callable[[], T], seconds: float = 30, what: C
         if outcome := condition():
             return outcome
         assert not late, f"not within {seconds} s: {what()}"
-        time.sleep(0.02)
+        time.sleep(POLL_SECONDS)

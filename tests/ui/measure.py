@@ -29,7 +29,7 @@ from tests.support.kafka import producer
 from tests.support.lake import Writing
 from tests.support.paths import ROOT
 from tests.support.samples import observation
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 from tests.ui.chromium import chromium
 
 VIEWERS = 50
@@ -112,7 +112,7 @@ async def viewers(base: str, pid: int, kafka: str) -> dict[str, Any]:
                 name = f"karcher:machine-{number % 1000:05}"
                 await client.send(READINGS, wire.encode(observation(number, device=name, at=now)), key=name.encode())
                 number += 1
-            await asyncio.sleep(0.1)
+            await passing(0.1, "the rate of the load: a tenth of a second's records at a time")
     received = await asyncio.gather(*watching)
     after, elapsed = usage(pid), time.monotonic() - started
     return {

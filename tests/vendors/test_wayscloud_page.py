@@ -29,7 +29,7 @@ from simulators.net import serve
 from simulators.settings import SimulatorSettings, WaysCloudSimulator
 from simulators.wayscloud import SensorFleet, WaysCloud
 from streams.normalise import Normalised, Options, normalise
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 
 PAGE = Path(__file__).parents[2] / "docs" / "vendors" / "wayscloud.md"
 NOW = datetime(2026, 3, 30, 10, tzinfo=UTC)
@@ -279,7 +279,7 @@ async def test_exactly_the_endpoints_named_are_read(
                 tasks.create_task(backfill.run(WayscloudApi(settings, http, tmp_path)))
                 await eventually(lambda: table <= {_template(path) for path in api.paths})
                 limit.reschedule(asyncio.get_running_loop().time() + 0.5)
-                await asyncio.sleep(5)
+                await passing(5, "until the limit, half a second from now, ends the tasks")
     read = {_template(path) for path in api.paths}
     assert {name for name in TABLES["Endpoints"] if not name.startswith("GET")} <= {
         name for name, text in TABLES["Endpoints"].items() if text.startswith(EXCLUDED)
