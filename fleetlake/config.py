@@ -7,23 +7,19 @@ Errors name the key and, for the file, the line.
 
 from __future__ import annotations
 
-import inspect
-import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, cast, get_origin
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    SecretStr,
     ValidationError,
     create_model,
     field_validator,
@@ -34,7 +30,10 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from alarm_service.notify.settings import NotifySettings
 from alarm_service.settings import AlarmsSettings
+from fleetlake.config_problems import ENV_PREFIX, NESTED, explain
+from fleetlake.config_text import toml_lines
 from fleetlake.errors import UserError, reason
+from fleetlake.secret_files import with_secret_files
 from runtime.kafka import KafkaSettings
 from runtime.log import LogOptions
 from runtime.tracing import TracingSettings
@@ -47,8 +46,6 @@ from ui.settings import UiSettings
 
 DEFAULT_FILE = Path("fleetlake.toml")
 _PERCENT_CODE = re.compile("%[0-9A-Fa-f]{2}")
-ENV_PREFIX = "FLEETLAKE_"
-NESTED = "__"
 
 
 def _known_vendor(name: str) -> str:
@@ -220,7 +217,7 @@ class _Environment(EnvSettingsSource):
             return value
 
     def __call__(self) -> dict[str, Any]:
-        return _with_secret_files(super().__call__(), settings_class())
+        return with_secret_files(super().__call__(), settings_class())
 
 
 def load_settings(path: Path | None, **overrides: dict[str, Any]) -> Settings:
@@ -235,9 +232,9 @@ def load_settings(path: Path | None, **overrides: dict[str, Any]) -> Settings:
         raise UserError(f"{name}: not valid TOML: {error}") from error
     try:
         whole = settings_class()
-        return _override(whole(**_with_secret_files(data, whole)), overrides)
+        return _override(whole(**with_secret_files(data, whole)), overrides)
     except ValidationError as error:
-        raise UserError("\n".join(_explain(error, name, text))) from error
+        raise UserError("\n".join(explain(error, name, text))) from error
 
 
 def _read(path: Path | None) -> tuple[str, str]:
@@ -266,103 +263,9 @@ def _override(settings: Settings, overrides: dict[str, dict[str, Any]]) -> Setti
     return settings.model_copy(update=sections)
 
 
-def _with_secret_files(data: dict[str, Any], *models: type[BaseModel], table: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Replace `<secret>_file = path` by the secret that the file holds, at every level.
-
-    `models` are the possible models of the data: several where a field decides. `table` is the TOML table of the data.
-    """
-    out: dict[str, Any] = {}
-    for key, value in data.items():
-        secret = key.removesuffix("_file")
-        fields = _fields_of(models, key)
-        if not fields and any(_is_secret(field) for field in _fields_of(models, secret)):
-            out[secret] = _read_secret(f"[{'.'.join(table)}] {key}", Path(str(value)))
-        else:
-            out[key] = _with_secret_files_in(value, [field.annotation for field in fields], (*table, key))
-    return out
-
-
-def _with_secret_files_in(value: Any, annotations: Iterable[Any], table: tuple[str, ...]) -> Any:
-    types = [one for annotation in annotations for one in _alternatives(annotation)]
-    if isinstance(value, list):
-        inner = [get_args(a)[0] for a in types if get_origin(a) is list]
-        return [_with_secret_files_in(each, inner, table) for each in value]
-    if not isinstance(value, dict):
-        return value
-    models = [one for one in types if isinstance(one, type) and issubclass(one, BaseModel)]
-    if models:
-        return _with_secret_files(value, *models, table=table)
-    inner = [get_args(a)[1] for a in types if get_origin(a) is dict]
-    return {key: _with_secret_files_in(each, inner, (*table, key)) for key, each in value.items()}
-
-
-def _alternatives(annotation: Any) -> list[Any]:
-    """The members of a union, without their annotations."""
-    if get_origin(annotation) is Annotated:
-        return _alternatives(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        return [one for each in get_args(annotation) for one in _alternatives(each)]
-    return [annotation]
-
-
-def _fields_of(models: Iterable[type[BaseModel]], key: str) -> list[FieldInfo]:
-    return [model.model_fields[key] for model in models if key in model.model_fields]
-
-
-def _read_secret(key: str, path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig").strip()
-    except OSError as error:
-        raise UserError(f"{key}: cannot read the secret's file {path}: {reason(error)}") from error
-
-
-def _is_secret(field: FieldInfo) -> bool:
-    return "SecretStr" in str(field.annotation)
-
-
-def _explain(error: ValidationError, name: str, text: str) -> Iterator[str]:
-    for problem in error.errors():
-        path = [str(part) for part in problem["loc"]]
-        variable = ENV_PREFIX + NESTED.join(path).upper()
-        line = _line_of(text, path)
-        where = (
-            f"environment variable {variable}" if variable in os.environ else f"{name}, line {line}" if line else name
-        )
-        key = f"[{'.'.join(path[:-1])}] {path[-1]}" if len(path) > 1 else path[0]
-        reason = _REASONS.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
-        yield f"{where}: {key}: {reason}"
-
-
-_REASONS = {
-    "extra_forbidden": "no such key",
-    "model_type": "is a table: name its keys",
-    "dict_type": "is a table: name its keys",
-}
-
-_HEADER = re.compile(r"\s*\[+\s*([^\]]+?)\s*\]+")
-_KEY = re.compile(r"\s*([A-Za-z0-9_.\"'-]+)\s*=")
-
-
-def _line_of(text: str, path: list[str]) -> int | None:
-    """The line of the key, or of its table if the key itself is missing."""
-    table: list[str] = []
-    best: int | None = None
-    names = [part for part in path if not part.isdigit()]
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := _HEADER.match(line):
-            table = header[1].replace('"', "").split(".")
-            if table == names[: len(table)]:
-                best = best or number
-        elif key := _KEY.match(line):
-            full = table + key[1].replace('"', "").split(".")
-            if full == names[: len(full)]:
-                return number
-    return best
-
-
 def effective_toml(settings: Settings, *, masked: bool = True) -> str:
     """The configuration in force as TOML; secrets as `********` unless `masked` is false."""
-    return "\n".join(_tables(settings, [], masked=masked, describe=False))
+    return "\n".join(toml_lines(settings, order=_shown_order(), masked=masked, describe=False))
 
 
 def example_toml() -> str:
@@ -372,7 +275,7 @@ def example_toml() -> str:
         "# The environment variable of key `partitions` in [kafka] is FLEETLAKE_KAFKA__PARTITIONS.",
         '# A secret may also be read from a file: client_secret_file = "/run/secrets/karcher".',
     ]
-    return "\n".join([*head, *_tables(_defaults(), [], masked=False, describe=True)])
+    return "\n".join([*head, *toml_lines(_defaults(), order=_shown_order(), masked=False, describe=True)])
 
 
 def _defaults() -> Settings:
@@ -381,68 +284,12 @@ def _defaults() -> Settings:
     return whole.model_construct(None, **values)
 
 
-def _names(model: BaseModel) -> list[str]:
-    """The fields of a model in the order they are shown; vendors stand before the stages that use their data."""
-    names = list(type(model).model_fields)
-    if isinstance(model, Settings):
-        names.sort(
-            key=lambda name: (
-                (name in vendors()) + 2 * (name not in ("pipeline", "log", "tracing", "kafka", "broker", *vendors()))
-            )
-        )
-    return names
-
-
-def _tables(model: BaseModel, path: list[str], *, masked: bool, describe: bool) -> Iterator[str]:
-    inner: list[tuple[str, BaseModel]] = []
-    lines: list[str] = []
-    for name in _names(model):
-        field, value = type(model).model_fields[name], getattr(model, name)
-        if isinstance(value, BaseModel):
-            inner.append((name, value))
-            continue
-        if describe and field.description:
-            lines.append(f"# {field.description}")
-        text = _toml_value(value, masked=masked)
-        lines.append(f"# {name} =" if text is None and describe else f"{'# ' if describe else ''}{name} = {text}")
-    if path and (lines or not inner):
-        yield ""
-        if describe:
-            yield from _purpose(type(model))
-        yield f"[{'.'.join(path)}]"
-        yield from (line for line in lines if not line.endswith("= None"))
-    for name, value in inner:
-        yield from _tables(value, [*path, name], masked=masked, describe=describe)
-
-
-def _purpose(section: type[BaseModel]) -> Iterator[str]:
-    """The first paragraph of a section's docstring, as comments."""
-    paragraph, _, _ = (inspect.getdoc(section) or "").partition("\n\n")
-    yield from (f"# {line}" for line in paragraph.splitlines())
-
-
-def _toml_value(value: Any, *, masked: bool) -> str | None:
-    match value:
-        case None:
-            return None
-        case SecretStr():
-            plain = value.get_secret_value()
-            return json.dumps("********" if masked and plain else plain)
-        case bool():
-            return "true" if value else "false"
-        case int() | float():
-            return str(value)
-        case dict():
-            return (
-                "{ " + ", ".join(f"{json.dumps(k)} = {_toml_value(v, masked=masked)}" for k, v in value.items()) + " }"
-            )
-        case list() | tuple() | set() | frozenset():
-            return "[" + ", ".join(filter(None, (_toml_value(v, masked=masked) for v in value))) + "]"
-        case BaseModel():
-            dumped = {n: getattr(value, n) for n in type(value).model_fields if getattr(value, n) is not None}
-            return _toml_value(dumped, masked=masked)
-        case _:
-            return json.dumps(str(value), ensure_ascii=False)
+def _shown_order() -> list[str]:
+    """The sections in the order they are shown; vendors stand before the stages that use their data."""
+    first = ("pipeline", "log", "tracing", "kafka", "broker")
+    return sorted(
+        settings_class().model_fields, key=lambda name: (name in vendors()) + 2 * (name not in (*first, *vendors()))
+    )
 
 
 def require_vendors(names: Iterable[str]) -> None:

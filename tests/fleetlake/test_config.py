@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from fleetlake.config import _purpose, chosen_vendors, effective_toml, example_toml, load_settings, settings_class
+from fleetlake.config import chosen_vendors, effective_toml, example_toml, load_settings, settings_class
+from fleetlake.config_text import purpose
 from fleetlake.errors import UserError
 from fleetlake.local.stage_config import stage_config
 
@@ -229,4 +230,4 @@ def test_a_section_is_introduced_by_whole_sentences() -> None:
         The second paragraph is for developers.
         """
 
-    assert list(_purpose(Section)) == ["# The first sentence goes on", "# for two lines."]
+    assert list(purpose(Section)) == ["# The first sentence goes on", "# for two lines."]
