@@ -26,7 +26,7 @@ from schemas.topics import READINGS, raw_topic, topic_specs
 from tests.connectors.wayscloud import mosquitto_broker, sensors
 from tests.load.process import Stage, memory_mib
 from tests.support.kafka import read_all
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passing
 
 PAYLOAD_BYTES = 7_000_000
 PARTITIONS = 4
@@ -45,7 +45,7 @@ class Peak:
     async def _watch(self) -> None:
         while True:
             self.mib = max(self.mib, memory_mib(self._pid))
-            await asyncio.sleep(0.1)
+            await passing(0.1, "between two samples")
 
     def stop(self) -> float:
         """Look no more; the peak."""
@@ -89,7 +89,7 @@ async def connector(broker: EmbeddedKafka, config: Path, port: int, messages: in
             before = 0
             while not before:  # the same message, until the connector has subscribed and it arrives
                 await send("devices/d/sensors/mode", PROBE)
-                await asyncio.sleep(1)
+                await passing(1, "between two samples")
                 before = await numbers_in(broker.bootstrap, raw)
             peak = Peak(stage.process.pid)
             os.kill(pid, signal.SIGSTOP)
