@@ -11,9 +11,8 @@ from faust.types import TP
 from runtime.topic_reader import HIGH_WATERMARK, ReadLimits, Span, committed_consumer, read_spans, spans_of
 from streams.engine.step_inputs import StepInputs
 
-_LIMITS = ReadLimits(
-    batch_records=5000, stall_seconds=None
-)  # `PipelineSupervisor.unhealthy` notices a restoration that stalls
+# `PipelineSupervisor.unhealthy` notices a restoration that stalls.
+_LIMITS = ReadLimits(batch_records=5000, stall_seconds=None)
 
 _CLOCKS_MS = 3 * 3600 * 1000
 """How much more than its window is read of a state: input and state are stamped by the clocks of different machines."""
