@@ -31,6 +31,7 @@ OUTAGE_SLOTS = range(268, 278)
 """When our connector is not running: longer than a silence, and after all stories."""
 NOT_LISTENING_AFTER = 60
 OURS = "wayscloud:fleetlake"
+VENDOR_ALARM = "wayscloud.alarm.event"
 
 RULES: list[dict[str, Any]] = [
     {
@@ -129,7 +130,7 @@ class Day:
     def __post_init__(self) -> None:
         for number in range(self.devices):
             _Device(self, number).live()
-        for special in (_SilentBefore(self), _SilentIntoIt(self), _Polled(self)):
+        for special in (_SilentBefore(self), _SilentIntoIt(self), _Polled(self), _OfAnAccount(self)):
             special.live()
         self._not_listening()
         self.sent.sort(key=lambda sent: (sent.received, sent.envelope.device_id))
@@ -177,10 +178,12 @@ class _Alarm:
     entries: int = 0
     count: int = 1
     status: str = "active"
+    identity: str = ""
+    """The name of an alarm of the vendor."""
 
     @property
     def name(self) -> str:
-        return derived_id("alarm", self.device, self.rule, str(to_micros(self.triggered)))
+        return derived_id("alarm", self.device, self.identity or self.rule, str(to_micros(self.triggered)))
 
     def tell(
         self,
@@ -419,6 +422,41 @@ class _Polled(_Device):
         received = self.received(slot)
         name = message_id([self.id, format_iso(received), data])
         return Sent(received, Envelope(name, "wayscloud.device", "wayscloud/rest", self.id, received, data))
+
+
+class _OfAnAccount(_Device):
+    """A device whose alarms we read from its account: of a rule that is evaluated here, too, and of one that is not."""
+
+    def __init__(self, day: Day) -> None:
+        super().__init__(day, 1)
+        self.id = "wayscloud:account"
+        self.story = self._hot
+
+    def live(self) -> None:
+        """Tell the heat, and what the account says of it."""
+        super().live()
+        triggered = self.at(self.begin + 3)
+        for rule in ("hot", "theirs"):
+            self.day.sent += [self._read(rule, triggered, steps) for steps in (1, 2, 3)]
+        alarm = _Alarm(self.day, self.id, "wayscloud:theirs", triggered, identity="wayscloud:alarm:a-theirs")
+        alarm.tell("triggered", triggered)
+        alarm.tell("acknowledged", triggered + timedelta(seconds=SLOT), "acknowledged", "they")
+        alarm.tell("resolved", triggered + timedelta(seconds=2 * SLOT), "resolved")
+
+    def _read(self, rule: str, triggered: datetime, steps: int) -> Sent:
+        """An alarm with the beginning of its timeline, read when that was all."""
+        entries = [("triggered", "rule_engine"), ("acknowledged", "they"), ("resolved", "rule_engine")][:steps]
+        times = [triggered + timedelta(seconds=number * SLOT) for number in range(steps)]
+        timeline = [
+            {"id": number, "event_type": kind, "actor": actor, "created_at": format_iso(at)}
+            for number, ((kind, actor), at) in enumerate(zip(entries, times, strict=True))
+        ]
+        detail = {"id": f"a-{rule}", "rule_id": rule, "rule_name": rule, "title": rule, "severity": "warning"}
+        shown = {**detail, "triggered_at": format_iso(triggered), "occurrence_count": 1}
+        data = json.dumps({"alarm": shown, "timeline": timeline}).encode()
+        received = times[-1] + timedelta(seconds=60)
+        name = message_id([self.id, data])
+        return Sent(received, Envelope(name, VENDOR_ALARM, "wayscloud/rest", self.id, received, data))
 
 
 def day_before(now: datetime, devices: int) -> Day:
