@@ -87,9 +87,9 @@ class TrackedDevice:
         """The first moment by which somebody has listened to the device for so long since a moment."""
         return self.coverage.due(self.id, since, duration, self.receipt)
 
-    def was_listened_to(self, since: int, until: int) -> bool:
-        """Whether somebody listened to the device all the time."""
-        return self.coverage.is_whole(self.id, since, until, self.receipt)
+    def listened_share(self, since: int, until: int) -> float:
+        """The share of a span in which somebody listened to the device; 1: all the time."""
+        return self.coverage.listened_within(self.id, since, until, self.receipt) / (until - since)
 
     def subject(self, offset: int) -> Subject:
         """The subject of events that a record of the input makes."""

@@ -22,6 +22,27 @@ from streams.detect.rules import (
 )
 from streams.detect.state import RuleState
 
+_SMALL_GAPS = 0.99
+"""Share of a window that has to be known for a rule about too little. A restart or a stall of ours is short."""
+
+
+def _holds(rule: CompiledRule, count: int, share: float) -> bool | None:
+    """Whether a rule holds by what was counted in the known share of a window; None: there may have been more.
+
+    A rule about too little holds if the count is too low even for the known share alone.
+    """
+    holds = compare(rule.operator, count, rule.value)
+    if share == 1:
+        return holds
+    match rule.operator:
+        case "gt" | "gte" if holds:
+            return True
+        case "lt" | "lte" if not holds:
+            return False
+        case "lt" | "lte" if share >= _SMALL_GAPS and compare(rule.operator, count, rule.value * share):
+            return True
+    return None
+
 
 class RateRules:
     """Counts for the rate rules of one device, and evaluates them when their windows end."""
@@ -95,9 +116,9 @@ class RateRules:
         assert state.window_start is not None
         end, count = state.window_start + rule.window, state.window_count
         state.window_start, state.window_count = end, 0
-        holds = compare(rule.operator, count, rule.value)
-        if not self._device.was_listened_to(end - rule.window, end) and not (holds and rule.operator in ("gt", "gte")):
-            return  # there may have been more
+        holds = _holds(rule, count, self._device.listened_share(end - rule.window, end))
+        if holds is None:
+            return
         facts = {"count": count, "window_seconds": rule.window / 1e6}
         yield from self._gate.evaluate(Evaluation(rule, holds, end, facts, self._device.last_subject))
         is_calm = state.alarm is None and state.crossing_since is None and not state.holds_as_received

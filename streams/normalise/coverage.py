@@ -107,9 +107,10 @@ class CoverageMap:
         tails = ((max(until for each in some for _, until in each.intervals()), NEVER) for some in channels)
         return _merged([*self._of_vendor(vendor), *tails])
 
-    def is_whole(self, device: str, since: int, until: int, receipt: Receipt | None = None) -> bool:
-        """Whether somebody listened to the device all the time."""
-        return all(end <= since or begin >= until for begin, end in self._gaps_of(device, receipt))
+    def listened_within(self, device: str, since: int, until: int, receipt: Receipt | None = None) -> int:
+        """How long somebody listened to the device between two moments (microseconds)."""
+        gaps = self._gaps_of(device, receipt)
+        return until - since - sum(max(0, min(end, until) - max(begin, since)) for begin, end in gaps)
 
     def _gaps_of(self, device: str, receipt: Receipt | None) -> Sequence[Unheard]:
         vendor = device.partition(":")[0]

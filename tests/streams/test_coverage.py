@@ -63,8 +63,9 @@ def test_a_message_proves_that_somebody_listened() -> None:
     assert known.due(DEVICE, micros(0), 105_000_000, sent) == micros(105)
     assert known.due(DEVICE, micros(0), 107_000_000, sent) == micros(201)
     assert known.due(DEVICE, micros(0), 105_000_000, answered) == micros(205)
-    assert known.is_whole(DEVICE, micros(0), micros(101)) is False
-    assert known.is_whole(DEVICE, micros(0), micros(101), sent)
+    assert known.listened_within(DEVICE, micros(50), micros(250)) == 100_000_000
+    assert known.listened_within(DEVICE, micros(0), micros(101)) == 100_000_000
+    assert known.listened_within(DEVICE, micros(0), micros(101), sent) == 101_000_000
 
 
 def test_a_message_long_after_the_last_report_proves_nothing_of_the_time_between() -> None:
@@ -73,7 +74,7 @@ def test_a_message_long_after_the_last_report_proves_nothing_of_the_time_between
     first = covered(report((0, None), until=100))  # as the first run knows it, before the gap is reported
     assert first.due(DEVICE, micros(0), 105_000_000, Receipt(micros(106), is_sent=True)) == micros(105)
     assert first.due(DEVICE, micros(0), 105_000_000, Receipt(micros(107), is_sent=True)) == micros(112)
-    assert not first.is_whole(DEVICE, micros(0), micros(101), Receipt(micros(107), is_sent=False))
+    assert first.listened_within(DEVICE, micros(0), micros(107), Receipt(micros(107), is_sent=False)) == 100_000_000
 
 
 def test_who_is_far_behind_the_newest_holds_nobody_back() -> None:
@@ -202,6 +203,38 @@ def test_missing_data_and_rates_count_no_time_of_ours() -> None:
     assert fleet.follow(tick(899, 0)) == []
     assert fleet.follow(tick(1_500, 0)) == ["few:triggered", "missing:triggered"]
     assert [event.created_at for event in fleet.events] == [at(960), at(1_141)]
+
+
+@pytest.mark.parametrize(
+    ("gap", "operator", "value", "told"),
+    [
+        (30, "lt", 3, ["triggered"]),  # a stall of ours: two would be too few for the rest of the hour, too
+        (30, "lt", 2.01, []),
+        (60, "lt", 3, []),
+        (30, "lte", 2, []),
+        (600, "gt", 1, ["triggered"]),
+        (600, "gt", 2, []),
+        (600, "eq", 2, []),
+    ],
+)
+def test_a_window_is_evaluated_by_what_is_known_of_it(gap: float, operator: str, value: float, told: list[str]) -> None:
+    config = {"operator": operator, "value": value, "window_seconds": 3600}
+    rate = rule(0, -10, "rate", rule_type="message_rate", config=config, auto_resolve=True, cooldown_seconds=0)
+    fleet = Detecting(rate, report((-100, 5_000), (5_000 + gap, None), until=9_000))
+    fleet.feed(
+        *(record(n, at, {"t": 1}) for n, at in enumerate((100, 3_700, 6_000)))
+    )  # the first window does not count
+    assert fleet.follow(tick(7_201, 2)) == [f"rate:{kind}" for kind in told]
+
+
+def test_enough_in_a_part_of_the_window_ends_an_alarm_about_too_little() -> None:
+    few = {"operator": "lt", "value": 2, "window_seconds": 3600}
+    rate = rule(0, -10, "few", rule_type="message_rate", config=few, auto_resolve=True, cooldown_seconds=0)
+    fleet = Detecting(rate, report((-100, 8_000), (9_000, None), until=11_000))
+    fleet.feed(record(0, 100, {"t": 1}), record(1, 3_700, {"t": 1}))
+    assert fleet.follow(tick(7_201, 1)) == ["few:triggered"]
+    fleet.feed(record(2, 9_600, {"t": 1}), record(3, 9_601, {"t": 1}))
+    assert fleet.follow(tick(10_801, 3)) == ["few:resolved"]
 
 
 def test_an_alert_is_not_quiet_while_nobody_listens() -> None:
