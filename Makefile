@@ -16,6 +16,7 @@ BENCH := $(VENV)/.ready-bench
 UI_VENDOR := $(VENV)-ui-vendor
 RELEASE := $(VENV)-release
 CONSUMERS := $(VENV)-consumers
+DBT := $(VENV)-dbt
 APICURIO := https://repo.maven.apache.org/maven2/io/apicurio/apicurio-registry-app/2.6.13.Final/apicurio-registry-app-2.6.13.Final-all.tar.gz
 RUNS ?= 3
 SAMPLE ?= 300
@@ -29,7 +30,7 @@ MINUTES ?= 5
 MESSAGES ?= 150
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q --upgrade
 
-.PHONY: demo test mutants fuzz chaos sink-chaos lake-readers memory alarms-day stores-test browser-test ui-vendor bench bench-plots check format consumers-test contract contract-check contract-release lock release-check dist sbom audit setup clean help
+.PHONY: demo test mutants fuzz chaos sink-chaos lake-readers memory alarms-day stores-test browser-test ui-vendor bench bench-plots check format consumers-test dbt-test contract contract-check contract-release lock release-check dist sbom audit setup clean help
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -114,6 +115,10 @@ consumers-test: $(DEV) ## Consumers in Go and Python that are written from the c
 	@test -d $(CONSUMERS)/apicurio || { mkdir $(CONSUMERS)/apicurio.new && curl -fsSL $(APICURIO) | tar xz -C $(CONSUMERS)/apicurio.new && mv $(CONSUMERS)/apicurio.new $(CONSUMERS)/apicurio; }
 	@FLEETLAKE_CONFLUENT=$(abspath $(CONSUMERS))/bin/python FLEETLAKE_APICURIO=$(abspath $(CONSUMERS))/apicurio $(BIN)/python -m pytest -m consumers tests/consumers
 
+dbt-test: $(DEV) ## The dbt project of docs/examples/dbt on fleet.duckdb
+	@test -x $(DBT)/bin/dbt || { $(PYTHON) -m venv $(DBT) && $(DBT)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: "dbt-duckdb>=1.11,<2"; }
+	@FLEETLAKE_DBT=$(abspath $(DBT))/bin/dbt $(BIN)/python -m pytest -m dbt tests/queries
+
 contract-check: $(DEV) ## Does the contract break those who follow the last release?
 	@$(BIN)/python -m schemas.contract check
 
@@ -158,4 +163,4 @@ $(RELEASE)/.ready: requirements-release.lock
 	@touch $@
 
 clean: ## Remove the virtual environment and caches (data stays)
-	rm -rf $(VENV) $(STORES) $(CONSUMERS) $(UI_VENDOR) $(RELEASE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(STORES) $(CONSUMERS) $(DBT) $(UI_VENDOR) $(RELEASE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -51,7 +51,7 @@ _PERCENT_CODE = re.compile("%[0-9A-Fa-f]{2}")
 def _known_vendor(name: str) -> str:
     if name not in vendor_names():
         *others, last = map(repr, vendor_names())
-        raise PydanticCustomError("vendor", "Input should be {names}", {"names": f"{', '.join(others)} or {last}"})
+        raise PydanticCustomError("vendor", "has to be {names}", {"names": f"{', '.join(others)} or {last}"})
     return name
 
 
@@ -268,14 +268,19 @@ def effective_toml(settings: Settings, *, masked: bool = True) -> str:
     return "\n".join(toml_lines(settings, order=_shown_order(), masked=masked, describe=False))
 
 
-def example_toml() -> str:
-    """A configuration file with every key at its default, each with a comment that explains it."""
+def example_toml(*, simulators: bool = False) -> str:
+    """A configuration file with every key at its default, each with a comment that explains it.
+
+    A key whose default is nothing shows an example. `simulators`: with the tables of the simulated clouds.
+    """
     head = [
         "# fleetlake configuration. Every key is shown with its default; remove the # in front of a key to change it.",
         "# The environment variable of key `partitions` in [kafka] is FLEETLAKE_KAFKA__PARTITIONS.",
+        "# Where that is nothing, an example stands in its place, and says so.",
         '# A secret may also be read from a file: client_secret_file = "/run/secrets/karcher".',
     ]
-    return "\n".join([*head, *toml_lines(_defaults(), order=_shown_order(), masked=False, describe=True)])
+    order = [name for name in _shown_order() if simulators or name != "simulate"]
+    return "\n".join([*head, *toml_lines(_defaults(), order=order, masked=False, describe=True)])
 
 
 def _defaults() -> Settings:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
+from schemas.validation_words import validation_words
+
 ENV_PREFIX = "FLEETLAKE_"
 NESTED = "__"
 
@@ -22,14 +24,12 @@ def explain(error: ValidationError, name: str, text: str) -> Iterator[str]:
             f"environment variable {variable}" if variable in os.environ else f"{name}, line {line}" if line else name
         )
         key = f"[{'.'.join(path[:-1])}] {path[-1]}" if len(path) > 1 else path[0]
-        reason = _REASONS.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
+        reason = _REASONS.get(problem["type"]) or validation_words(problem)
         yield f"{where}: {key}: {reason}"
 
 
 _REASONS = {
     "extra_forbidden": "no such key",
-    "model_type": "is a table: name its keys",
-    "dict_type": "is a table: name its keys",
 }
 
 _HEADER = re.compile(r"\s*\[+\s*([^\]]+?)\s*\]+")

@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
+from fleetlake.config_examples import EXAMPLES
+
 
 def toml_lines(
     model: BaseModel, path: Sequence[str] = (), order: Sequence[str] = (), *, masked: bool, describe: bool
@@ -26,8 +28,7 @@ def toml_lines(
             continue
         if describe and field.description:
             lines.append(f"# {field.description}")
-        text = _toml_value(value, masked=masked)
-        lines.append(f"# {name} =" if text is None and describe else f"{'# ' if describe else ''}{name} = {text}")
+        lines.append(_example_line(path, name, value) if describe else f"{name} = {toml_value(value, masked=masked)}")
     if path and (lines or not inner):
         yield ""
         if describe:
@@ -38,13 +39,23 @@ def toml_lines(
         yield from toml_lines(value, [*path, name], masked=masked, describe=describe)
 
 
+def _example_line(path: Sequence[str], name: str, value: Any) -> str:
+    """A key with its default, or with an example of what it may be."""
+    example = EXAMPLES.get(".".join([*path, name]))
+    if value or isinstance(value, bool | int | float) or example is None:
+        text = toml_value(value, masked=False)
+        return f"# {name} =" if text is None else f"# {name} = {text}"
+    return f"# {name} = {toml_value(example, masked=False)}  # an example; not set by default"
+
+
 def purpose(section: type[BaseModel]) -> Iterator[str]:
     """The first paragraph of a section's docstring, as comments."""
     paragraph, _, _ = (inspect.getdoc(section) or "").partition("\n\n")
     yield from (f"# {line}" for line in paragraph.splitlines())
 
 
-def _toml_value(value: Any, *, masked: bool) -> str | None:
+def toml_value(value: Any, *, masked: bool) -> str | None:
+    """A value as TOML; None for nothing. Secrets are `********` if they are `masked`."""
     match value:
         case None:
             return None
@@ -57,12 +68,12 @@ def _toml_value(value: Any, *, masked: bool) -> str | None:
             return str(value)
         case dict():
             return (
-                "{ " + ", ".join(f"{json.dumps(k)} = {_toml_value(v, masked=masked)}" for k, v in value.items()) + " }"
+                "{ " + ", ".join(f"{json.dumps(k)} = {toml_value(v, masked=masked)}" for k, v in value.items()) + " }"
             )
         case list() | tuple() | set() | frozenset():
-            return "[" + ", ".join(filter(None, (_toml_value(v, masked=masked) for v in value))) + "]"
+            return "[" + ", ".join(filter(None, (toml_value(v, masked=masked) for v in value))) + "]"
         case BaseModel():
             dumped = {n: getattr(value, n) for n in type(value).model_fields if getattr(value, n) is not None}
-            return _toml_value(dumped, masked=masked)
+            return toml_value(dumped, masked=masked)
         case _:
             return json.dumps(str(value), ensure_ascii=False)

@@ -20,6 +20,7 @@ from schemas.rule_fields import names_of, nested_names, unknown_metric, unknown_
 from schemas.rules_text import RuleText, read_rule_texts
 from schemas.severity import severity_of_word
 from schemas.units import converted, ucum_code
+from schemas.validation_words import validation_words
 
 Operator = Literal["gt", "gte", "lt", "lte", "eq", "neq"]
 Value = bool | FiniteFloat | str
@@ -455,7 +456,7 @@ def _refused(name: str, error: ValidationError, names: Callable[[str], list[str]
     likely = (each for each in errors if each["type"] == "finite_number" or "RemoteInhibitor" in str(each["loc"]))
     first = next(likely, errors[0])
     where = [str(part) for part in first["loc"] if _is_field(part)]
-    reason = str(first["msg"]).removeprefix("Value error, ")
+    reason = validation_words(first)
     if first["type"] == "extra_forbidden":
         where = [*where[:-1], str(first["loc"][-1])]
         reason = unknown_name(where[-1], names(where[0] if len(where) > 1 else ""))

@@ -56,11 +56,30 @@ def read_rule_texts(text: str) -> list[RuleText]:
         node = loader.get_single_node()
         return [] if node is None else [_rule_text(loader, each) for each in _rule_nodes(node)]
     except yaml.YAMLError as error:
-        raise ValueError(f"not YAML: {error}") from error
+        raise ValueError(f"not YAML: {_place(error)}") from error
     except RecursionError as error:
         raise ValueError("not YAML: nested too deeply") from error
     finally:
         loader.dispose()
+
+
+_CAUSES = {
+    "mapping values are not allowed": 'a colon where no key can stand; a text that holds ": " needs quotes',
+    "cannot start any token": "a character that no value begins with; indent with blanks, and quote such texts",
+    "could not find expected ':'": "a key without its colon",
+    "expected <block end>": "a line that is indented otherwise than those before it",
+    "did not find expected key": "a line that is indented otherwise than those before it",
+    "found unexpected end of stream": "quotes that are not closed",
+    "while parsing a flow": "a bracket or brace that is not closed",
+}
+
+
+def _place(error: yaml.YAMLError) -> str:
+    """Where a text stops being YAML, and what stands there, in our words."""
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+    said = str(error)
+    return where + next((cause for words, cause in _CAUSES.items() if words in said), "it cannot be read from here")
 
 
 def explained(text: str) -> str:
@@ -110,7 +129,8 @@ def _rule_text(loader: yaml.SafeLoader, node: yaml.Node) -> RuleText:
     try:
         value: Any = loader.construct_document(node)
     except (yaml.YAMLError, ValueError) as error:  # such as a date that does not exist
-        return RuleText(None, {}, Fault("", f"not YAML: {error}"))
+        words = _place(error) if isinstance(error, yaml.YAMLError) else str(error)
+        return RuleText(None, {}, Fault("", f"not YAML: {words}"))
     written: dict[Path, str] = {}
     faults: list[Fault] = []
     for path, each in _nodes(node, (), set()):

@@ -33,18 +33,18 @@ OVERSIZE_BYTES = 1 << 20
 class FaultSettings(BaseModel):
     """How many faults are planted, **per vendor**, and when. All zero: a fleet without faults."""
 
-    crossings: int = Field(default=2, ge=0, description="devices that cross a threshold once and recover")
-    malformed: int = Field(default=6, ge=0, description="bad messages; the six kinds take turns")
-    duplicates: int = Field(default=3, ge=0, description="messages sent twice")
-    late: int = Field(default=2, ge=0, description="extra messages with an old vendor time")
-    disconnects: int = Field(default=1, ge=0, description="connections dropped without a goodbye")
+    crossings: int = Field(default=2, ge=0, description="Number of devices that cross a threshold once and recover.")
+    malformed: int = Field(default=6, ge=0, description="Number of malformed messages; the six kinds take turns.")
+    duplicates: int = Field(default=3, ge=0, description="Number of messages that are sent twice.")
+    late: int = Field(default=2, ge=0, description="Number of additional messages with an old time.")
+    disconnects: int = Field(default=1, ge=0, description="Number of connections that end without a goodbye.")
     start_after: float = Field(
-        default=12.0, ge=0, description="seconds from a device's first contact to the first fault"
+        default=12.0, ge=0, description="Seconds from a device's first contact to its first fault."
     )
-    spacing: float = Field(default=1.5, ge=0, description="seconds between faults of one kind")
-    crossing_seconds: float = Field(default=6.0, gt=0, description="a crossing lasts at least this long")
-    crossing_messages: int = Field(default=4, ge=1, description="a crossing lasts at least this many messages")
-    late_by: float = Field(default=7200.0, gt=0, description="age in seconds of a late message")
+    spacing: float = Field(default=1.5, ge=0, description="Seconds between two faults of one kind.")
+    crossing_seconds: float = Field(default=6.0, gt=0, description="Least number of seconds that a crossing lasts.")
+    crossing_messages: int = Field(default=4, ge=1, description="Least number of messages that a crossing lasts.")
+    late_by: float = Field(default=7200.0, gt=0, description="How many seconds old a late message is.")
 
     @classmethod
     def none(cls) -> "FaultSettings":

@@ -13,6 +13,7 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from schemas.records import AlarmRule
+from schemas.validation_words import validation_words
 from schemas.words import KeyRole
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -63,8 +64,8 @@ def validated(read: Callable[[], B]) -> B:
         return read()
     except ValidationError as wrong:
         first = wrong.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RequestRefused(400, "invalid_request", f"{where}: {first['msg']}" if where else first["msg"]) from wrong
+        where, words = ".".join(str(part) for part in first["loc"]), validation_words(first)
+        raise RequestRefused(400, "invalid_request", f"{where}: {words}" if where else words) from wrong
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

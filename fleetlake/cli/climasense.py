@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleetlake.cli.options import ConfigOption, DataOption, read_settings
-from fleetlake.cli.output import print_table, time_text
+from fleetlake.cli.options import ConfigOption, DataOption, JsonOption, read_settings
+from fleetlake.cli.output import print_rows, time_text
 from fleetlake.errors import UserError
 
 if TYPE_CHECKING:
@@ -101,15 +101,15 @@ def revoke_keys(
 
 
 @keys.command("list")
-def list_keys(config: ConfigOption = None, data: DataOption = None) -> None:
+def list_keys(as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None) -> None:
     """List the keys and their devices. Only the devices know the keys themselves."""
     with _existing_store(config, data) as store:
         existing = store.keys.all() if store else []
     rows = [
-        (k.key_id, k.device, k.role, k.batch, k.source, time_text(k.created_at), time_text(k.revoked_at) or "in force")
+        (k.key_id, k.device, k.role, k.batch, k.source, k.created_at, k.revoked_at or (None if as_json else "in force"))
         for k in existing
     ]
-    print_table(("key", "device", "role", "batch", "from", "created", "revoked"), rows)
+    print_rows(("key", "device", "role", "batch", "from", "created", "revoked"), rows, as_json)
 
 
 @climasense.command("command")
@@ -133,6 +133,7 @@ def queue_command(
 @climasense.command("commands")
 def list_commands(
     device: Annotated[str | None, typer.Argument(help="Only this device's commands.")] = None,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
@@ -145,13 +146,13 @@ def list_commands(
             c.command_id,
             c.device,
             c.type,
-            time_text(c.created_at),
+            c.created_at,
             c.status or _waits(c.expires_at, now),
             c.error_message,
         )
         for c in commands
     ]
-    print_table(("id", "device", "command", "created", "status", "error"), rows)
+    print_rows(("id", "device", "command", "created", "status", "error"), rows, as_json)
 
 
 @climasense.command("settings")
@@ -165,13 +166,14 @@ def change_settings(
     from pydantic import ValidationError
 
     from schemas.climasense import DeviceSettings, SettingsUpdate
+    from schemas.validation_words import validation_words
 
     _object(change, "--set")
     try:
         changes = SettingsUpdate.model_validate_json(change).model_dump(mode="json", exclude_none=True)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"--set: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise UserError(f"--set: {'.'.join(map(str, first['loc']))}: {validation_words(first)}") from error
     with _store(config, data) as store:
         record = (
             store.devices.update_settings(device, changes, by_operator=True) if changes else store.devices.get(device)
@@ -219,12 +221,12 @@ def withdraw_firmware(
 
 
 @firmware.command("list")
-def list_firmware(config: ConfigOption = None, data: DataOption = None) -> None:
+def list_firmware(as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None) -> None:
     """List the images, and the batches that they are released to."""
     with _existing_store(config, data) as store:
         images = store.firmware.all() if store else []
-    rows = [(f.version, str(f.size_bytes), f.checksum, ", ".join(f.batches), f.release_notes) for f in images]
-    print_table(("version", "bytes", "checksum", "released to", "notes"), rows)
+    rows = [(f.version, f.size_bytes, f.checksum, list(f.batches), f.release_notes) for f in images]
+    print_rows(("version", "bytes", "checksum", "released to", "notes"), rows, as_json)
 
 
 @contextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fleetlake.cli.options import SPANS, span_in
 from fleetlake.cli.output import write_table
 from fleetlake.hints import command
 
@@ -38,7 +40,17 @@ _SHOWN_ROWS = 1000
 
 
 def demo(
-    seconds: Annotated[int, typer.Option(min=0, help="Stop after this many seconds; 0 runs until Ctrl-C.")] = 0,
+    seconds: Annotated[
+        timedelta,
+        typer.Option(
+            "--for",
+            "--seconds",
+            parser=span_in("s"),
+            metavar="SPAN",
+            show_default=False,
+            help=f"Stop after this time: {SPANS}, or seconds; default: runs until Ctrl-C.",
+        ),
+    ] = timedelta(),
     devices: Annotated[int, typer.Option(min=4, help="Number of devices, of all four vendors together.")] = 44,
     data: Annotated[Path, typer.Option("--data", "-d", help="Data folder to write to.")] = Path("data"),
 ) -> None:
@@ -50,7 +62,7 @@ def demo(
     print("preparing the demo …", flush=True)  # its modules take a moment to load
     from fleetlake.local.demo import run_demo
 
-    code = run_demo(seconds, devices, data)
+    code = run_demo(round(seconds.total_seconds()), devices, data)
     if (data / "fleet.duckdb").exists():
         print_answers(data)
     else:

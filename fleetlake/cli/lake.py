@@ -6,12 +6,13 @@ import asyncio
 import json
 import sys
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleetlake.cli.options import ConfigOption, DataOption, JsonOption, parse_time
+from fleetlake.cli.options import SPANS, ConfigOption, DataOption, JsonOption, parse_time, span_in
 from fleetlake.cli.output import print_records
 from fleetlake.cli.stores import existing_tables, open_lake
 from fleetlake.errors import UserError
@@ -53,9 +54,15 @@ def compact(
 @lake.command()
 def vacuum(
     tables: TablesArgument = None,
-    hours: Annotated[
-        int | None,
-        typer.Option(min=0, help="Keep files replaced within this many hours; default [sink.delta] retention_hours."),
+    keep_for: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--keep",
+            "--hours",
+            parser=span_in("h"),
+            metavar="SPAN",
+            help=f"Keep files replaced within this time: {SPANS}, or hours; default [sink.delta] retention_hours.",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
     as_json: JsonOption = False,
@@ -69,7 +76,7 @@ def vacuum(
     from sinks.delta.maintenance.vacuum import vacuum_table
 
     settings, location = open_lake(config, data)
-    keep = settings.sink.delta.retention_hours if hours is None else hours
+    keep = settings.sink.delta.retention_hours if keep_for is None else keep_for / timedelta(hours=1)
     results = [
         {
             "table": name,

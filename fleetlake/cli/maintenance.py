@@ -10,9 +10,10 @@ from uuid import uuid4
 import typer
 
 from fleetlake.cli.kafka import run_on_kafka
-from fleetlake.cli.options import ConfigOption, DataOption, as_utc, read_settings
-from fleetlake.cli.output import print_table, time_text
+from fleetlake.cli.options import SPANS, ConfigOption, DataOption, JsonOption, moment, read_settings, span_in
+from fleetlake.cli.output import print_rows
 from fleetlake.errors import UserError
+from schemas.validation_words import validation_words
 
 if TYPE_CHECKING:
     from schemas.records import MaintenanceWindow
@@ -30,10 +31,19 @@ ActorOption = Annotated[str | None, typer.Option(help="Who acts; default: the us
 def add_window(
     scope_type: Annotated[str, typer.Option(help="fleet, group, profile, device, vendor or model.")] = "fleet",
     scope: Annotated[str, typer.Option(help="Its id or name; a device as vendor:native-id.")] = "",
-    start: Annotated[datetime | None, typer.Option("--from", help="When the window begins, UTC; default now.")] = None,
-    end: Annotated[datetime | None, typer.Option("--to", help="When the window ends, UTC.")] = None,
-    minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0, help="Length of the window, in place of --to.")
+    start: Annotated[
+        datetime | None,
+        typer.Option("--from", parser=moment, metavar="TIME", help="Begin; UTC unless it names a zone. Default: now."),
+    ] = None,
+    end: Annotated[
+        datetime | None,
+        typer.Option("--to", parser=moment, metavar="TIME", help="End; UTC unless it names a zone."),
+    ] = None,
+    length: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--for", "--minutes", parser=span_in("m"), metavar="SPAN", help=f"Length instead of --to: {SPANS}."
+        ),
     ] = None,
     rule: Annotated[list[str] | None, typer.Option(help="Only this rule's alarms; may be given several times.")] = None,
     note: Annotated[str | None, typer.Option(help="What the maintenance is.")] = None,
@@ -46,15 +56,15 @@ def add_window(
     from streams.detect.rules_topic import write_window
 
     now = datetime.now(UTC)
-    starts = as_utc(start) if start else now
-    if (end is None) is (minutes is None):
-        raise UserError("give the end of the window: either --to or --minutes")
+    starts = start or now
+    if (end is None) is (length is None):
+        raise UserError("give the end of the window: either --to or --for")
     fields: dict[str, Any] = {
         "window_id": uuid4().hex[:12],
         "scope_type": scope_type,
         "scope": scope,
         "starts_at": starts,
-        "ends_at": as_utc(end) if end else starts + timedelta(minutes=minutes or 0),
+        "ends_at": end or starts + (length or timedelta()),
         "rules": rule or [],
         "note": note,
         "actor": actor or getpass.getuser(),
@@ -73,6 +83,7 @@ def add_window(
 @maintenance.command("list")
 def list_windows(
     everything: Annotated[bool, typer.Option("--all", help="Also windows that are over or cancelled.")] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
@@ -86,9 +97,9 @@ def list_windows(
         (
             window.window_id,
             f"{window.scope_type} {window.scope}".strip(),
-            ", ".join(window.rules) or "all",
-            time_text(window.starts_at),
-            time_text(window.ends_at),
+            list(window.rules) if window.rules or as_json else "all",
+            window.starts_at,
+            window.ends_at,
             state,
             window.actor,
             window.note,
@@ -96,7 +107,7 @@ def list_windows(
         for window, state in shown
         if everything or state in ("planned", "running")
     ]
-    print_table(("window", "scope", "rules", "from", "to", "is", "by", "note"), rows)
+    print_rows(("window", "scope", "rules", "from", "to", "is", "by", "note"), rows, as_json)
 
 
 @maintenance.command("cancel")
@@ -136,5 +147,5 @@ def _reason(error: ValueError) -> str:
     assert isinstance(error, ValidationError)
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
-    reason = str(first["msg"]).removeprefix("Value error, ")
+    reason = validation_words(first)
     return f"{where}: {reason}" if where else reason

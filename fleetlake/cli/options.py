@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,13 +39,47 @@ def require_no_file(data: Path) -> None:
         raise UserError(f"data folder {data} is a file; name a folder with --data or in [pipeline]")
 
 
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_SPAN = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+SPANS = "90s, 30m, 4h, 1h30m or 7d"
+
+
+def parse_span(text: str, unit: str | None = None) -> timedelta:
+    """A span of time such as `30m` or `1h30m`; a number alone is in `unit`, if there is one. UserError for others."""
+    plain = text.strip().lower()
+    if unit is not None and re.fullmatch(r"\d+(\.\d+)?", plain):
+        plain += unit
+    if not _SPAN.fullmatch(plain):
+        raise UserError(f"{text!r} is not a span of time: write {SPANS}")
+    seconds = sum(float(number) * _UNITS[of] for number, of in _PART.findall(plain))
+    try:
+        return timedelta(seconds=seconds)
+    except OverflowError as error:
+        raise UserError(f"{text!r} is too long") from error
+
+
+def span_in(unit: str | None = None) -> Callable[[Any], timedelta]:
+    """A parser for options and arguments that take a span of time; a number alone is in `unit`."""
+    return lambda value: value if isinstance(value, timedelta) else parse_span(str(value), unit)
+
+
+def moment(value: Any) -> datetime:
+    """A parser for options that take a time; see `parse_time`."""
+    found = value if isinstance(value, datetime) else parse_time(str(value))
+    assert found is not None
+    return found
+
+
 def parse_time(text: str | None) -> datetime | None:
     """A time (UTC unless it names a zone), or a time ago: `90m`, `24h`, `7d`. UserError for anything else."""
     if text is None:
         return None
-    if ago := re.fullmatch(r"(\d+)([mhd])", text):
-        unit = {"m": "minutes", "h": "hours", "d": "days"}[ago[2]]
-        return datetime.now(UTC) - timedelta(**{unit: int(ago[1])})
+    if _SPAN.fullmatch(text.strip().lower()):
+        try:
+            return datetime.now(UTC) - parse_span(text)
+        except OverflowError as error:
+            raise UserError(f"{text!r} ago is before all times") from error
     try:
         return as_utc(datetime.fromisoformat(text))
     except ValueError as error:

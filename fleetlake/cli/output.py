@@ -39,6 +39,32 @@ def print_table(names: Sequence[str], rows: Iterable[Sequence[str | Text | None]
     console.print(table)  # cells as Text: `[ogmen]` is no markup
 
 
+def print_rows(names: Sequence[str], rows: Iterable[Sequence[Any]], as_json: bool) -> None:
+    """Rows as a table, or as a JSON list of objects. Times are in UTC and say so; a list is joined by commas."""
+    if as_json:
+        print(json.dumps([dict(zip(names, map(_json_cell, row), strict=True)) for row in rows], indent=1))
+    else:
+        print_table(names, [[_table_cell(value) for value in row] for row in rows])
+
+
+def _json_cell(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _table_cell(value: Any) -> str:
+    match value:
+        case datetime():
+            return time_text(value)
+        case list() | tuple():
+            return ", ".join(map(str, value))
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return _cell(value)
+
+
 def print_records(records: Sequence[Mapping[str, Any]], as_json: bool = False) -> None:
     """Records of one shape, as JSON or as a table (none where there are none)."""
     if as_json:

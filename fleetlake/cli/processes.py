@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from fleetlake.cli.options import ConfigOption, DataOption, read_settings
+from fleetlake.cli.options import SPANS, ConfigOption, DataOption, read_settings, span_in
 from schemas.vendors import BUILT_IN
 
 
@@ -21,7 +22,17 @@ class SinkName(StrEnum):
 def up(
     config: ConfigOption = None,
     data: DataOption = None,
-    seconds: Annotated[int, typer.Option(min=0, help="Stop after this many seconds; 0 runs until Ctrl-C.")] = 0,
+    seconds: Annotated[
+        timedelta,
+        typer.Option(
+            "--for",
+            "--seconds",
+            parser=span_in("s"),
+            metavar="SPAN",
+            show_default=False,
+            help=f"Stop after this time: {SPANS}, or seconds; default: runs until Ctrl-C.",
+        ),
+    ] = timedelta(),
 ) -> None:
     """Run all stages that the configuration names.
 
@@ -30,7 +41,7 @@ def up(
     from fleetlake.local.up import run_up
 
     settings = read_settings(config, data)
-    raise typer.Exit(run_up(settings, seconds))
+    raise typer.Exit(run_up(settings, round(seconds.total_seconds())))
 
 
 def connect(

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from fleetlake.cli.options import ConfigOption, DataOption, parse_time
+from fleetlake.cli.options import ConfigOption, DataOption, JsonOption, parse_time
 from fleetlake.cli.output import print_records
 from fleetlake.cli.stores import open_lake
 from fleetlake.errors import UserError
@@ -29,6 +29,7 @@ def replay(
             help="Make alarms anew even if records that they need are gone, or do not make them at all.",
         ),
     ] = None,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
@@ -55,4 +56,4 @@ def replay(
         done = asyncio.run(rebuilding.run(chosen, lambda line: print(line, file=sys.stderr), alarms))
     except (KafkaError, OSError) as error:
         raise UserError(f"the replay stopped: {error or type(error).__name__}") from error
-    print_records([asdict(one) for one in done])
+    print_records([asdict(one) for one in done], as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fleetlake.cli.kafka import run_on_kafka
-from fleetlake.cli.options import ConfigOption, DataOption, as_utc, read_settings
+from fleetlake.cli.options import ConfigOption, DataOption, JsonOption, moment, read_settings
 from fleetlake.cli.output import print_table, time_text
 from fleetlake.errors import UserError
 
@@ -28,12 +29,37 @@ rules = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+def _print_schema(wanted: bool) -> None:
+    if wanted:
+        from schemas.rules_schema import file_schema
+
+        typer.echo(json.dumps(file_schema(), indent=1))
+        raise typer.Exit
+
+
+@rules.callback()
+def _rules(
+    schema: Annotated[
+        bool,
+        typer.Option(
+            "--schema",
+            is_eager=True,
+            callback=_print_schema,
+            help="Print the JSON Schema of a rules file, by which editors check it, and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Options of the group itself."""
+
+
 FileArgument = Annotated[
     Path | None,
     typer.Argument(help="File of rules (YAML or JSON); - reads standard input. Default: rules_file in [stream]."),
 ]
 Client = Mapping[str, Any]
 """What `runtime.kafka.client_options` gives."""
+_TIMES = "a time (UTC unless it names a zone), or 24h, 7d for a time ago"
 RuleArgument = Annotated[str, typer.Argument(help="The rule's id.")]
 
 
@@ -52,11 +78,15 @@ def check_rules(file: FileArgument = None, config: ConfigOption = None) -> None:
 
 
 @rules.command("list")
-def list_rules(config: ConfigOption = None, data: DataOption = None) -> None:
+def list_rules(as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None) -> None:
     """Show the rules of the running pipeline."""
     from streams.detect.rules_topic import read_rules
 
     valid, refused = run_on_kafka(read_settings(config, data), read_rules)
+    if as_json:
+        typer.echo(json.dumps([rule.model_dump(mode="json", exclude_none=True) for _, rule in sorted(valid.items())]))
+        _leave(refused)
+        return
     rows = [_listed(rule) for _, rule in sorted(valid.items())]
     print_table(("rule", "type", "scope", "condition", "severity", "enabled", "from", "changed"), rows)
     _leave(refused)
@@ -120,8 +150,14 @@ def disable_rule(rule_id: RuleArgument, config: ConfigOption = None, data: DataO
 @rules.command("test")
 def test_rules(
     file: FileArgument = None,
-    start: Annotated[datetime | None, typer.Option("--from", help="Only readings received since, UTC.")] = None,
-    end: Annotated[datetime | None, typer.Option("--to", help="Only readings received before, UTC.")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option("--from", parser=moment, metavar="TIME", help=f"Received since: {_TIMES}."),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option("--to", parser=moment, metavar="TIME", help=f"Received before: {_TIMES}."),
+    ] = None,
     recording: Annotated[
         Path | None, typer.Option(help="File of JSON lines as on the readings topic, in place of the lake.")
     ] = None,
@@ -137,7 +173,6 @@ def test_rules(
 
     settings = read_settings(config, data)
     valid, refused = _read(file, settings)
-    since, until = start and as_utc(start), end and as_utc(end)
     known = Known()
     if recording is not None:
         observations = from_recording(recording, since, until)

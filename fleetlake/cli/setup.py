@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fleetlake.cli.kafka import run_on_kafka
-from fleetlake.cli.options import ConfigOption, DataOption, JsonOption, read_settings
-from fleetlake.cli.output import print_table
+from fleetlake.cli.options import SPANS, ConfigOption, DataOption, JsonOption, read_settings, span_in
+from fleetlake.cli.output import print_rows
 from schemas.vendors import BUILT_IN
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ def config(
     example: Annotated[
         bool, typer.Option("--example", help="Print an example file that explains every key instead.")
     ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="With --example: also the tables of the simulated clouds.")
+    ] = False,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of the file instead, by which editors check it.")
     ] = False,
@@ -37,7 +41,7 @@ def config(
     if schema:
         typer.echo(json.dumps(settings_class().model_json_schema(), indent=1))
         return
-    typer.echo(example_toml() if example else effective_toml(read_settings(config, None)))
+    typer.echo(example_toml(simulators=everything) if example else effective_toml(read_settings(config, None)))
 
 
 def check(
@@ -94,7 +98,7 @@ def _print_results(results: Sequence[CheckResult]) -> None:
     console.print(f"{failed} of {len(results)} checks failed" if failed else f"all {len(results)} checks passed")
 
 
-def topics(config: ConfigOption = None, data: DataOption = None) -> None:
+def topics(as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None) -> None:
     """Declare missing Kafka topics, and show all of them."""
     from fleetlake.stages import resolve_kafka
     from runtime.kafka import declare_topics
@@ -102,15 +106,23 @@ def topics(config: ConfigOption = None, data: DataOption = None) -> None:
 
     settings = read_settings(config, data)
     states = run_on_kafka(settings, lambda _: declare_topics(resolve_kafka(settings), topic_specs()))
-    print_table(
-        ("topic", "partitions", "", "what travels on it"),
-        [(s.spec.name, str(s.partitions), "created" if s.created else "", s.spec.purpose) for s in states],
-    )
+    rows = [(s.spec.name, s.partitions, s.created, s.spec.purpose) for s in states]
+    print_rows(("topic", "partitions", "created", "what travels on it"), rows, as_json)
 
 
 def capture(
     vendor: Annotated[str, typer.Argument(help=f"{', '.join(BUILT_IN)}, or another registered vendor.")],
-    seconds: Annotated[int, typer.Option(min=1, help="How long to listen.")] = 60,
+    seconds: Annotated[
+        timedelta,
+        typer.Option(
+            "--for",
+            "--seconds",
+            parser=span_in("s"),
+            metavar="SPAN",
+            show_default=False,
+            help=f"How long to listen: {SPANS}, or seconds; default 1m.",
+        ),
+    ] = timedelta(minutes=1),
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder in which the vendor's folder of recordings is made.")
     ] = Path("recordings"),
@@ -125,7 +137,7 @@ def capture(
     from fleetlake.stages import resolve_kafka
 
     kafka = resolve_kafka(read_settings(config, data))
-    written = asyncio.run(record(kafka, vendor, seconds, out))
+    written = asyncio.run(record(kafka, vendor, seconds.total_seconds(), out))
     for path in written:
         typer.echo(path)
     typer.echo(f"{len(written)} recording(s)", err=True)

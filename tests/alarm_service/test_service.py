@@ -283,7 +283,11 @@ async def test_the_command_line_reads_what_is_published_and_acts_through_kafka(r
     await eventually(is_published, 30, running.logs)
     assert "no alarm has an id" in running.run("show", "ffffffff-none", status=1)
     assert "too short" in running.run("show", "f", status=1)
-    assert "is not a duration" in running.run("snooze", alarm, "long", status=1)
+    assert f"{alarm} is snoozed until" in await asyncio.to_thread(running.run, "snooze", "--device", "cli", "-y", "90m")
+    assert "by their ids, or choose" in running.run("resolve", status=1)
+    assert "by their ids, or choose" in running.run("resolve", alarm, "--device", "cli", status=1)
+    assert "no alarm to resolve matches" in running.run("resolve", "--device", "nobody", "--yes", status=1)
+    assert "is not a span of time" in running.run("snooze", alarm, "long", status=1)
     everything = json.loads(running.run("list", "--all", "--limit", "0", "--json"))
     assert [row["status"] for row in everything if row["alarm_id"] == alarm] == ["acknowledged"]
     assert f"1 of {len(everything)}" in running.run("list", "--all", "--limit", "1") or len(everything) == 1

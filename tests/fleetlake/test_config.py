@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from fleetlake.config import chosen_vendors, effective_toml, example_toml, load_settings, settings_class
-from fleetlake.config_text import purpose
+from fleetlake.config_examples import EXAMPLES
+from fleetlake.config_text import purpose, toml_value
 from fleetlake.errors import UserError
 from fleetlake.local.stage_config import stage_config
 
@@ -75,10 +80,10 @@ def test_secrets_of_channels_come_from_files_and_environment(monkeypatch: pytest
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[kafka]\n\npartitions = 0\n", "fleetlake.toml, line 3: [kafka] partitions: Input should be greater than"),
+        ("[kafka]\n\npartitions = 0\n", "fleetlake.toml, line 3: [kafka] partitions: has to be at least 1"),
         ("[kafka]\nbootstrap = 1\n", "fleetlake.toml, line 2: [kafka] bootstrap: no such key"),
         ("[kafkaa]\nx = 1\n", "fleetlake.toml, line 1: kafkaa: no such key"),
-        ("[pipeline]\nvendors = [\n  'karcher',\n  'kaercher' ]\n", "line 2: [pipeline.vendors] 1: Input should be"),
+        ("[pipeline]\nvendors = [\n  'karcher',\n  'kaercher' ]\n", "line 2: [pipeline.vendors] 1: has to be"),
         ("[sink.delta]\nno_such = 1\n", "line 2: [sink.delta] no_such: no such key"),
         ("[kafka\n", "fleetlake.toml: not valid TOML: "),
     ],
@@ -100,7 +105,7 @@ def test_lists_in_the_environment_are_words_or_json(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("FLEETLAKE_PIPELINE__VENDORS", text)
         assert load_settings(None).pipeline.vendors == ["karcher", "ogmen"]
     monkeypatch.setenv("FLEETLAKE_PIPELINE__VENDORS", "kaercher")
-    with pytest.raises(UserError, match=r"\[pipeline.vendors\] 0: Input should be"):
+    with pytest.raises(UserError, match=r"\[pipeline.vendors\] 0: has to be"):
         load_settings(None)
     monkeypatch.delenv("FLEETLAKE_PIPELINE__VENDORS")
     for name in ("FLEETLAKE_STREAM__GROUPS", "FLEETLAKE_PIPELINE", "FLEETLAKE_SINK__DELTA"):
@@ -231,3 +236,67 @@ def test_a_section_is_introduced_by_whole_sentences() -> None:
         """
 
     assert list(purpose(Section)) == ["# The first sentence goes on", "# for two lines."]
+
+
+def _defaults(model: type[BaseModel], path: str) -> Iterator[tuple[str, FieldInfo]]:
+    """The keys whose default is nothing, with their tables."""
+    for name, field in model.model_fields.items():
+        value = field.get_default(call_default_factory=True)
+        here = f"{path}.{name}".strip(".")
+        if isinstance(value, BaseModel):
+            yield from _defaults(type(value), here)
+        elif value is None or value in ([], {}):
+            yield here, field
+
+
+def test_every_key_whose_default_is_nothing_shows_an_example() -> None:
+    shown = {key: field for key, field in _defaults(settings_class(), "") if not key.startswith("simulate.")}
+    secret = {key for key, field in shown.items() if "SecretStr" in str(field.annotation)}
+    assert shown.keys() - secret - EXAMPLES.keys() == set()
+    assert '# keys_file = "climasense-keys.toml"  # an example' in example_toml()
+
+
+def test_the_examples_are_valid_together(tmp_path: Path) -> None:
+    tables: dict[str, Any] = {}
+    for key, value in EXAMPLES.items():
+        *path, name = key.split(".")
+        table = tables
+        for part in path:
+            table = table.setdefault(part, {})
+        table[name] = value
+    Path("hook.secret").write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    text = "\n".join(
+        f"[{name}]\n" + "\n".join(f"{key} = {toml_value(value, masked=False)}" for key, value in table.items())
+        for name, table in _flat(tables, "")
+    )
+    settings = load_settings(_write(text))
+    assert settings.stream.wayscloud_datapoints["temp_f"].metric == "environment.temperature"
+    assert list(settings.notify.channels) == ["ops", "night"]
+
+
+def _flat(tables: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The tables by name; a table that holds keys of the examples is one, an example that is a table is not."""
+    own = {key: value for key, value in tables.items() if f"{path}.{key}".strip(".") in EXAMPLES}
+    if own:
+        yield path, own
+    for key, value in tables.items():
+        if key not in own:
+            yield from _flat(value, f"{path}.{key}".strip("."))
+
+
+def test_the_simulated_clouds_are_shown_when_asked_for() -> None:
+    assert "[simulate" not in example_toml() and "[simulate.karcher]" in example_toml(simulators=True)
+
+
+def test_descriptions_are_sentences() -> None:
+    def described(model: type[BaseModel], path: str) -> Iterator[tuple[str, str]]:
+        for name, field in model.model_fields.items():
+            value = field.get_default(call_default_factory=True)
+            if isinstance(value, BaseModel):
+                yield from described(type(value), f"{path}.{name}")
+            elif field.description:
+                yield f"{path}.{name}", field.description
+
+    begins = re.compile(r"[A-Z0-9`/]|deltalake|host:port")
+    odd = {key: text for key, text in described(settings_class(), "") if text[-1] != "." or not begins.match(text)}
+    assert odd == {}

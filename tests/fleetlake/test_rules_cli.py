@@ -53,7 +53,7 @@ def test_check_says_what_is_good_and_what_is_not(run: Run, tmp_path: Path) -> No
     (tmp_path / "more.json").write_text(json.dumps([*RULES["rules"], BAD]))
     output = run("rules", "check", "more.json", status=1)
     assert "environment.temperature > 40" in output, "a bad rule does not hide the good ones"
-    assert "refused: rule bad: config.operator: Input should be 'gt'" in output
+    assert "refused: rule bad: config.operator: has to be 'gt'" in output
     assert "no rules file" in run("rules", "check", status=1)
 
 

@@ -174,7 +174,7 @@ def test_without_the_package_its_section_is_not_known(site: Path, tmp_path: Path
     installed.config.write_text('[pipeline]\nvendors = ["mowwell"]\n[mowwell]\napi_url = "http://127.0.0.1:1"\n')
     answer = installed.run("config")
     assert answer.returncode == 1
-    assert "[pipeline.vendors] 0: Input should be 'karcher', 'ogmen', 'wayscloud' or 'climasense'" in answer.stderr
+    assert "[pipeline.vendors] 0: has to be 'karcher', 'ogmen', 'wayscloud' or 'climasense'" in answer.stderr
     assert "mowwell: no such key" in answer.stderr
 
 
