@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, stop_never
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_never,
+)
 from tenacity.wait import wait_base
 
 from runtime.backoff import backoff_seconds
@@ -47,5 +55,27 @@ def retrying(
         retry=retry_if_exception_type(errors),
         wait=BackoffWait(base, cap),
         stop=stop_never if attempts is None else stop_after_attempt(attempts),
+        reraise=True,
+    )
+
+
+def retrying_in_thread(
+    *errors: type[Exception], pause: float, attempts: int, before_next: Callable[[], object]
+) -> Retrying:
+    """The attempts of one operation that blocks its thread, to be called with it.
+
+    Retries the given errors only, `attempts` times in all, then raises the last one. Between two attempts it waits for
+    about `pause` seconds, less up to half of it as jitter, and calls `before_next`.
+    """
+
+    def before(state: RetryCallState) -> None:
+        if state.attempt_number > 1:
+            before_next()
+
+    return Retrying(
+        retry=retry_if_exception_type(errors),
+        wait=BackoffWait(pause, pause),
+        stop=stop_after_attempt(attempts),
+        before=before,
         reraise=True,
     )

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ import pytest
 from tests.mutants.modules import pure_modules
 
 SECONDS = 3.0
-"""A test that takes longer, while its calls are noted, is not quick."""
+"""A test that computes for longer, while its calls are noted, is not quick. The clock would be unfair."""
 MOST_SLOW_OFFENCES = 2
 """After so many tests of a file that were refused something and took a second over it, the others are skipped."""
 NEEDS_MORE = {"kafka", "postgresql", "database_url"}
@@ -43,6 +44,7 @@ class Purity:
         self.tests: dict[str, dict[str, Any]] = {}
         self.offence: str | None = None
         self.testing = False
+        self.begun = 0.0
         self.slow_offences: Counter[str] = Counter()
         sys.addaudithook(self._audit)
 
@@ -69,7 +71,7 @@ class Purity:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        self.called, self.offence, self.testing = set(), None, True
+        self.called, self.offence, self.testing, self.begun = set(), None, True, time.process_time()
         sys.setprofile(self._profile)
         threading.setprofile(self._profile)
         try:
@@ -84,12 +86,13 @@ class Purity:
             pytest.skip("the tests of this file wait for what they are refused")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        entry = self.tests.setdefault(report.nodeid, {"seconds": 0.0, "passed": True})
-        entry["seconds"] += report.duration
+        entry = self.tests.setdefault(report.nodeid, {"passed": True, "clock": 0.0})
+        entry["seconds"] = time.process_time() - self.begun
+        entry["clock"] += report.duration
         entry["passed"] &= report.outcome == "passed"
         if report.when == "teardown":
             entry["passed"] &= self.offence is None
-            if entry["seconds"] > 1 and not entry["passed"]:
+            if entry["clock"] > 1 and not entry["passed"]:
                 self.slow_offences[report.nodeid.partition("::")[0]] += 1
             entry["calls"] = sorted(self.called)
 

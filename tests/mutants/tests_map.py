@@ -104,7 +104,7 @@ def _measured(files: list[str]) -> Entries:
     with tempfile.TemporaryDirectory() as name:
         target, log = Path(name) / "map.json", Path(name) / "map.log"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.mutants.purity", "-p", "no:cacheprovider"]
-        command += ["--tb=no", "--timeout", "6", *files]
+        command += ["--tb=no", "--timeout", "60", *files]
         with log.open("wb") as output:
             environment = {**os.environ, "MUTANTS_MAP": str(target)}
             status = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output).returncode

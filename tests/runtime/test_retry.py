@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from runtime.backoff import Backoff, backoff_seconds
-from runtime.retry import RetryAfter, retrying
+from runtime.retry import RetryAfter, retrying, retrying_in_thread
 
 
 def test_the_waiting_time_doubles_up_to_the_cap() -> None:
@@ -89,3 +89,21 @@ async def test_the_other_side_may_say_how_long_to_wait(waits: list[float]) -> No
             operation()
     assert waits[0] == 42
     assert 1 <= waits[1] < 2
+
+
+def test_in_a_thread_something_is_done_before_each_further_attempt() -> None:
+    operation, renewed = Operation(OSError(), OSError()), []
+    attempts = retrying_in_thread(OSError, pause=0, attempts=3, before_next=lambda: renewed.append(operation.calls))
+    assert attempts(operation) == 3
+    assert renewed == [1, 2], "before the second and the third"
+
+
+def test_in_a_thread_the_last_error_is_raised_and_others_at_once() -> None:
+    failing = Operation(OSError(), OSError(), OSError())
+    with pytest.raises(OSError):
+        retrying_in_thread(OSError, pause=0, attempts=2, before_next=lambda: None)(failing)
+    assert failing.calls == 2
+    other = Operation(KeyError())
+    with pytest.raises(KeyError):
+        retrying_in_thread(OSError, pause=0, attempts=2, before_next=lambda: None)(other)
+    assert other.calls == 1

@@ -17,6 +17,7 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
+from runtime.retry import retrying_in_thread
 from sinks.delta.durability import sync_commits
 from sinks.delta.log_reader import MARK
 from sinks.delta.maintenance.compaction import LiveFile
@@ -39,19 +40,22 @@ def commit_on_newest(delta: DeltaTable, commit: Callable[[], bool]) -> bool:
 
     A commit that returns True is synced to the disk. Raise Contended if others are quicker `ATTEMPTS` times.
     """
-    for _ in range(ATTEMPTS):
+
+    def attempt() -> bool:
         before = delta.version()
-        try:
-            done = commit()
-        except CommitFailedError:
-            time.sleep(PAUSE_SECONDS)
-            delta.update_incremental()
-            continue
+        done = commit()
         if done:
             delta.update_incremental()
             sync_commits(delta, before)
         return done
-    raise Contended(f"{delta.table_uri}: others committed {ATTEMPTS} times in between")
+
+    attempts = retrying_in_thread(
+        CommitFailedError, pause=PAUSE_SECONDS, attempts=ATTEMPTS, before_next=delta.update_incremental
+    )
+    try:
+        return attempts(attempt)
+    except CommitFailedError as error:
+        raise Contended(f"{delta.table_uri}: others committed {ATTEMPTS} times in between") from error
 
 
 def replace_files(
