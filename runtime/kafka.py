@@ -15,9 +15,9 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import InvalidConfigurationError, KafkaError, TopicAlreadyExistsError, for_code
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from runtime.aiokafka_internals.topic_configs import raise_configs
 from runtime.kafka_problem import connection_problem
 from runtime.tls import client_context
-from runtime.topic_configs import raise_configs
 from schemas.topics import TIMESTAMP_AHEAD, TopicSpec
 
 log = logging.getLogger(__name__)

@@ -73,7 +73,7 @@ class TopicSpec:
     purpose: str
     config: dict[str, str] = field(default_factory=dict)
     at_least: dict[str, int] = field(default_factory=dict)
-    """Settings that an existing topic is raised to where it has less (`runtime.topic_configs`)."""
+    """Settings that an existing topic is raised to where it has less (`runtime.aiokafka_internals.topic_configs`)."""
 
 
 def _retained(days: int) -> dict[str, str]:

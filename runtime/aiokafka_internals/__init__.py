@@ -10,7 +10,8 @@ and its canary tests fail with the name of the module to revise when an upgrade 
 | `consumers` | the consumer's fetcher, coordinator, subscription and metadata |
 | `fetch_buffers` | the fetcher's buffers of records that nobody has taken yet |
 | `producers` | the producer's record accumulator and sender |
-| `topic_metadata` | the classes of its requests, for one that it lacks |
+| `topic_configs` | the classes of its requests, for one that it lacks: IncrementalAlterConfigs |
+| `topic_metadata` | likewise: Metadata of version 10, which gives topic ids |
 | `transactions` | the producer's transaction manager and sender, by subclasses |
 """
 

@@ -147,5 +147,5 @@ async def test_a_broker_that_is_not_there_is_retried_and_reported(
         async with run_mqtt_broker(BrokerOptions(port=port)), sensors(port) as send:
             await subscribed(send, raw)
             assert all(r.ok for r in await check(settings, tmp_path))
-    lines = [r.getMessage() for r in caplog.records if r.name == "connectors.common.connection_state"]
+    lines = [r.getMessage() for r in caplog.records if r.name == "connectors.common.connection_log"]
     assert [line.split(": ")[1][:13] for line in lines[:2]] == ["no connection", "connected aga"]

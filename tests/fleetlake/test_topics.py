@@ -11,8 +11,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from fleetlake.local.broker import EmbeddedKafka
+from runtime.aiokafka_internals.topic_configs import raise_configs, too_low
 from runtime.kafka import KafkaSettings, declare_topics
-from runtime.topic_configs import raise_configs, too_low
 from schemas.topics import DAY_MS, NORMALISE_STATE, READINGS, TIMESTAMP_AHEAD, TopicSpec, topic_specs
 from tests.support.waiting import eventually
 

@@ -71,6 +71,12 @@ CANARIES: dict[str, dict[Any, str]] = {
         Sender.close: "f60b3d023d25",
         AIOKafkaProducer.stop: "43ef97147111",
     },
+    "topic_configs": {
+        AIOKafkaClient.send: "246b277687d7",
+        RequestStruct: "0c94b7d19018",
+        Request: "1dc66f0574be",
+        Response: "38b92a1dd3b1",
+    },
     "topic_metadata": {
         AIOKafkaClient.send: "246b277687d7",
         AIOKafkaClient.get_random_node: "0e2daf38b78e",

@@ -113,7 +113,7 @@ def _server(kind: str, arguments: Sequence[str]) -> Iterator[None]:
 
 
 def _make(request: urllib.request.Request) -> None:
-    for _ in range(300):
+    for _ in range(1200):  # two minutes at least: a busy machine starts Node slowly
         try:
             urllib.request.urlopen(request).close()
             return
@@ -134,7 +134,7 @@ def _translated(port: int, behind: int) -> Iterator[None]:
 
 
 def _answers(port: int) -> None:
-    for _ in range(300):
+    for _ in range(1200):  # two minutes at least: a busy machine starts Node slowly
         try:
             socket.create_connection(("127.0.0.1", port)).close()
             return

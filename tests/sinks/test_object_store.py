@@ -103,7 +103,7 @@ def test_fleet_duckdb_is_published_from_a_bucket(store: DeltaSettings, tmp_path:
         published = connection.execute("SELECT location, rows FROM published WHERE table_name = 'readings'").fetchone()
         assert published == (location.uri("readings"), 20)
         assert connection.execute("FROM battery_history(?)", [DEVICE]).fetchall()
-        with pytest.raises(duckdb.Error, match="only that can be read by URL"):
+        with pytest.raises(duckdb.Error, match="only the lake can be read by URL"):
             connection.execute(f"FROM read_parquet('{location.root.partition('://')[0]}://other/x.parquet')")
     assert fleetlake.scan("readings", tmp_path, storage_options=options).collect().height == 20
     location.open("readings").delete()

@@ -1,4 +1,7 @@
-"""Raising settings of existing topics, and leaving all others as their operator has them."""
+"""Raising settings of existing topics, leaving all others as their operator has them. Written against aiokafka 0.14.0.
+
+Reason: aiokafka lacks the request IncrementalAlterConfigs, and its `alter_configs` resets what it does not name.
+"""
 
 from __future__ import annotations
 
