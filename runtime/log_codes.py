@@ -15,6 +15,7 @@ CODES: dict[str, tuple[str, ...]] = {
     "stage-stuck": ("%s %s; ending the process",),
     "kafka-waiting": ("no Kafka broker answers at %s: %s; waiting for one",),
     "kafka-found": ("Kafka at %s answers",),
+    "kafka-open": ("Kafka at %s has no password: every user of this machine can read and write its topics",),
     "kafka-away": ("Kafka is away (%s); nothing is acknowledged upstream until it is back",),
     "kafka-back": ("Kafka is back",),
     "topic-config-unchecked": ("settings of topics cannot be checked or raised: %s",),
