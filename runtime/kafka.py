@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import InvalidConfigurationError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import InvalidConfigurationError, TopicAlreadyExistsError, for_code
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from runtime.aiokafka_internals.topic_configs import raise_configs
+from runtime.aiokafka_internals.topic_prefix import with_prefix
+from runtime.errors import StageError
 from runtime.kafka_problem import connection_problem
+from runtime.kafka_tokens import ClientCredentials, MskTokens, OAuthClient
 from runtime.tls import client_context
 from schemas.topics import TIMESTAMP_AHEAD, TopicSpec
 
@@ -41,6 +43,12 @@ class KafkaSettings(BaseModel):
         min_length=1,
         description="Prefix of consumer groups and transactional ids; each pipeline needs its own.",
     )
+    topic_prefix: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9._-]{0,100}$",
+        description="Begins the name of every topic, consumer group and transactional id in Kafka, such as `fleet.`, "
+        "for clusters that are shared. Tables and messages keep the names without it.",
+    )
     partitions: int = Field(default=4, ge=1, description="Partitions of each topic that `fleetlake topics` creates.")
     replication_factor: int = Field(
         default=1, ge=1, description="Replicas of each topic that `fleetlake topics` creates; 3 in production."
@@ -48,11 +56,20 @@ class KafkaSettings(BaseModel):
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         default="PLAINTEXT", description="SSL: over TLS; SASL: with a sign-in. Only SASL_SSL keeps passwords secret."
     )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        default="PLAIN", description="How to sign in, with SASL."
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM"] = Field(
+        default="PLAIN",
+        description="How to sign in, with SASL. AWS_MSK_IAM takes the credentials that AWS's libraries find, and needs "
+        "the extra `msk`.",
     )
     sasl_username: str = Field(default="", description="User name, with SASL.")
     sasl_password: SecretStr = Field(default=SecretStr(""), description="Password, with SASL.")
+    oauth_token_url: str = Field(
+        default="", description="OAUTHBEARER: where tokens are asked for with client credentials (OAuth 2)."
+    )
+    oauth_client_id: str = Field(default="", description="OAUTHBEARER: our name at the token server.")
+    oauth_client_secret: SecretStr = Field(default=SecretStr(""), description="OAUTHBEARER: our secret there.")
+    oauth_scope: str = Field(default="", description="OAUTHBEARER: the scope to ask for, if any.")
+    aws_region: str = Field(default="", description="AWS_MSK_IAM: the cluster's region, such as eu-central-1.")
     ssl_ca_file: Path | None = Field(default=None, description="CA bundle; default: the system's.")
     ssl_certificate_file: Path | None = Field(default=None, description="Client certificate for mutual TLS.")
     ssl_key_file: Path | None = Field(default=None, description="Key of the client certificate.")
@@ -70,16 +87,34 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
     """
     options: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers,
-        "security_protocol": settings.security_protocol,
+        "security_protocol": with_prefix(settings.security_protocol, settings.topic_prefix),
     }
     if "SSL" in settings.security_protocol:
         files = settings.ssl_ca_file, settings.ssl_certificate_file, settings.ssl_key_file
         options["ssl_context"] = client_context(*files, section="kafka", prefix="ssl_")
     if settings.security_protocol.startswith("SASL"):
-        options["sasl_mechanism"] = settings.sasl_mechanism
-        options["sasl_plain_username"] = settings.sasl_username
-        options["sasl_plain_password"] = settings.sasl_password.get_secret_value()
+        options |= _sign_in(settings)
     return options
+
+
+def _sign_in(settings: KafkaSettings) -> dict[str, Any]:
+    mechanism = settings.sasl_mechanism
+    if mechanism == "OAUTHBEARER":
+        if not settings.oauth_token_url:
+            raise StageError("[kafka] oauth_token_url: is needed for OAUTHBEARER")
+        client = OAuthClient(
+            settings.oauth_token_url, settings.oauth_client_id, settings.oauth_client_secret, settings.oauth_scope
+        )
+        return {"sasl_mechanism": mechanism, "sasl_oauth_token_provider": ClientCredentials(client)}
+    if mechanism == "AWS_MSK_IAM":
+        if not settings.aws_region:
+            raise StageError("[kafka] aws_region: is needed for AWS_MSK_IAM")
+        return {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": MskTokens(settings.aws_region)}
+    return {
+        "sasl_mechanism": mechanism,
+        "sasl_plain_username": settings.sasl_username,
+        "sasl_plain_password": settings.sasl_password.get_secret_value(),
+    }
 
 
 async def wait_for_kafka(client: Mapping[str, Any], stop: asyncio.Event) -> bool:
@@ -89,19 +124,14 @@ async def wait_for_kafka(client: Mapping[str, Any], stop: asyncio.Event) -> bool
     """
     waiting = ""
     while not stop.is_set():
-        probe = AIOKafkaClient(**client)
-        try:
-            await probe.bootstrap()
+        reason = await connection_problem(client)
+        if reason is None:
             if waiting:
                 log.info("Kafka at %s answers", client["bootstrap_servers"])
             return True
-        except KafkaError:
-            reason = await connection_problem(client) or "no answer"
-            if waiting != reason:
-                log.warning("no Kafka broker answers at %s: %s; waiting for one", client["bootstrap_servers"], reason)
-                waiting = reason
-        finally:
-            await probe.close()
+        if waiting != reason:
+            log.warning("no Kafka broker answers at %s: %s; waiting for one", client["bootstrap_servers"], reason)
+            waiting = reason
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), _RETRY_SECONDS)
     return False

@@ -16,8 +16,9 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
-from runtime.aiokafka_internals.connections import try_brokers
+from runtime.aiokafka_internals.connections import TokenRefusedError, try_brokers
 from runtime.errors import StageError
+from runtime.kafka_tokens import TokenError
 from runtime.tls import tls_problem
 
 _SECONDS = 5.0
@@ -43,6 +44,12 @@ def explain(error: Exception, security_protocol: str) -> str:
             return "no answer"
         case SaslAuthenticationFailed():
             return f"sign-in refused: {cause.args[0]}" if cause.args else "sign-in refused"
+        case TokenError():
+            return f"sign-in refused: {cause.args[0]}"
+        case TokenRefusedError():
+            return (
+                "sign-in refused: the broker does not take our token; is it for this cluster, and are the clocks right?"
+            )
         case UnsupportedSaslMechanismError():
             return str(cause.args[0]) if cause.args else "the broker does not know this way to sign in (sasl_mechanism)"
         case IllegalSaslStateError():

@@ -98,16 +98,43 @@ def _print_results(results: Sequence[CheckResult]) -> None:
     console.print(f"{failed} of {len(results)} checks failed" if failed else f"all {len(results)} checks passed")
 
 
-def topics(as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None) -> None:
+def topics(
+    acls: Annotated[
+        bool, typer.Option("--acls", help="Show the access that each stage needs instead; Kafka is not asked.")
+    ] = False,
+    commands: Annotated[
+        bool, typer.Option("--commands", help="With --acls: calls of kafka-acls.sh, for a user named after each stage.")
+    ] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
     """Declare missing Kafka topics, and show all of them."""
+    if acls or commands:
+        _show_acls(read_settings(config, data), commands, as_json)
+        return
     from fleetlake.stages import resolve_kafka
     from runtime.kafka import declare_topics
     from schemas.topics import topic_specs
 
     settings = read_settings(config, data)
     states = run_on_kafka(settings, lambda _: declare_topics(resolve_kafka(settings), topic_specs()))
-    rows = [(s.spec.name, s.partitions, s.created, s.spec.purpose) for s in states]
+    prefix = settings.kafka.topic_prefix
+    rows = [(prefix + s.spec.name, s.partitions, s.created, s.spec.purpose) for s in states]
     print_rows(("topic", "partitions", "created", "what travels on it"), rows, as_json)
+
+
+def _show_acls(settings: Settings, as_commands: bool, as_json: bool) -> None:
+    from fleetlake.ops.acls import acls, commands
+    from schemas.vendors import vendor_names
+
+    grants = acls(settings.kafka, settings.pipeline.vendors or vendor_names())
+    if as_commands:
+        for line in commands(grants, settings.kafka.bootstrap_servers or "BROKER:9092"):
+            typer.echo(line)
+        return
+    rows = [(g.stage, g.resource, g.name, g.pattern, ", ".join(g.operations)) for g in grants]
+    print_rows(("stage", "resource", "name", "pattern", "operations"), rows, as_json)
 
 
 def capture(

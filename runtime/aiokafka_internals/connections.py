@@ -12,12 +12,22 @@ from typing import Any
 
 from aiokafka.client import collect_hosts
 from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.metadata import MetadataRequest
+
+
+class TokenRefusedError(Exception):
+    """The broker does not take our token."""
+
 
 _NOT_OF_A_CONNECTION = ("bootstrap_servers",)
 
 
 async def try_brokers(client: Mapping[str, Any], seconds: float) -> Exception | None:
-    """Connect and authenticate at each broker in turn; None at the first that takes us, else what the last one did."""
+    """Connect, sign in and ask something at each broker in turn.
+
+    None at the first that takes us, else what the last one did.
+    """
     options = {name: value for name, value in client.items() if name not in _NOT_OF_A_CONNECTION}
     failure: Exception | None = None
     for host, port, _ in collect_hosts(client["bootstrap_servers"]):
@@ -26,7 +36,18 @@ async def try_brokers(client: Mapping[str, Any], seconds: float) -> Exception | 
                 connection = await create_conn(host, port, request_timeout_ms=int(seconds * 1000), **options)
         except Exception as error:  # whatever it is, it is the answer
             failure = error
-        else:
+            continue
+        try:
+            async with asyncio.timeout(seconds):
+                metadata = await connection.send(MetadataRequest([]))
+            if metadata.brokers:
+                return None
+            failure = KafkaConnectionError("the broker names no brokers")
+        except Exception as error:
+            failure = error
+        finally:
             connection.close()
-            return None
+        # aiokafka takes the broker's «invalid token» for a success; to whatever comes next the broker says nothing.
+        if client.get("sasl_mechanism") == "OAUTHBEARER":
+            failure = TokenRefusedError()
     return failure

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import hashlib
+import importlib
 import inspect
 import uuid
 from collections.abc import AsyncIterator, Collection, Iterator
@@ -21,18 +22,23 @@ import aiokafka
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
 from aiokafka.consumer.fetcher import Fetcher, FetchError, FetchResult, PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState, TopicPartitionState
+from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
 from aiokafka.producer.producer import AIOKafkaProducer
 from aiokafka.producer.sender import AddOffsetsToTxnHandler, BaseHandler, Sender
 from aiokafka.producer.transaction_manager import TransactionManager
+from aiokafka.protocol.admin import DeleteAclsRequest_v0
 from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.group import JoinGroupRequest_v0
+from aiokafka.protocol.types import Array, Bytes, Schema, String
 from aiokafka.structs import OffsetAndMetadata
 
-from runtime.aiokafka_internals import WRITTEN_AGAINST, consumers, producers
+from runtime.aiokafka_internals import WRITTEN_AGAINST, consumers, producers, topic_prefix
 from runtime.aiokafka_internals.fetch_buffers import fetch_idle_partitions_promptly, take
 from runtime.aiokafka_internals.topic_metadata import topic_metadata
 from tests.support.aiokafka_faults import kill_fetcher
@@ -43,6 +49,12 @@ from tests.support.waiting import eventually
 # -- what is relied on, unchanged
 
 CANARIES: dict[str, dict[Any, str]] = {
+    "connections": {create_conn: "673276cbddb4", collect_hosts: "de96a718373b"},
+    "topic_prefix": {
+        AIOKafkaConnection.send: "5909ea32f4ef",
+        AIOKafkaClient.bootstrap: "198943b004e5",
+        AIOKafkaClient._get_conn: "68ce5d839171",
+    },
     "consumers": {
         AIOKafkaClient._wait_on_metadata: "52b0a5ee78ef",
         Fetcher._create_fetch_waiter: "61d840568746",
@@ -348,3 +360,66 @@ async def test_an_abandoned_producer_ends_at_once(kafka: str, make_topics: MakeT
     async with asyncio.timeout(5):
         await producers.abandon(client)
         await client.stop()
+
+
+# -- the prefix: every name in every request that aiokafka has is known, and is put back as it was
+
+NO_NAMES = {
+    *("messages", "message_set", "rack", "rack_id", "host", "cluster_id", "metadata", "member_id", "leader_id"),
+    *("consumer_id", "group_protocol", "group_instance_id", "protocol_type", "protocol_name", "protocol", "state"),
+    *("client_id", "client_host", "mechanism", "enabled_mechanisms[]", "sasl_auth_bytes", "error_message"),
+    *("resources[].configs[].name", "resources[].configs[].value"),
+    *("batch_index_error_message", "config_key", "config_name", "config_value", "config_names", "config_names[]"),
+}
+"""Texts in requests and responses that are no names of topics, groups or transactions."""
+_NEVER_SENT = {29, 30, 31, 45, 46, 48}
+"""API keys that are not known to `topic_prefix` and refused by it: ACLs, reassignments, quotas."""
+
+
+def _all_structs() -> Iterator[type[Any]]:
+    for name in ("produce", "fetch", "offset", "metadata", "commit", "coordination", "group", "transaction", "admin"):
+        importlib.import_module(f"aiokafka.protocol.{name}")
+    waiting: list[type[Any]] = [RequestStruct, Response]
+    while waiting:
+        for each in waiting.pop().__subclasses__():
+            waiting.append(each)
+            yield each
+
+
+def _texts(field: Any, path: str) -> Iterator[str]:
+    if isinstance(field, Schema):
+        for name, inner in zip(field.names, field.fields, strict=True):
+            yield from _texts(inner, f"{path}.{name}" if path else name)
+    elif isinstance(field, Array):
+        yield from _texts(field.array_of, f"{path}[]")
+    elif isinstance(field, String) or (isinstance(field, type) and issubclass(field, Bytes)):
+        yield path
+
+
+def test_every_name_that_aiokafka_sends_and_gets_is_known_to_the_prefix() -> None:
+    seen = 0
+    for struct in _all_structs():
+        if struct.API_KEY in _NEVER_SENT:
+            assert struct.API_KEY not in topic_prefix._REQUESTS
+            continue
+        table = topic_prefix._RESPONSES if issubclass(struct, Response) else topic_prefix._REQUESTS
+        known = table.get(struct.API_KEY, {})
+        for path in _texts(struct.SCHEMA, ""):
+            assert path in known or {path, path.rpartition(".")[2]} & NO_NAMES, f"{struct.__name__}: {path}"
+            seen += path in known
+    assert seen > 100
+
+
+def test_names_get_the_prefix_and_lose_it() -> None:
+    sub = ConsumerProtocol.METADATA(0, ["a", "b"], b"u").encode()
+    request = JoinGroupRequest_v0("g", 1000, "", "consumer", [("roundrobin", sub)])
+    put = topic_prefix.translated(request, topic_prefix._REQUESTS, lambda name: f"p.{name}")
+    assert put.group == "p.g"
+    assert ConsumerProtocol.METADATA.decode(put.group_protocols[0][1]).subscription == ["p.a", "p.b"]
+    with pytest.raises(LookupError, match="topic_prefix: DeleteAclsRequest_v0 is not known"):
+        topic_prefix.translated(DeleteAclsRequest_v0([]), topic_prefix._REQUESTS, str)
+
+
+def test_without_a_prefix_nothing_is_changed() -> None:
+    assert type(topic_prefix.with_prefix("SSL", "")) is str
+    assert topic_prefix.with_prefix("SSL", "p.") == "SSL"

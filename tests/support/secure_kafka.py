@@ -8,17 +8,24 @@ host name. The plain listener's user is a superuser; everybody else may do what 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.admin import CreateAclsRequest
 
 from fleetlake.local.broker import EmbeddedKafka
 from fleetlake.local.broker.folder import BrokerFolder
 from fleetlake.local.broker.jars import kafka_class_path
 from fleetlake.local.broker.jvm import java_command
+from fleetlake.ops.acls import Acl
 from runtime.ports import free_port
 from tests.support.certificates import Certificates
 
-USERS = {"alice": "alice-secret", "stage": "stage-secret"}
+STAGES = ("topics", "connect", "stream", "delta", "alarms", "ui")
+USERS = {name: f"{name}-secret" for name in ("alice", *STAGES)}
+"""Passwords by user: `alice` may do everything, a stage's user what ACLs say."""
 _PROTOCOLS = {"TLS": "SSL", "MTLS": "SSL", "SASL": "SASL_SSL"}
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 
@@ -95,3 +102,31 @@ class SecureKafka(EmbeddedKafka):
     def address(self, listener: str, host: str = "localhost") -> str:
         """`host:port` of a further listener."""
         return f"{host}:{self.secure.ports[listener]}"
+
+
+_RESOURCES = {"topic": 2, "group": 3, "transactional-id": 5}
+_PATTERNS = {"literal": 3, "prefixed": 4}
+_OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10, "AlterConfigs": 11}
+_ALLOW = 3
+
+
+async def grant(bootstrap: str, grants: Sequence[Acl]) -> None:
+    """Give each stage's user its grants, as the superuser of the plain listener."""
+    client = AIOKafkaClient(bootstrap_servers=bootstrap)
+    await client.bootstrap()
+    try:
+        for each in grants:
+            for operation in each.operations:
+                request = CreateAclsRequest(
+                    _RESOURCES[each.resource],
+                    each.name,
+                    _PATTERNS[each.pattern],
+                    f"User:{each.stage}",
+                    "*",
+                    _OPERATIONS[operation],
+                    _ALLOW,
+                )
+                response = await client.send(client.get_random_node(), request)
+                assert [code for code, _ in response.creation_responses] == [0], response
+    finally:
+        await client.close()
