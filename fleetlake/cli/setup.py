@@ -133,7 +133,7 @@ def _show_acls(settings: Settings, as_commands: bool, as_json: bool) -> None:
         for line in commands(grants, settings.kafka.bootstrap_servers or "BROKER:9092"):
             typer.echo(line)
         return
-    rows = [(g.stage, g.resource, g.name, g.pattern, ", ".join(g.operations)) for g in grants]
+    rows = [(g.stage, g.resource, g.name, g.pattern, g.operations) for g in grants]
     print_rows(("stage", "resource", "name", "pattern", "operations"), rows, as_json)
 
 
