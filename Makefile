@@ -17,6 +17,7 @@ UI_VENDOR := $(VENV)-ui-vendor
 RELEASE := $(VENV)-release
 CONSUMERS := $(VENV)-consumers
 DBT := $(VENV)-dbt
+SITE := $(VENV)-docs
 APICURIO := https://repo.maven.apache.org/maven2/io/apicurio/apicurio-registry-app/2.6.13.Final/apicurio-registry-app-2.6.13.Final-all.tar.gz
 RUNS ?= 3
 SAMPLE ?= 300
@@ -30,7 +31,7 @@ MINUTES ?= 5
 MESSAGES ?= 150
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q --upgrade
 
-.PHONY: demo test mutants fuzz chaos sink-chaos lake-readers memory alarms-day stores-test browser-test ui-vendor bench bench-plots check format consumers-test dbt-test contract contract-check contract-release lock release-check dist sbom audit setup clean help
+.PHONY: demo test mutants fuzz chaos sink-chaos lake-readers memory alarms-day stores-test browser-test ui-vendor bench bench-plots check format consumers-test dbt-test docs contract contract-check contract-release lock release-check dist sbom audit setup clean help
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -115,6 +116,14 @@ consumers-test: $(DEV) ## Consumers in Go and Python that are written from the c
 	@test -d $(CONSUMERS)/apicurio || { mkdir $(CONSUMERS)/apicurio.new && curl -fsSL $(APICURIO) | tar xz -C $(CONSUMERS)/apicurio.new && mv $(CONSUMERS)/apicurio.new $(CONSUMERS)/apicurio; }
 	@FLEETLAKE_CONFLUENT=$(abspath $(CONSUMERS))/bin/python FLEETLAKE_APICURIO=$(abspath $(CONSUMERS))/apicurio $(BIN)/python -m pytest -m consumers tests/consumers
 
+docs: $(DEV) ## The documentation as a site that needs no server and no network: build/site/index.html (needs npm)
+	@test -x $(SITE)/bin/mkdocs || { $(PYTHON) -m venv $(SITE) && $(SITE)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: "mkdocs-material>=9.7,<10"; }
+	@test -d $(SITE)/node_modules/mermaid || npm install --silent --no-audit --no-fund --prefix $(SITE) iframe-worker@1 mermaid@11
+	@$(BIN)/python -m docsite.collect build/docs
+	@NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --quiet --strict -f docsite/mkdocs.yml
+	@$(BIN)/python -m docsite.local build/site $(SITE)/node_modules
+	@echo "build/site/index.html"
+
 dbt-test: $(DEV) ## The dbt project of docs/examples/dbt on fleet.duckdb
 	@test -x $(DBT)/bin/dbt || { $(PYTHON) -m venv $(DBT) && $(DBT)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: "dbt-duckdb>=1.11,<2"; }
 	@FLEETLAKE_DBT=$(abspath $(DBT))/bin/dbt $(BIN)/python -m pytest -m dbt tests/queries
@@ -163,4 +172,4 @@ $(RELEASE)/.ready: requirements-release.lock
 	@touch $@
 
 clean: ## Remove the virtual environment and caches (data stays)
-	rm -rf $(VENV) $(STORES) $(CONSUMERS) $(DBT) $(UI_VENDOR) $(RELEASE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build $(VENV) $(STORES) $(CONSUMERS) $(DBT) $(SITE) $(UI_VENDOR) $(RELEASE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
