@@ -55,7 +55,14 @@ class SpanLog:
         return True
 
     def lapse(self, at: int) -> None:
-        """Where the last acknowledged report is too long ago, leave a gap from then on."""
-        if self.is_listening and at - self.reported_until > LAPSE:
+        """Where the last acknowledged report is too long ago, leave a gap from then on.
+
+        A span that had only begun when it was reported last is part of the gap, so that one of many lapses is one.
+        """
+        if not self.is_listening or at - self.reported_until <= LAPSE:
+            return
+        if len(self.spans) > 1 and self.spans[-1][0] >= self.reported_until:
+            self.spans = self.spans[:-1]
+        else:
             self.end(self.reported_until)
-            self.begin(at)
+        self.begin(at)

@@ -35,6 +35,11 @@ class _Listener:
     def is_listening(self) -> bool:
         return bool(self.spans) and self.spans[-1][1] is None
 
+    @property
+    def has_only_begun(self) -> bool:
+        """Whether the span under way began with the last report."""
+        return self.is_listening and self.spans[-1][0] >= self.reported_until
+
     def intervals(self) -> list[tuple[int, int]]:
         """When it listened, as far as it has reported."""
         return [(since, self.reported_until if until is None else until) for since, until in self.spans]
@@ -60,7 +65,7 @@ class CoverageMap:
         known[name] = _Listener(report.channel, report.spans, report.reported_until)
         if not report.device_id:
             self._newest[report.vendor] = max(self._newest.get(report.vendor, 0), report.reported_until)
-        if before is not None and before.spans == report.spans:
+        if before is not None and before.spans == report.spans and not before.has_only_begun:
             return False
         if report.device_id:
             self._gaps.pop(report.device_id, None)
@@ -105,7 +110,8 @@ class CoverageMap:
             return list(self._of_device(device))
         channels = _by_channel(self._vendors.get(vendor, {}).values())
         tails = ((max(until for each in some for _, until in each.intervals()), NEVER) for some in channels)
-        return _merged([*self._of_vendor(vendor), *tails])
+        # who has only begun to listen has not shown yet that the outage is over
+        return _merged([*self._of_vendor(vendor), *tails], adjacent=True)
 
     def listened_within(self, device: str, since: int, until: int, receipt: Receipt | None = None) -> int:
         """How long somebody listened to the device between two moments (microseconds)."""
@@ -173,10 +179,10 @@ def _between(listeners: Iterable[_Listener]) -> list[Unheard]:
     return gaps
 
 
-def _merged(gaps: Iterable[Unheard]) -> list[Unheard]:
+def _merged(gaps: Iterable[Unheard], adjacent: bool = False) -> list[Unheard]:
     merged: list[Unheard] = []
     for begin, end in sorted(gaps):
-        if merged and begin < merged[-1][1]:
+        if merged and (begin < merged[-1][1] or (adjacent and begin == merged[-1][1])):
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
             merged.append((begin, end))

@@ -79,6 +79,18 @@ def test_too_long_without_an_acknowledgement_is_a_gap() -> None:
     assert log.spans == [(0, 10 * SECOND), (10 * SECOND + LAPSE + 1, None)]
 
 
+def test_lapses_one_after_the_other_are_one_gap() -> None:
+    """Kafka takes seconds for each report: nothing was listened to meanwhile, and that is one outage."""
+    log = SpanLog([(0, None)], reported_until=10 * SECOND)
+    for at in range(20, 100, 5):
+        log.lapse(at * SECOND)
+        log.reported_until = at * SECOND
+    assert log.spans == [(0, 10 * SECOND), (95 * SECOND, None)]
+    log.reported_until = 97 * SECOND
+    log.lapse(110 * SECOND)
+    assert log.spans == [(0, 10 * SECOND), (95 * SECOND, 97 * SECOND), (110 * SECOND, None)]
+
+
 # -- what is in Kafka already
 
 

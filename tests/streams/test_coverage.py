@@ -280,9 +280,11 @@ def test_that_nobody_listens_is_one_alarm_of_the_vendor_and_ends() -> None:
     records.AlarmEvent.model_validate_json(wire.encode(ours.last))
     assert ours.follow(clock(500, 0)) == []
     assert ours.feed(numbered(1, report((0, 100), (501, None), until=501))) == []
-    assert ours.follow(clock(502, 1)) == ["pipeline-not-listening:resolved"]
+    assert ours.follow(clock(501.5, 1)) == [], "it has only begun"
+    made = numbered(2, report((0, 100), (501, None), until=502))
+    assert ours.feed(made) == ["pipeline-not-listening:resolved"]
     assert ours.alarm.resolved_at == at(501)
-    in_hindsight = listening(report((0, 100), (501, None), until=501))
+    in_hindsight = listening(report((0, 100), (501, None), until=502))
     in_hindsight.follow(clock(502))
     assert in_hindsight.events == ours.events
     ours.restart()
@@ -308,7 +310,7 @@ def test_operators_act_on_it() -> None:
     ours.follow(action(0, 170, "acknowledge", ours.alarm.alarm_id, device="wayscloud:fleetlake"))
     assert ours.follow(clock(171)) == ["pipeline-not-listening:acknowledged"]
     ours.restart()
-    assert ours.follow(report((0, 100), (300, None), until=300), clock(301)) == ["pipeline-not-listening:resolved"]
+    assert ours.follow(report((0, 100), (300, None), until=301), clock(301)) == ["pipeline-not-listening:resolved"]
 
 
 def test_its_snooze_ends() -> None:
