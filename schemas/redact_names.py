@@ -43,7 +43,7 @@ _CREDENTIAL_ENDING = re.compile(
     r"(?:token|password|passwordhash|passwd|passphrase|passcode|secret|credentials?|psk|pwd"
     rf"|(?:{_KEYS})key|(?:{_CODES})code)s?$"
 )
-_OTHER_ENDING = re.compile(r"(?:macaddress|ipaddress|email|ssid)s?$")
+_OTHER_ENDING = re.compile(r"(?:(?:mac|ip)address(?:es)?|(?:email|ssid)s?)$")
 _PIN_WORD = re.compile(r"(?:^|[\s_.-])pin(?:[\s_-]?(?:code|hash|number))?$|[a-z0-9](?:Pin|PIN)(?:Code|Hash|Number)?$")
 _WIFI_NETWORKS = re.compile(
     r"(?:wifi|wlan|wireless)networks?(?:list|names?)?$|(?:wifi|wlan)(?:list|names)$"

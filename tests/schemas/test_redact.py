@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.redact import NotJson, excerpt, is_secret_name, redact, redact_text
+from schemas.redact_names import FieldKind, kind_of
 
 CV50 = {
     "settings": {"beep": {"status": 0}, "robotName": {"robotName": "Talvikangas uusi"}, "lockcode": {"code": 9999}},
@@ -236,3 +237,20 @@ def test_values_of_secret_names_are_masked(text: str) -> None:
 def test_plain_telemetry_is_left_as_it_is() -> None:
     text = '{"type":"datapoints","data":{"location":{"coordinateX":1636,"coordinateY":6355'
     assert excerpt(text.encode()) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(
+            (name, FieldKind.SECRET)
+            for name in ("networkName", "settings.lockcode", "user_pin", "api-key", "macAddresses")
+        ),
+        *((name, FieldKind.WIFI_NETWORKS) for name in ("savedWifiNetworks", "wifi_list", "knownWifis")),
+        *((name, FieldKind.VERSION) for name in ("fwVersion", "firmware_version")),
+        *((name, FieldKind.PLAIN) for name in ("batteryLevel", "spinning", "createdBy")),
+    ],
+)
+def test_a_name_has_one_kind_however_it_is_spelt(name: str, kind: FieldKind) -> None:
+    assert kind_of(name) is kind
+    assert is_secret_name(name) is (kind in (FieldKind.SECRET, FieldKind.WIFI_NETWORKS))

@@ -9,9 +9,20 @@ import msgspec
 import pytest
 
 from schemas import wire
-from schemas.topics import DEAD_LETTER, DEVICES, MAINTENANCE, READINGS, RULES
+from schemas.topics import (
+    ALARM_ACTIONS,
+    COVERAGE,
+    DEAD_LETTER,
+    DEVICES,
+    INHIBITORS,
+    MAINTENANCE,
+    READINGS,
+    RULES,
+    WATERMARKS,
+)
 from streams.detect.due_queue import DueQueue
 from streams.detect.maintenance_windows import MaintenanceWindows
+from streams.detect.operators import OPERATORS
 from streams.detect.options import DetectOptions
 from streams.detect.registry import Registry
 from streams.detect.rules_intake import RulesIntake
@@ -189,6 +200,33 @@ def test_a_window_is_bounded_by_its_creation_and_its_cancellation() -> None:
     assert one.silences("any", one.starts) and not one.silences("any", one.ends)
     assert windows.take(window(1, 7, 5, 10, scope_type="device", scope=DEVICE, cancelled_at=at(4))), "before it began"
     assert windows.all == ()
+
+
+def test_windows_of_different_names_are_kept_and_deleted_apart() -> None:
+    windows = MaintenanceWindows()
+    value = window(0, 0, 5, 10, scope_type="device", scope=DEVICE).value
+    for offset, name in enumerate((b"one", b"two")):
+        assert windows.take(ConsumedRecord(MAINTENANCE, offset, name, value))
+    assert len(windows.all) == 2
+    assert windows.take(ConsumedRecord(MAINTENANCE, 2, b"one", None))
+    assert len(windows.all) == 1
+    assert not windows.take(ConsumedRecord(MAINTENANCE, 3, b"two", value)), "it is still there"
+
+
+# -- side inputs
+
+
+@pytest.mark.parametrize("operator", OPERATORS.values())
+def test_what_no_device_is_the_key_of_is_read_whole_and_all_else_by_the_devices_partition(operator: Any) -> None:
+    """Else rules, windows and inhibitors of other partitions would be missing, or every worker reads everything."""
+    listening = operator.input_topic == COVERAGE
+    whole = {RULES, MAINTENANCE, INHIBITORS} | (set() if listening else {COVERAGE})
+    for each in operator.side_inputs:
+        assert each.all_partitions is (each.topic in whole), each
+        assert each.from_end is (each.topic == WATERMARKS), each
+        assert each.is_ahead is (each.topic == COVERAGE and not listening), each
+    topics = [each.topic for each in operator.side_inputs]
+    assert len(set(topics)) == len(topics) and {ALARM_ACTIONS, WATERMARKS, COVERAGE} <= set(topics)
 
 
 # -- rules intake
