@@ -43,6 +43,7 @@ def acls(kafka: KafkaSettings, vendors: Sequence[str]) -> list[Acl]:
     grants.append(Acl("stream", "group", own, LITERAL, ("Read",)))
     grants.append(Acl("stream", "transactional-id", f"{own}-", PREFIXED, ("Describe", "Write")))
     grants.append(Acl("delta", "group", f"{own}-delta-", PREFIXED, ("Read",)))
+    grants.append(Acl("operator", "group", own, PREFIXED, ("Describe",)))
     return [_prefixed(grant, kafka.topic_prefix) for grant in grants]
 
 
@@ -50,7 +51,10 @@ _SETUP = ("Create", "AlterConfigs")
 
 
 def _stages(raw: Sequence[str]) -> dict[str, tuple[set[str], set[str]]]:
-    """The topics that each stage reads and writes. `duckdb` and `sql` read tables only."""
+    """The topics that each stage reads and writes. `duckdb` and `sql` read tables only.
+
+    `operator` is no stage, but whoever uses the commands that ask or change Kafka.
+    """
     t = topics
     states = {t.NORMALISE_STATE, t.POLLED_STATE, t.ALARM_STATE, t.RULES_FILE_STATE}
     own = {*states, t.WATERMARKS, t.INHIBITORS}
@@ -63,6 +67,7 @@ def _stages(raw: Sequence[str]) -> dict[str, tuple[set[str], set[str]]]:
         ),
         "delta": ({*raw, *normalised, t.DEVICES}, set()),
         "alarms": ({t.ALARMS, t.RULES}, {t.ALARM_ACTIONS, t.RULES}),
+        "operator": ({spec.name for spec in topic_specs()}, {*raw, t.DEVICES, t.RULES, t.MAINTENANCE, t.ALARM_ACTIONS}),
         "ui": ({*raw, t.READINGS, t.EVENTS, t.ALARMS, t.RULES}, {t.ALARM_ACTIONS}),
     }
 

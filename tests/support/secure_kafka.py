@@ -7,6 +7,7 @@ host name. The plain listener's user is a superuser; everybody else may do what 
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -114,19 +115,22 @@ async def grant(bootstrap: str, grants: Sequence[Acl]) -> None:
     """Give each stage's user its grants, as the superuser of the plain listener."""
     client = AIOKafkaClient(bootstrap_servers=bootstrap)
     await client.bootstrap()
+    requests = [
+        CreateAclsRequest(
+            _RESOURCES[each.resource],
+            each.name,
+            _PATTERNS[each.pattern],
+            f"User:{each.stage}",
+            "*",
+            _OPERATIONS[operation],
+            _ALLOW,
+        )
+        for each in grants
+        for operation in each.operations
+    ]
     try:
-        for each in grants:
-            for operation in each.operations:
-                request = CreateAclsRequest(
-                    _RESOURCES[each.resource],
-                    each.name,
-                    _PATTERNS[each.pattern],
-                    f"User:{each.stage}",
-                    "*",
-                    _OPERATIONS[operation],
-                    _ALLOW,
-                )
-                response = await client.send(client.get_random_node(), request)
-                assert [code for code, _ in response.creation_responses] == [0], response
+        node = client.get_random_node()
+        for response in await asyncio.gather(*(client.send(node, request) for request in requests)):
+            assert [code for code, _ in response.creation_responses] == [0], response
     finally:
         await client.close()
