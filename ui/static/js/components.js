@@ -87,6 +87,10 @@ export function Rows({ label, columns, rows, rowKey, height = 44, card, sort, on
   }, [selected]);
   const first = Math.max(0, Math.floor(view.top / height) - 6);
   const last = Math.min(rows.length, Math.ceil((view.top + view.size) / height) + 6);
+  // While scrolling, rows that leave become those that come: changing an element's text costs half of making a new one. Where the
+  // focus is in a row, elements stay with their row instead.
+  const pool = 32 * Math.ceil((last - first + 1) / 32);
+  const recycle = !document.activeElement?.closest(".rows-body .row");
   const template = columns.map((column) => column.width).join(" ");
   // Head and rows share one least width, so that their columns stand below each other when the list scrolls sideways.
   const least = card ? 0 : columns.reduce((sum, column) => sum + Number(/(\d+(?:\.\d+)?)px/.exec(column.width)?.[1] ?? 0) + 14, 14);
@@ -100,7 +104,7 @@ export function Rows({ label, columns, rows, rowKey, height = 44, card, sort, on
     <div role="rowgroup" class="rows-body" style=${{ height: `${rows.length * height}px`, minWidth: `${least}px` }}>
       ${rows.slice(first, last).map((row, index) => {
         const at = first + index, key = rowKey(row);
-        return html`<div role="row" key=${key} aria-rowindex=${at + (card ? 1 : 2)}
+        return html`<div role="row" key=${recycle ? at % pool : key} aria-rowindex=${at + (card ? 1 : 2)}
           class=${`row ${card ? "card-row" : ""} ${rowClass?.(row) ?? ""} ${selected === key ? "selected" : ""}`}
           onClick=${onOpen && ((event) => event.target.closest("a,button,input,label") || onOpen(row))}
           style=${{ top: `${at * height}px`, height: `${height}px`, ...(card ? {} : { gridTemplateColumns: template }) }}>
