@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import BaseModel
 
@@ -25,6 +25,9 @@ from runtime.process import HealthOptions, Stage, run_stage
 from runtime.resources import Resources
 from runtime.tracing import start_tracing, stop_tracing
 from schemas.topics import topic_specs
+
+if TYPE_CHECKING:
+    from ui.tools import UiTools
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +130,7 @@ def alarms_stage(settings: Settings) -> Stage:
     return stage
 
 
-def ui_stage(settings: Settings) -> Stage:
+def ui_stage(settings: Settings, tools: UiTools) -> Stage:
     """The live page. It starts without Kafka too, and shows the tables until one answers."""
     from fleetlake.api import connect
     from ui.service import UiConfig, run_ui
@@ -142,7 +145,13 @@ def ui_stage(settings: Settings) -> Stage:
 
     options = settings.sink.delta.options() or None
     config = UiConfig(
-        settings.ui, settings.alarms, data, partial(connect, data, options), find_kafka, settings.stream.groups
+        settings.ui,
+        settings.alarms,
+        data,
+        partial(connect, data, options),
+        find_kafka,
+        settings.stream.groups,
+        tools,
     )
 
     async def stage(stop: asyncio.Event, health: Health) -> None:

@@ -1,9 +1,10 @@
-"""`/livez`, `/readyz` and `/metrics` of a stage, on a port of its own."""
+"""`/livez`, `/readyz`, `/metrics` and `/details` of a stage, on a port of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -22,6 +23,8 @@ class Health:
     stage: str
     live: list[Probe] = field(default_factory=list)
     ready: list[Probe] = field(default_factory=list)
+    details: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    """What `/details` shows beyond figures, by name: for the live page. No secrets, and nothing long."""
 
     def live_problems(self) -> list[str]:
         """Why the process should be restarted; empty if it should not."""
@@ -55,7 +58,12 @@ class HealthServer:
             return
         app = web.Application()
         app.add_routes(
-            [web.get("/livez", self._livez), web.get("/readyz", self._readyz), web.get("/metrics", self._metrics)]
+            [
+                web.get("/livez", self._livez),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
+                web.get("/details", self._details),
+            ]
         )
         server = LimitedServer(app, DEFAULT_LIMITS, f"{self._health.stage} health")
         await server.start(self._host, self._port)
@@ -72,6 +80,9 @@ class HealthServer:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         return _answer(self._health.ready_problems())
+
+    async def _details(self, _: web.Request) -> web.Response:
+        return web.json_response({name: detail() for name, detail in self._health.details.items()})
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

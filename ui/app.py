@@ -111,6 +111,7 @@ def make_app(backend: Backend, sessions: Sessions, stream: LiveStream) -> web.Ap
     app.on_shutdown.append(stream.stop)
     session, alarms = SessionEndpoints(backend.settings, sessions), AlarmEndpoints(backend)
     fleet, device, ask = FleetEndpoints(backend), DeviceEndpoints(backend), AskEndpoints(backend)
+    pipeline = PipelineEndpoints(backend, stream)
     for path, handler in {
         "/api/session": session.session,
         "/api/fleet": fleet.fleet,
@@ -123,7 +124,8 @@ def make_app(backend: Backend, sessions: Sessions, stream: LiveStream) -> web.Ap
         "/api/download": device.download,
         "/api/alarms": alarms.alarms,
         "/api/alarm": alarms.alarm,
-        "/api/pipeline": PipelineEndpoints(backend, stream).pipeline,
+        "/api/pipeline": pipeline.pipeline,
+        "/api/doctor": pipeline.doctor,
         "/api/schema": ask.schema,
         "/api/live": stream.serve,
         "/livez": _livez,
@@ -133,6 +135,7 @@ def make_app(backend: Backend, sessions: Sessions, stream: LiveStream) -> web.Ap
         "/api/sign-in": session.sign_in,
         "/api/sign-out": session.sign_out,
         "/api/alarms/act": alarms.act,
+        "/api/rules/try": alarms.try_rule,
         "/api/ask": ask.ask,
         "/api/ask/cancel": ask.cancel,
     }.items():

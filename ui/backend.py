@@ -11,6 +11,7 @@ from ui.live.reader import TopicReader
 from ui.settings import UiSettings
 from ui.stages import Stages
 from ui.tables import PublishedTables
+from ui.tools import UiTools
 
 
 @dataclass(frozen=True)
@@ -25,3 +26,4 @@ class Backend:
     queries: QueryProcesses
     groups: Mapping[str, Sequence[str]]
     """Device ids by the name of their group, as configured."""
+    tools: UiTools

@@ -98,6 +98,11 @@ GAPS = """
 SELECT vendor, device_id, epoch_ms(occurred_at) AS at, title, data FROM events
 WHERE type = 'connection_gap' AND received_date >= current_date - 2 ORDER BY occurred_at DESC LIMIT 50"""
 
+NOT_LISTENED = """
+SELECT vendor, device_id, epoch_ms(triggered_at) AS since, epoch_ms(resolved_at) AS until FROM alarms
+WHERE rule_id = 'pipeline-not-listening' AND last_triggered_at >= now()::TIMESTAMP - INTERVAL 7 DAY
+ORDER BY triggered_at DESC LIMIT 50"""
+
 TRAILS = """
 SELECT device_id, list({'at': epoch_ms(observed_at), 'x': x, 'y': y} ORDER BY observed_at) AS points FROM (
   SELECT device_id, observed_at, max(value_number) FILTER (metric = 'position.x') AS x,

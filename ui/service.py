@@ -25,6 +25,7 @@ from ui.sessions import Sessions, Viewer
 from ui.settings import UiSettings
 from ui.stages import Stages
 from ui.tables import Connect, PublishedTables
+from ui.tools import UiTools
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class UiConfig:
     connect: Connect
     find_kafka: FindKafka
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tools: UiTools = field(default_factory=UiTools)
 
 
 async def run_ui(config: UiConfig, stop: asyncio.Event, health: Health) -> None:
@@ -55,7 +57,7 @@ async def run_ui(config: UiConfig, stop: asyncio.Event, health: Health) -> None:
     query_limits = QueryLimits(settings.query_seconds, settings.query_rows, settings.query_megabytes)
     queries = QueryProcesses(config.connect, config.data, query_limits)
     stream = LiveStream(hub, reader, tables)
-    backend = Backend(settings, tables, hub, reader, Stages(config.data), queries, config.groups)
+    backend = Backend(settings, tables, hub, reader, Stages(config.data), queries, config.groups, config.tools)
     app = make_app(backend, Sessions(_FindKey(keys), settings.session_hours * 3600), stream)
     limits = ServerLimits(certificate_file=settings.certificate_file, key_file=settings.key_file)
     try:

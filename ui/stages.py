@@ -30,6 +30,7 @@ class StageInfo:
     up: bool = False
     problem: str = ""
     samples: list[Sample] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
     history: deque[tuple[float, float, float]] = field(default_factory=deque)
     """Time, records in, records out."""
 
@@ -74,6 +75,8 @@ async def _ask(session: aiohttp.ClientSession, stage: StageInfo, base: str) -> N
             stage.up, stage.problem = answer.status == 200, "" if answer.status == 200 else text[:500]
         async with session.get(f"{base}/metrics") as answer:
             stage.samples = parse_samples(await answer.text())
+        async with session.get(f"{base}/details") as answer:
+            stage.details = await answer.json() if answer.status == 200 else {}
     except (aiohttp.ClientError, TimeoutError, OSError):
         stage.up, stage.problem = False, "it does not answer"
         return
@@ -108,5 +111,6 @@ def _fields(stage: StageInfo) -> dict[str, Any]:
         "received": _by(stage, "fleetlake_records_in_total", "vendor"),
         "gaps": _by(stage, "fleetlake_connection_gaps_total", "vendor"),
         "dead_letters": _by(stage, "fleetlake_dead_letters_total", "vendor"),
+        "connection_states": stage.details.get("connections", []),
         "duplicates": _sum(stage, "fleetlake_duplicates_total"),
     }

@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from heapq import nlargest
 from itertools import takewhile
+from typing import Any
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +24,7 @@ _LEAST_SECONDS = 10.0
 """Least time between two lines of a kind, where there is one after the other."""
 _STILL_AWAY_SECONDS = 300.0
 _MOST_NAMES = 5
+_MOST_FAILURES = 10
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,10 @@ class _Connection:
     was_up: bool = False
     away_since: float | None = None
     """When it was lost, or the first attempt failed; None while nothing is wrong."""
+    failed_at: float | None = None
+    """When it was lost last, or an attempt failed."""
     reason: str = ""
+    """Why it failed last, also when it is up again."""
 
 
 class _Collected:
@@ -92,10 +98,11 @@ class ConnectionLines:
     def failed(self, key: int, name: str, reason: str, now: float) -> list[Line]:
         """A connection was lost, or an attempt failed. Only the first of several failures is news."""
         connection = self._of(key, name)
+        connection.failed_at, connection.reason = now, reason
         if connection.away_since is not None:
             return []
         said = self._say_up(now, early=True) if key in self._up.waiting or key in self._back.waiting else []
-        connection.away_since, connection.reason = now, reason
+        connection.away_since = now
         self._away[key] = connection
         self._lost.add(key, connection, now)
         return said
@@ -123,6 +130,26 @@ class ConnectionLines:
         if oldest is not None and oldest.away_since is not None:
             times.append(oldest.away_since + _STILL_AWAY_SECONDS)
         return min((at for at in times if at is not None), default=None)
+
+    def summary(self, now: float) -> dict[str, Any]:
+        """How many connections there are and how many are away, and those that failed last, newest first."""
+        failed = [one for one in self._connections.values() if one.failed_at is not None]
+        latest = nlargest(_MOST_FAILURES, failed, key=lambda one: (one.away_since is not None, one.failed_at))
+        return {
+            "vendor": self._what[0],
+            "channel": self._what[1],
+            "connections": len(self._connections),
+            "away": len(self._away) + len(self._long_away),
+            "failures": [
+                {
+                    "name": one.name,
+                    "reason": one.reason,
+                    "seconds_ago": round(now - (one.failed_at or now), 1),
+                    "is_away": one.away_since is not None,
+                }
+                for one in latest
+            ],
+        }
 
     def _forget_absence(self, key: int) -> None:
         self._away.pop(key, None)
@@ -193,6 +220,10 @@ class ConnectionLog:
         """A connection was closed on purpose."""
         self._say(self._lines.closed(key, time.monotonic()))
 
+    def summary(self) -> dict[str, Any]:
+        """See `ConnectionLines.summary`."""
+        return self._lines.summary(time.monotonic())
+
     def _say(self, lines: Iterable[Line]) -> None:
         _write(lines)
         if self._timer is not None:
@@ -215,10 +246,20 @@ def _write(lines: Iterable[Line]) -> None:
         _log.log(line.level, line.template, *line.arguments)
 
 
+_logs: list[ConnectionLog] = []
+
+
 @cache
 def connection_log(vendor: str, channel: str) -> ConnectionLog:
     """The log of a vendor's channel: one per process."""
-    return ConnectionLog(vendor, channel)
+    made = ConnectionLog(vendor, channel)
+    _logs.append(made)
+    return made
+
+
+def connection_summaries() -> list[dict[str, Any]]:
+    """The connections of this process, by vendor and channel, with those that failed last."""
+    return [log.summary() for log in _logs]
 
 
 def _names(connections: list[_Connection]) -> str:

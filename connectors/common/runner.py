@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from connectors.common.byte_budget import ByteBudget
 from connectors.common.clock import utc_now
+from connectors.common.connection_log import connection_summaries
 from connectors.common.context import Context
 from connectors.common.coverage import CoverageReporter
 from connectors.common.device_ownership import DeviceOwnership
@@ -71,6 +72,7 @@ async def run_connectors(
     intake = ByteBudget(resources.buffer_bytes // 2)
     health.ready.append(lambda: publisher.problem)
     health.live.append(lambda: publisher.defect)
+    health.details["connections"] = connection_summaries
     await publisher.start()
     tasks, services = [], []
     with ExitStack() as names:

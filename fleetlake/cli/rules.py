@@ -19,6 +19,7 @@ from fleetlake.errors import UserError
 
 if TYPE_CHECKING:
     from fleetlake.config import Settings
+    from fleetlake.ops.rules_trial import Trial
     from schemas import wire
     from schemas.records import AlarmRule
     from schemas.rules import RefusedRule
@@ -162,6 +163,7 @@ def test_rules(
         Path | None, typer.Option(help="File of JSON lines as on the readings topic, in place of the lake.")
     ] = None,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
     """Show which alarms the rules of a file would have raised on recorded readings.
@@ -180,6 +182,10 @@ def test_rules(
         observations, known = from_lake(settings.pipeline.data, since, until)
     _warn_of_metrics(valid, settings)
     trial = try_rules([rule for rule in valid if rule.is_enabled], settings.stream, observations, known, until)
+    if as_json:
+        typer.echo(_trial_json(trial, refused))
+        _leave(refused)
+        return
     print_table(
         ("device", "rule", "severity", "triggered", "resolved", "count", "message"),
         [_alarm_row(alarm) for alarm in trial.alarms],
@@ -189,6 +195,21 @@ def test_rules(
         + (f", {time_text(trial.first)} to {time_text(trial.last)}" if trial.first else "")
     )
     _leave(refused)
+
+
+def _trial_json(trial: Trial, refused: Sequence[RefusedRule]) -> str:
+    """A trial's result for programs; times are RFC 3339."""
+    import msgspec
+
+    content = {
+        "alarms": trial.alarms,
+        "readings": trial.readings,
+        "devices": trial.devices,
+        "first": trial.first,
+        "last": trial.last,
+        "refused": [str(rule) for rule in refused],
+    }
+    return msgspec.json.encode(content).decode()
 
 
 def _alarm_row(alarm: wire.Alarm) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -18,9 +20,18 @@ def ui(
 
     Whether the pipeline runs or not. People sign in with a key of the alarm service (`fleetlake alarms keys create`).
     """
-    from fleetlake.stages import run_and_exit, ui_stage
+    from fleetlake.stages import resolve_kafka, run_and_exit, ui_stage
+    from ui.tools import UiTools
 
     settings = read_settings(config, data)
+
+    def examine() -> list[dict[str, str]]:
+        from fleetlake.ops.doctor.examination import examine
+
+        return [asdict(finding) for finding in examine(settings, lambda: resolve_kafka(settings))]
+
+    trial = [sys.executable, "-m", "fleetlake", "rules", "test", "--json", "--data", str(settings.pipeline.data)]
+    tools = UiTools(examine, [*trial, *(("--config", str(config)) if config else ())])
     if port is not None:
         settings.ui.port = port
-    run_and_exit(settings, "ui", ui_stage(settings))
+    run_and_exit(settings, "ui", ui_stage(settings, tools))

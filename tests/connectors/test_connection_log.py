@@ -117,3 +117,21 @@ def test_without_an_event_loop_they_come_at_once(caplog: pytest.LogCaptureFixtur
     state.lost(NOON, "refused")
     assert caplog.messages == ["now socket: no connection to now:1 (refused); trying again"]
     state.closed()
+
+
+def test_the_summary_shows_what_failed_last_and_why() -> None:
+    lines = fleet()
+    lines.failed(1, ROBOTS[1], "closed, code 1006", 100)
+    lines.failed(2, ROBOTS[2], "HTTP 503", 101)
+    lines.connected(2, ROBOTS[2], 102)
+    lines.failed(1, ROBOTS[1], "HTTP 401", 110)
+    assert lines.summary(120) == {
+        "vendor": "ogmen",
+        "channel": "websocket",
+        "connections": 22,
+        "away": 1,
+        "failures": [
+            {"name": "ogmen:r01", "reason": "HTTP 401", "seconds_ago": 10, "is_away": True},
+            {"name": "ogmen:r02", "reason": "HTTP 503", "seconds_ago": 19, "is_away": False},
+        ],
+    }

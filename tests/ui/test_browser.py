@@ -183,6 +183,26 @@ def test_one_key_acknowledges_which_kafka_and_the_table_show(page: Page, tab: Ta
     expect(detail).to_contain_text("resolved by")
 
 
+def test_the_pipeline_says_what_the_doctor_says(tab: Tab) -> None:
+    settle(tab, "/pipeline")
+    said = tab.get_by_label("What the doctor says")
+    said.get_by_text("found well").click()
+    expect(said.get_by_text("disk", exact=True)).to_be_visible(timeout=30_000)
+    expect(tab.get_by_role("region", name="Times when nobody listened")).to_be_visible()
+
+
+def test_an_alarms_rule_is_tried_on_history(tab: Tab) -> None:
+    settle(tab, "/alarms?status=all")
+    tab.locator(".rows-body .device-link").first.click()
+    tab.get_by_text("Try it on history").click()
+    tab.get_by_role("button", name="Try", exact=True).click()
+    expect(tab.locator(".trial [role=status]")).to_contain_text("readings of", timeout=60_000)
+    tab.get_by_label("Rule, to be changed at will").fill("{")
+    tab.get_by_role("button", name="Try", exact=True).click()
+    expect(tab.get_by_role("alert")).to_contain_text("This is no JSON")
+    assert not violations(tab)
+
+
 def test_a_query_its_limits_and_a_saved_question(tab: Tab) -> None:
     settle(tab, "/ask")
     editor = tab.get_by_label("SQL query")

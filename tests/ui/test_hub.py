@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from schemas import wire
 from tests.support.samples import NOON, alarm_event, event_set, observation
+from tests.support.waiting import eventually
 from ui.live.hub import Hub
+from ui.live.reader import TopicReader
 
 DEVICE = "karcher:one"
 
@@ -124,3 +129,54 @@ async def test_events_reach_the_page_of_their_device_only() -> None:
         names = [name for name, _ in frames(await mine.take(1))]
         assert "device" in names
         assert "device" not in [name for name, _ in frames(await other.take(1))]
+
+
+# -- Kafka goes away
+
+
+class NoBroker:
+    """Says where Kafka is, or that none runs; nobody listens there."""
+
+    def __init__(self) -> None:
+        self.address: str | None = None
+        self.asked = 0
+
+    def __call__(self) -> dict[str, Any] | None:
+        self.asked += 1
+        return {"bootstrap_servers": self.address} if self.address else None
+
+
+async def test_an_outage_of_kafka_is_said_once_and_actions_are_refused_meanwhile(
+    unused_port: Callable[[], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    find, hub = NoBroker(), Hub()
+    reader = TopicReader(find, hub, action_seconds=1)
+    running = asyncio.create_task(reader.run())
+    try:
+        await eventually(lambda: reader.problem == "no Kafka is running")
+        assert reader.publisher is None
+        find.address = f"127.0.0.1:{unused_port()}"
+        asked = find.asked
+        await eventually(lambda: reader.problem == "Kafka does not answer")
+        await eventually(lambda: find.asked >= asked + 3)
+        assert reader.publisher is None, "an action would not reach anybody"
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    lines = [record.getMessage() for record in caplog.records if record.name == "ui.live.reader"]
+    assert len([line for line in lines if "Kafka does not answer" in line]) <= 1, "and not with each attempt"
+
+
+async def test_what_a_viewer_saw_stays_over_an_outage() -> None:
+    """The hub keeps what it has; a viewer that comes meanwhile begins with it, and nothing is repeated afterwards."""
+    hub = Hub()
+    hub.add_observation(level(50, 1))
+    hub.flush()
+    with hub.subscribed(DEVICE) as late:
+        await late.take(1)
+        hub.flush()
+        assert await late.take(0.01) == b"", "no change, no frame"
+        hub.add_observation(level(51, 2))
+        hub.flush()
+        [(_, fleet), _] = frames(await late.take(1))
+    assert fleet["devices"][DEVICE]["metrics"]["battery.level"] == 51

@@ -23,12 +23,14 @@ from ui.answers import RequestRefused, json_response, needed, read_body
 from ui.backend import Backend
 from ui.sessions import Viewer
 from ui.tables import NothingPublished
+from ui.trials import RuleTrials
 
 VIEWER = web.RequestKey("viewer", Viewer)
 """Who asks."""
 
 _MOST_AT_ONCE = 200
 _MOST_NOTE = 4000
+_LONGEST_TRIAL_HOURS = 31 * 24
 _LONGEST_SNOOZE = timedelta(days=366)
 
 
@@ -41,11 +43,19 @@ class ActionBody(msgspec.Struct, forbid_unknown_fields=True):
     until: int | None = None
 
 
+class TrialBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A rule, as `rules.yaml` has it, and how far back it is tried."""
+
+    rule: dict[str, Any]
+    hours: float
+
+
 class AlarmEndpoints:
     """Alarms: what the tables have, overlaid with what has come since."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._trials = RuleTrials(backend.tools.trial)
 
     async def alarms(self, request: web.Request) -> web.Response:
         """All alarms that are open or were resolved lately; of one device with `device`."""
@@ -94,6 +104,13 @@ class AlarmEndpoints:
             done = action_id in self._backend.hub.done
             outcomes[alarm_id] = {"outcome": "done" if done else "pending"}
         return await json_response(request, outcomes)
+
+    async def try_rule(self, request: web.Request) -> web.Response:
+        """Which alarms a rule would have raised lately. Nothing is written."""
+        body = await read_body(request, TrialBody)
+        if not 0 < body.hours <= _LONGEST_TRIAL_HOURS:
+            raise RequestRefused(400, "invalid_request", f"hours: must be at most {_LONGEST_TRIAL_HOURS}")
+        return await json_response(request, await self._trials.run(body.rule, body.hours))
 
     async def _wait_for(self, actions: set[str]) -> None:
         hub = self._backend.hub

@@ -153,11 +153,35 @@ function sentence(rule) {
   return rule.rule_type.replaceAll("_", " ");
 }
 
+const RANGES = [[6, "6 hours"], [24, "1 day"], [7 * 24, "1 week"], [31 * 24, "1 month"]];
+const KEPT = ["created_at", "updated_at", "source"];
+function Trial({ rule }) {
+  const [text, setText] = useState(() => JSON.stringify(Object.fromEntries(Object.entries(rule).filter(([name]) => !KEPT.includes(name))), null, 2));
+  const [hours, setHours] = useState(24);
+  const [state, set] = useState({});
+  const submit = async (event) => {
+    event.preventDefault();
+    let changed;
+    try { changed = JSON.parse(text); } catch (error) { set({ error: new Error(`This is no JSON: ${error.message}`) }); return; }
+    set({ busy: true });
+    try { set({ result: await post("/api/rules/try", { rule: changed, hours: Number(hours) }) }); } catch (error) { set({ error }); }
+  };
+  const { result, error, busy } = state;
+  return html`<form class="trial" onSubmit=${submit}>
+    <label class="field"><span>Rule, to be changed at will: nothing is put in force</span><textarea class="code" rows="10" spellcheck="false" value=${text} onInput=${(event) => setText(event.target.value)}></textarea></label>
+    <p class="buttons"><${Select} label="Readings of the last" all="" value=${hours} options=${RANGES} onChange=${setHours} /><button type="submit" class="primary" disabled=${busy}>${busy ? "Trying…" : "Try"}</button></p>
+    ${error ? html`<p class="problem" role="alert">${error.message}</p>` : null}
+    ${result ? html`<div role="status"><p><b>${count(result.alarm_count)} ${result.alarm_count === 1 ? "alarm" : "alarms"}</b> in ${count(result.readings)} readings of ${count(result.devices)} devices${result.alarm_count > result.alarms.length ? `; the latest ${result.alarms.length} are shown` : ""}</p>
+      ${result.alarms.length ? html`<ol class="timeline compact">${result.alarms.slice().reverse().map((alarm) => html`<li key=${alarm.alarm_id}><${Moment} at=${Date.parse(alarm.triggered_at)} /><div><${Link} href=${deviceAddress(alarm.device_id)}>${nameOf(alarm.device_id)}<//> <span class="muted">${alarm.resolved_at ? `resolved ${dateTime(Date.parse(alarm.resolved_at))}` : alarm.status}${alarm.occurrence_count > 1 ? ` · ${count(alarm.occurrence_count)} times` : ""}</span></div></li>`)}</ol>` : null}</div>` : null}
+  </form>`;
+}
+
 function Why({ one, rule }) {
   const around = [one.triggered_at - 20 * MINUTE, Math.min(one.triggered_at + 20 * MINUTE, Date.now())];
   const series = useLoaded(() => (one.metric ? get("/api/series", { id: one.device_id, metric: [one.metric], since: around[0], until: around[1] + 1000 }) : Promise.resolve(null)), [one.alarm_id, one.metric]);
   const read = series.data?.series?.[one.metric];
-  return html`${rule ? html`<p>Rule <b>${rule.name}</b>: <code>${sentence(rule)}</code></p><details><summary>The rule as it is in force</summary><pre>${JSON.stringify(rule, null, 2)}</pre></details>`
+  return html`${rule ? html`<p>Rule <b>${rule.name}</b>: <code>${sentence(rule)}</code></p><details><summary>The rule as it is in force</summary><pre>${JSON.stringify(rule, null, 2)}</pre></details>
+      <details><summary>Try it on history</summary><${Trial} key=${rule.id} rule=${rule} /></details>`
       : html`<p>${one.rule_id?.startsWith(`${one.vendor}:`) ? `Raised by ${vendorName(one.vendor)} itself, not by a rule of this pipeline.` : `Rule ${one.rule_name}`}</p>`}
     ${one.metric && read ? html`<figure><figcaption>${one.metric} around the alarm, ${dateTime(one.triggered_at)}</figcaption><${Chart} height=${150} series=${[{ metric: one.metric, unit: read.unit, at: read.at, mean: read.mean }]} range=${around} alarms=${[one]} label=${`${one.metric} around the alarm`} /></figure>` : null}`;
 }
