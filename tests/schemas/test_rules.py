@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.records import AlarmRule
+from schemas.rule_fields import unknown_metric
 from schemas.rules import (
     Condition,
     MessageRateConfig,
@@ -288,3 +289,11 @@ def test_a_rule_survives_its_journey_through_the_topic(
 ) -> None:
     rule = accepted(rule_type, severity=severity, cooldown_seconds=cooldown, active_hours=hours, latch=flag)
     assert parse_rule(json.loads(encode_rule(rule))) == rule
+
+
+def test_a_metric_below_a_vendors_own_name_may_come_and_any_other_must_be_known() -> None:
+    assert unknown_metric("karcher.someNewState") is None and unknown_metric("karcher.pose.inner.x") is None
+    assert unknown_metric("battery.level") is None and unknown_metric("own.metric", ["own.metric"]) is None
+    said = unknown_metric("pose.karcher")
+    assert said is not None and said.startswith("no vendor sends 'pose.karcher'")
+    assert unknown_metric("battery.levl") == "no vendor sends 'battery.levl'; did you mean battery.level?"

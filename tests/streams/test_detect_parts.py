@@ -20,13 +20,18 @@ from schemas.topics import (
     RULES,
     WATERMARKS,
 )
+from streams.detect.device import EvaluationContext, Profile, TrackedDevice
 from streams.detect.due_queue import DueQueue
+from streams.detect.inhibitor_log import InhibitorLog
+from streams.detect.inhibitors import SPANS_KEPT
 from streams.detect.maintenance_windows import MaintenanceWindows
 from streams.detect.operators import OPERATORS
 from streams.detect.options import DetectOptions
 from streams.detect.registry import Registry
+from streams.detect.rule_book import RuleBook
 from streams.detect.rules_intake import RulesIntake
 from streams.detect.schedules import CompiledWindow
+from streams.detect.state import DeviceState, RuleState
 from streams.detect.unusable_records import UnusableRecords
 from streams.detect.watermarks import VendorWatermark, Watermarks
 from streams.normalise import Options
@@ -296,3 +301,18 @@ def test_a_bug_is_logged_once_and_a_foreign_record_never(caplog: pytest.LogCaptu
     for error in (msgspec.DecodeError("x"), ZeroDivisionError(), ZeroDivisionError()):
         unusable.dead_letter(ConsumedRecord(READINGS, 7, b"k", b"rubbish"), error, "karcher")
     assert [record.message for record in caplog.records] == [f"a record of {READINGS} could not be applied: a bug"]
+
+
+# -- the log of inhibitors
+
+
+def test_an_inhibitors_spans_are_the_latest_ones_and_each_change_is_reported_once() -> None:
+    tracked = TrackedDevice(DeviceState(), Profile(DEVICE, "wayscloud"), READINGS)
+    log, state = InhibitorLog(tracked, EvaluationContext(RuleBook())), RuleState()
+    for moment in range(2 * SPANS_KEPT + 10):
+        for _ in range(2):  # nothing changes the second time
+            log.note_rule("r", state, moment % 2 == 0, moment)
+        assert len(log.unreported) == moment + 1 and len(state.open_spans) <= SPANS_KEPT
+    last = 2 * SPANS_KEPT + 8
+    assert state.open_spans == [(since, since + 1) for since in range(last - 2 * SPANS_KEPT + 2, last + 1, 2)]
+    assert log.unreported[-1].spans == state.open_spans and tracked.changed
