@@ -20,6 +20,8 @@ from connectors.wayscloud.objects import BrokerAddress
 from connectors.wayscloud.protocol import Packet
 from connectors.wayscloud.settings import WayscloudSettings
 
+_LONG_BYTES = 64 * 1024
+
 Publish = Callable[[Packet], Awaitable[list[asyncio.Future[None]]]]
 """Hands a packet on; the futures are done when Kafka has what the packet contained."""
 
@@ -81,6 +83,8 @@ class MqttSession:
             while client.messages:
                 message = client.messages.popleft()
                 await self._take(message, publish)
+                if len(message.payload) > _LONG_BYTES:
+                    await asyncio.sleep(0)  # to read one takes long: the loop goes round before the next
                 if not message.retain:
                     last_message = time.monotonic()
             client.wake.clear()

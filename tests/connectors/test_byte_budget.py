@@ -10,6 +10,8 @@ from typing import Any, cast
 from connectors.common.byte_budget import ByteBudget
 from connectors.wayscloud.logins import Login
 from connectors.wayscloud.mqtt_client import V5, MqttClient
+from connectors.wayscloud.mqtt_session import MqttSession
+from connectors.wayscloud.protocol import Packet
 from connectors.wayscloud.settings import WayscloudSettings
 from tests.support.waiting import eventually
 
@@ -64,3 +66,29 @@ async def test_mqtt_reads_no_further_while_too_many_bytes_wait() -> None:
         await client.close()
     await asyncio.gather(*reading)
     assert budget.held == 0
+
+
+async def test_the_event_loop_goes_round_between_long_messages() -> None:
+    """Each takes long to read, and as long as the publisher has room nothing else would let the loop go."""
+    session = MqttSession(WayscloudSettings(), Login("c", "", "", ()), V5, ByteBudget())
+    rounds, at = 0, list[int]()
+
+    async def publish(_: Packet) -> list[asyncio.Future[None]]:
+        at.append(rounds)
+        return []
+
+    async def turn() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    for number in range(5):
+        long = SimpleNamespace(payload=b"x" * 100_000, topic="t", mid=number, qos=1, retain=False, dup=False)
+        session._client.messages.append(cast(Any, long))
+    tasks = [asyncio.create_task(turn()), asyncio.create_task(session._pump(publish))]
+    await eventually(lambda: len(at) == 5)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert len(set(at)) == 5
