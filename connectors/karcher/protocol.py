@@ -95,7 +95,7 @@ def read_page(body: bytes) -> Page:
     more = answer.pageInfo is not None and answer.pageInfo.hasNextPage
     return Page(
         items,
-        [(str(e.get("machineId", "")), str(e.get("message", ""))) for e in answer.errors or []],
+        [(_id(e.get("machineId")), str(e.get("message", ""))) for e in answer.errors or []],
         answer.pageInfo.endCursor if more and answer.pageInfo else None,
     )
 
@@ -118,7 +118,7 @@ def read_machine(item: bytes, now: datetime) -> Machine:
     generic = fields.get("generic")
     generic = generic if isinstance(generic, dict) else {}
     material, serial = _numbers(generic)
-    machine_id = str(fields.get("machineId") or "")
+    machine_id = _id(fields.get("machineId"))
     if not (machine_id and material and serial):
         raise AnswerError("a machine needs machineId, materialNumber and serialNumber")
     known = ("model", "serialNumber", "resourceOwnerAssetId")
@@ -154,14 +154,19 @@ def names_of(item: bytes) -> MachineNames:
     fields = _object_or_none(item) or {}
     material, serial = _numbers(fields.get("generic"))
     device = device_id(VENDOR, karcher_native_id(material, serial)) if material and serial else None
-    return MachineNames(str(fields.get("machineId") or "") or None, device)
+    return MachineNames(_id(fields.get("machineId")) or None, device)
 
 
 def _numbers(generic: object) -> tuple[str, str]:
     """Material and serial number; `serial` («material;serial») replaces missing ones."""
     fields = generic if isinstance(generic, dict) else {}
-    material, _, serial = str(fields.get("serial") or "").partition(";")
-    return str(fields.get("materialNumber") or material), str(fields.get("serialNumber") or serial)
+    material, _, serial = _id(fields.get("serial")).partition(";")
+    return _id(fields.get("materialNumber")) or material, _id(fields.get("serialNumber")) or serial
+
+
+def _id(value: object) -> str:
+    """An id or number of a machine: text or an integer; "" for anything else, which may hold what must not be shown."""
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 def received_time(item: bytes) -> datetime | None:
@@ -228,9 +233,10 @@ def notification(item: bytes, devices: Mapping[str, str], received_at: datetime)
 
 def cleaning_report(item: bytes, devices: Mapping[str, str], received_at: datetime) -> ReadMessage:
     """One cleaning report of REST. It names the machine by material and serial number as well."""
-    fields = _object_or_none(item)
-    if fields and fields.get("materialNumber") and fields.get("serialNumber"):
-        native = karcher_native_id(str(fields["materialNumber"]), str(fields["serialNumber"]))
+    fields = _object_or_none(item) or {}
+    material, serial = _id(fields.get("materialNumber")), _id(fields.get("serialNumber"))
+    if material and serial:
+        native = karcher_native_id(material, serial)
         # where the registry knows the machine's id, it decides: a report may have the family's first material number
         devices = {str(fields.get("machineId")): device_id(VENDOR, native), **devices}
 

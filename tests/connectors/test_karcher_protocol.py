@@ -323,3 +323,18 @@ def test_a_report_in_a_message_goes_by_itself() -> None:
 def test_what_only_looks_like_a_report_stays_in_its_message(fields: object) -> None:
     [envelope] = protocol.socket_message(encode(fields), ROBOT, NOW, 0).envelopes
     assert (envelope.type, envelope.data) == ("karcher.datapoints", encode(fields))
+
+
+@pytest.mark.parametrize(
+    "number", [{"name": "doorCode", "value": "SECRET471"}, [{"pin": "SECRET471"}], True, None, 1.5]
+)
+def test_what_is_no_number_of_a_machine_names_none(number: object) -> None:
+    """It may hold anything: as a part of the device's id it would be shown."""
+    report = {"reportId": "r", "machineId": "unknown", "materialNumber": "1.454-500.0", "serialNumber": number}
+    read = protocol.cleaning_report(json.dumps(report).encode(), {}, NOW)
+    assert read.envelopes == [] and "SECRET471" not in read.dead_letters[0].payload
+    for generic in ({"materialNumber": "1", "serialNumber": number}, {"serial": number}):
+        with pytest.raises(protocol.AnswerError):
+            protocol.read_machine(json.dumps({"machineId": "m", "generic": generic}).encode(), NOW)
+    with pytest.raises(protocol.AnswerError):
+        protocol.read_machine(json.dumps({"machineId": number, "generic": {"serial": "1;2"}}).encode(), NOW)
