@@ -19,6 +19,11 @@ RECORDS_IN = Counter(
 RECORDS_OUT = Counter(
     "fleetlake_records_out_total", "Records that a stage wrote, acknowledged by their receiver.", ["stage", "vendor"]
 )
+NORMALISED = Counter(
+    "fleetlake_normalised_records_total",
+    "Raw records normalised, by path: `columnar`, many of one shape at once, or `general`, one by one.",
+    ["vendor", "path"],
+)
 READINGS_OUT = Counter("fleetlake_readings_out_total", "Single readings that a stage wrote.", ["stage", "vendor"])
 DUPLICATES = Counter(
     "fleetlake_duplicates_total", "Duplicates of a message, recognised by its id and dropped.", ["stage", "vendor"]

@@ -110,7 +110,7 @@ def _route(kind: bytes, source: bytes, subject: bytes, content_type: bytes) -> t
 _NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 _REQUIRED = ("ce_id", "ce_type", "ce_source", "ce_subject", "ce_receivedat")
 _KNOWN = frozenset({*_REQUIRED, "ce_specversion", "ce_time", "content-type"})
-_AS_WRITTEN = ("ce_specversion", *_REQUIRED, "content-type", "ce_time")
+HEADERS_AS_WRITTEN = ("ce_specversion", *_REQUIRED, "content-type", "ce_time")
 """The headers of most messages, in the order in which `Envelope.headers` writes them."""
 
 
@@ -142,12 +142,12 @@ def read_envelope(value: bytes | None, headers: Sequence[tuple[str, bytes | None
 
 def _by_position(headers: Sequence[tuple[str, bytes | None]]) -> _Values | None:
     """The values of headers in the order of our own connectors, in half the time; None for headers in another order."""
-    if len(headers) != len(_AS_WRITTEN):
+    if len(headers) != len(HEADERS_AS_WRITTEN):
         return None
     (n0, _), (n1, identity), (n2, kind), (n3, source), (n4, subject), (n5, received), (n6, content), (n7, time) = (
         headers
     )
-    if (n0, n1, n2, n3, n4, n5, n6, n7) != _AS_WRITTEN:
+    if (n0, n1, n2, n3, n4, n5, n6, n7) != HEADERS_AS_WRITTEN:
         return None
     return identity, kind, source, subject, received, content, time
 

@@ -13,7 +13,7 @@ and its canary tests fail with the name of the module to revise when an upgrade 
 | `topic_configs` | the classes of its requests, for one that it lacks: IncrementalAlterConfigs |
 | `topic_metadata` | likewise: Metadata of version 10, which gives topic ids |
 | `topic_prefix` | every request and response of a connection, to put a prefix before names |
-| `transactions` | the producer's transaction manager and sender, by subclasses |
+| `transactions` | the producer's transaction manager and sender, by subclasses, and what it asks of a batch |
 """
 
 WRITTEN_AGAINST = "0.14.0"

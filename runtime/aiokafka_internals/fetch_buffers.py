@@ -1,46 +1,82 @@
 """The fetcher's buffers: taking records one Kafka batch at a time. Written against aiokafka 0.14.0.
 
 Reason: `AIOKafkaConsumer.getmany` spends four Python calls and an eleven-field object on each record, more than
-anything else before the step. `take` does the same for a whole Kafka batch in one comprehension and makes leaner
-records. It skips what `read_committed` has to skip, and leaves aiokafka's buffers and positions as `getmany` would.
+anything else before the step. `take` hands over whole Kafka batches as they are, and makes objects of the records of
+those only that begin before the position or are of an old format. It skips what `read_committed` has to skip, and
+leaves aiokafka's buffers and positions as `getmany` would.
 """
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Container
+from types import FunctionType, MethodType
 from typing import Any
 
-import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition, codec
 from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
-from aiokafka.errors import CorruptRecordException
+from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
+from aiokafka.record.default_records import DefaultRecordBatch
+from aiokafka.record.memory_records import MemoryRecords
 
-from schemas.consumed import Headers
+from runtime.kafka_records.columns import HEAD_BYTES
+from runtime.kafka_records.fetched import FetchedBatch, FetchedRecords, LooseRecords, records_of
+
+_LENGTH = struct.Struct(">i")
 
 
-class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
-    """One record as it came; a `schemas.consumed.Record`."""
+class RawRecords:
+    """What a fetch brought of one partition: aiokafka's batches, and the bytes of the one that it gave last.
 
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
+    Reason: aiokafka's `MemoryRecords` keeps the bytes to itself, and its batches make an object of each record.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.last = b""
+        """The batch that `next_batch` returned last, as it was stored."""
+        self._data = data
+        self._parsed = MemoryRecords(data)
+        self._at = 0
+
+    def has_next(self) -> bool:
+        """See aiokafka."""
+        return bool(self._parsed.has_next())
+
+    def next_batch(self) -> Any:
+        """See aiokafka."""
+        batch = self._parsed.next_batch()
+        (length,) = _LENGTH.unpack_from(self._data, self._at + 8)
+        end = self._at + 12 + length
+        self.last, self._at = self._data[self._at : end], end
+        return batch
+
+    def size_in_bytes(self) -> int:
+        """See aiokafka."""
+        return len(self._data)
+
+
+def keep_batches_as_bytes(consumer: AIOKafkaConsumer) -> None:
+    """Have the consumer's fetcher keep what it fetches as `RawRecords`. Call it after `start`.
+
+    Reason: see `RawRecords`. `Fetcher._proc_fetch_request` finds the class by its global name, which is replaced for
+    this consumer's fetcher alone.
+    """
+    process = Fetcher._proc_fetch_request
+    names = {**process.__globals__, "MemoryRecords": RawRecords}
+    consumer._fetcher._proc_fetch_request = MethodType(FunctionType(process.__code__, names), consumer._fetcher)
 
 
 def take(
     consumer: AIOKafkaConsumer, wanted: Container[TopicPartition], limit: int
-) -> dict[TopicPartition, list[FetchedRecord]]:
+) -> dict[TopicPartition, FetchedRecords]:
     """What the consumer holds of the wanted partitions, without waiting; its positions move past it.
 
     Of each partition at most `limit` records, rounded up to a whole Kafka batch. Raises what a fetch failed with
     (KafkaError), and CorruptRecordException for a wrong checksum.
     """
     fetcher = consumer._fetcher
-    taken: dict[TopicPartition, list[FetchedRecord]] = {}
+    taken: dict[TopicPartition, FetchedRecords] = {}
     for tp in list(fetcher._records):
         if tp not in wanted:
             continue
@@ -85,34 +121,56 @@ def _release(fetcher: Fetcher, tp: TopicPartition) -> None:
     fetcher._notify(fetcher._wait_consume_future)
 
 
-def _take_of(held: FetchResult, tp: TopicPartition, limit: int) -> list[FetchedRecord]:
+def _take_of(held: FetchResult, tp: TopicPartition, limit: int) -> FetchedRecords | None:
     if not held.check_assignment(tp) or not held.has_more():  # overtaken by a seek or a rebalance
-        return []
-    records: list[FetchedRecord] = []
-    part = held._partition_records
-    while len(records) < limit and part._records.has_next():
-        records += _unpack(part, part._records.next_batch())
+        return None
+    batches: list[FetchedBatch | LooseRecords] = []
+    part, number = held._partition_records, 0
+    while number < limit and part._records.has_next():
+        if unpacked := _unpack(part, part._records.next_batch()):
+            batches.append(unpacked)
+            number += len(unpacked)
     held._update_position()
     if not part._records.has_next():
         held._partition_records = None
-    return records
+    return FetchedRecords(batches) if batches else None
 
 
-def _unpack(part: PartitionRecords, batch: Any) -> list[FetchedRecord]:
-    """The records of the next Kafka batch; none of one that was aborted, or is a marker."""
+def _unpack(part: PartitionRecords, batch: Any) -> FetchedBatch | LooseRecords | None:
+    """The records of the next Kafka batch; None of one that was aborted, or is a marker."""
     topic, partition = part._tp
     if not batch.validate_crc():
         raise CorruptRecordException(f"Invalid CRC - {part._tp}")
-    records: list[FetchedRecord] = []
+    unpacked: FetchedBatch | LooseRecords | None = None
     if not _is_void(part, batch):
         first = part.next_fetch_offset  # a compressed batch may begin before it
-        records = [
-            FetchedRecord(topic, partition, r.offset, r.timestamp, r.key, r.value, r.headers)
-            for r in batch
-            if r.offset >= first
-        ]
+        if isinstance(part._records, RawRecords) and _is_whole(batch, first):
+            unpacked = FetchedBatch(topic, partition, uncompressed(part._records.last, batch.compression_type))
+        else:
+            unpacked = LooseRecords(records_of(topic, partition, batch, first))
     part.next_fetch_offset = batch.next_offset  # past what compaction removed at the batch's end, too
-    return records
+    return unpacked
+
+
+def _is_whole(batch: Any, first: int) -> bool:
+    """Whether a batch is of the present format and has no record before an offset."""
+    return isinstance(batch, DefaultRecordBatch) and batch.base_offset >= first
+
+
+def uncompressed(data: bytes, compression: int) -> bytes:
+    """A batch without compression; its checksum is no longer right."""
+    if not compression:
+        return data
+    if not (has := _HAS[compression])():
+        raise UnsupportedCodecError(f"a batch is compressed with {has.__name__[4:]}, whose codec is not installed")
+    records = _DECODE[compression](data[HEAD_BYTES:])
+    attributes = bytes([data[_ATTRIBUTES] & ~DefaultRecordBatch.CODEC_MASK])
+    return b"".join((data[:_ATTRIBUTES], attributes, data[_ATTRIBUTES + 1 : HEAD_BYTES], records))
+
+
+_ATTRIBUTES = 22  # byte that names the codec
+_HAS = {1: codec.has_gzip, 2: codec.has_snappy, 3: codec.has_lz4, 4: codec.has_zstd}
+_DECODE = {1: codec.gzip_decode, 2: codec.snappy_decode, 3: codec.lz4_decode, 4: codec.zstd_decode}
 
 
 def _is_void(part: PartitionRecords, batch: Any) -> bool:

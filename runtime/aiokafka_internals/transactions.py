@@ -25,6 +25,8 @@ from aiokafka.errors import ConcurrentTransactions, for_code
 from aiokafka.producer.sender import AddOffsetsToTxnHandler, Sender
 from aiokafka.producer.transaction_manager import TransactionManager, TransactionState
 
+from runtime.kafka_records.packed import PackedBatch
+
 _FIRST_PAUSE = 0.003
 _LONGEST_PAUSE = 0.1  # seconds; aiokafka's own
 
@@ -109,6 +111,26 @@ class _AddGroup(AddOffsetsToTxnHandler):  # type: ignore[misc]  # aiokafka is un
         return cast("float | None", super().handle_response(resp))
 
 
+class PackedBuilder(PackedBatch):
+    """A packed batch with what the producer asks of aiokafka's `BatchBuilder`.
+
+    Reason: `BatchBuilder` takes one record at a time, at twice the cost of a record's columns.
+    """
+
+    def close(self) -> None:
+        """Nothing is added any more: whoever fills the batch knows."""
+
+    def closed(self) -> bool:
+        """Whether it may be sent at once."""
+        return True
+
+    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+        self.set_producer(producer_id, producer_epoch, base_sequence)
+
+    def _build(self) -> bytearray:
+        return self.build()
+
+
 class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka is untyped
     """A producer whose every transaction commits offsets of the group `group_id`.
 
@@ -118,6 +140,7 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka
 
     def __init__(self, *, group_id: str, transactional_id: str, transaction_timeout_ms: int, **options: Any) -> None:
         super().__init__(transactional_id=transactional_id, transaction_timeout_ms=transaction_timeout_ms, **options)
+        self._compression: str | None = options.get("compression_type")
         plain = cast(Any, self)._sender
         self._txn_manager = _Manager(transactional_id, transaction_timeout_ms, group_id)
         self._message_accumulator._txn_manager = self._txn_manager
@@ -138,6 +161,10 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka
         await self.begin_transaction()
         for tp in expected:
             self._txn_manager.maybe_add_partition_to_txn(tp)
+
+    def create_packed_batch(self) -> PackedBuilder:
+        """A batch that takes the records of many outputs at once; like `create_batch`, for `send_batch`."""
+        return PackedBuilder(self._message_accumulator._batch_size, self._compression)
 
     async def opened(self) -> None:
         """Wait until the broker has added all that was asked for. Raises what made the transaction fail."""

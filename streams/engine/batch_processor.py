@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from runtime.aiokafka_internals.transactions import TransactionalProducer
+from runtime.kafka_records.fetched import batches_of, runs_of
+from schemas.consumed import Headers, Record
+from schemas.envelope import TRACE_HEADER
 from streams.engine.options import BatchStats
 from streams.engine.record_batch import RecordBatch
 from streams.engine.step_inputs import StepInputs
@@ -23,11 +26,13 @@ class PreparedBatch:
 
     transaction: Transaction
     batches: Sequence[RecordBatch]
-    """Empty where the step had something to do without input records."""
+    """Without their records; empty where the step had something to do without input."""
     records_in: int
     started: float
     """Monotonic time at which the step began."""
     step_seconds: float
+    times_ms: Sequence[int]
+    traced: Sequence[Headers]
 
     @property
     def next_offset(self) -> int | None:
@@ -52,7 +57,8 @@ class PreparedBatch:
             time.monotonic() - self.started,
             last.next_offset,
             max(0, (end_offset or 0) - last.next_offset),
-            self.batches,
+            self.times_ms,
+            self.traced,
         )
 
 
@@ -81,24 +87,30 @@ class BatchProcessor:
     async def prepare(self, batches: Sequence[RecordBatch]) -> PreparedBatch:
         """Run the step on the batches. Only in memory: whether it happened is decided by the commit."""
         started = time.monotonic()
-        records = batches[0].records if len(batches) == 1 else list(chain.from_iterable(b.records for b in batches))
-        if records and self._is_behind_others and self._step.needs_side_inputs(records):
-            await self._inputs.catch_up.wait()
+        if self._is_behind_others:
+            records = list(chain.from_iterable(batch.records for batch in batches))
+            if records and self._step.needs_side_inputs(records):
+                await self._inputs.catch_up.wait()
         for batch in batches:
             if batch.skipped is not None:
                 self._step.skipped(batch.skipped)
         now_us = time.time_ns() // 1000
         transaction, step_seconds = self._next, 0.0
         if batches or self._step.pending:
-            for first in range(0, max(1, len(records)), _SLICE_RECORDS):
-                if first:
+            runs: list[Sequence[Record]] = list(runs_of([b.records for b in batches], _SLICE_RECORDS)) or [()]
+            for number, run in enumerate(runs):
+                if number:
                     await asyncio.sleep(0)
                 before = time.monotonic()
-                outputs = self._step.process(records[first : first + _SLICE_RECORDS], now_us)
+                outputs = self._step.process(run, now_us)
                 step_seconds += time.monotonic() - before
                 transaction.add(outputs, now_us // 1000)
         self._next = Transaction(self._producer, self._scope)
-        return PreparedBatch(transaction, batches, len(records), started, step_seconds)
+        fetched = [each for batch in batches for each in batches_of(batch.records)]
+        times = [time_ms for each in fetched for time_ms in each.timestamps]
+        traced = [headers for each in fetched for headers in each.headers_naming(TRACE_HEADER.encode())]
+        processed = [replace(batch, records=()) for batch in batches]  # lets go of their memory before the commit
+        return PreparedBatch(transaction, processed, len(times), started, step_seconds, times, traced)
 
     async def write(self, prepared: PreparedBatch) -> None:
         """Commit a prepared batch. Raises what made the transaction fail."""

@@ -16,7 +16,12 @@ from faust.types import TP
 
 from runtime.aiokafka_internals import consumers
 from runtime.aiokafka_internals.consumers import FetchPosition
-from runtime.aiokafka_internals.fetch_buffers import FetchedRecord, fetch_idle_partitions_promptly, take
+from runtime.aiokafka_internals.fetch_buffers import (
+    fetch_idle_partitions_promptly,
+    keep_batches_as_bytes,
+    take,
+)
+from runtime.kafka_records.fetched import FetchedRecords
 
 HELD_BACK_SECONDS = 0.1
 """A shorter wait for a fetch while partitions are held back: nothing wakes a running fetch when one is released."""
@@ -42,7 +47,7 @@ class ConsumerOptions:
 class FetchedPartition:
     """What one fetch gave for one partition, with the consumer's position of the same moment."""
 
-    records: list[FetchedRecord]
+    records: FetchedRecords
     next_offset: int
     end_offset: int | None
 
@@ -80,6 +85,7 @@ class RecordBatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[
         """Called by Faust in the consumer's thread."""
         await super().on_start()
         fetch_idle_partitions_promptly(self._ensure_consumer())
+        keep_batches_as_bytes(self._ensure_consumer())
 
     async def fetch(self, partitions: set[TP], timeout: float) -> dict[TP, FetchedPartition]:
         """Fetch what there is of these partitions, waiting up to `timeout` seconds for the first record.
@@ -108,7 +114,7 @@ class RecordBatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[
 
     async def _records(
         self, consumer: aiokafka.AIOKafkaConsumer, wanted: set[TopicPartition], timeout: float
-    ) -> dict[TopicPartition, list[FetchedRecord]]:
+    ) -> dict[TopicPartition, FetchedRecords]:
         await consumers.wait_for_reassignment(consumer)
         limit = self._options.max_fetch_records
         if records := take(consumer, wanted, limit):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from streams.engine.record_batch import RecordBatch
+from schemas.consumed import Headers
 from streams.engine.step import MAX_RECORD_BYTES
 
 
@@ -65,8 +65,10 @@ class BatchStats:
     """The committed position."""
     lag: int
     """Records (and transaction markers) still to read, as of the fetch."""
-    batches: Sequence[RecordBatch]
-    """The input itself."""
+    times_ms: Sequence[int]
+    """When each record of the input was written, in milliseconds since the epoch."""
+    traced: Sequence[Headers]
+    """Headers of the input's records, as far as some may name a trace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class WorkerOptions:
 
     With it, a restarted worker takes its partitions back at once, instead of after the dead one's session timeout.
     """
-    buffer_bytes: int = 128 << 20
+    buffer_bytes: int = 32 << 20
     """Bound of the input that the worker holds in memory."""
     pipelines: PipelineOptions = field(default_factory=PipelineOptions)
     observer: Observer | None = None

@@ -7,10 +7,11 @@ pipeline makes its outputs, its state and the input offset visible together (`st
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from runtime.kafka_records.packed import OutputColumns
 from schemas.consumed import Headers, Record
 from schemas.topics import MAX_MESSAGE_BYTES
 
@@ -105,7 +106,7 @@ class Step(ABC):
         """
 
     @abstractmethod
-    def process(self, records: Sequence[Record], now_us: int) -> Sequence[Output]:
+    def process(self, records: Sequence[Record], now_us: int) -> Sequence[Output | OutputColumns]:
         """Process consecutive records of the input partition; `now_us` is the time in microseconds since the epoch."""
 
     @property
@@ -142,6 +143,18 @@ class Step(ABC):
 
     def skipped(self, mark: SkipMark) -> None:  # noqa: B027  # most have nothing to remember
         """Take note that all input records written before `skip_mark` returned `mark` have been left unread."""
+
+
+def single_outputs(outputs: Iterable[Output | OutputColumns]) -> list[Output]:
+    """All outputs as single ones, in order."""
+    single: list[Output] = []
+    for output in outputs:
+        if isinstance(output, OutputColumns):
+            rows = zip(output.keys, output.values, output.header_rows(), strict=True)
+            single += [Output(output.topic, key, value, headers) for key, value, headers in rows]
+        else:
+            single.append(output)
+    return single
 
 
 StepFactory = Callable[[str, int], Step]

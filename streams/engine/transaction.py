@@ -10,7 +10,8 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from runtime.aiokafka_internals.transactions import TransactionalProducer
+from runtime.aiokafka_internals.transactions import PackedBuilder, TransactionalProducer
+from runtime.kafka_records.packed import OutputColumns
 from streams.engine.step import Output, RecordTooLarge, record_bytes
 
 BUILDER_BYTES = 960 << 10
@@ -67,11 +68,14 @@ class Transaction:
         """Wait until the broker has added what `begin` asked for. Raises what made the transaction fail."""
         await self._producer.opened()
 
-    def add(self, outputs: Sequence[Output], now_ms: int) -> None:
+    def add(self, outputs: Sequence[Output | OutputColumns], now_ms: int) -> None:
         """Add outputs, in order per topic. Raises RecordTooLarge."""
-        self.records += len(outputs)
         builders_of = self._builders
         for output in outputs:
+            if isinstance(output, OutputColumns):
+                self._add_columns(output, now_ms)
+                continue
+            self.records += 1
             topic, key, value, headers = output
             builders = builders_of.get(topic)
             if builders is None:
@@ -79,6 +83,17 @@ class Transaction:
             if builders[-1].append(key=key, value=value, timestamp=now_ms, headers=list(headers)) is None:
                 builders.append(self._builder_for(output))
                 builders[-1].append(key=key, value=value, timestamp=now_ms, headers=list(headers))
+
+    def _add_columns(self, outputs: OutputColumns, now_ms: int) -> None:
+        """Add many outputs, none of which is larger than a builder."""
+        self.records += len(outputs)
+        builders = self._builders.setdefault(outputs.topic, [])
+        if not builders or not isinstance(builders[-1], PackedBuilder):
+            builders.append(self._producer.create_packed_batch())
+        added = builders[-1].extend(outputs, 0, now_ms)
+        while added < len(outputs):
+            builders.append(self._producer.create_packed_batch())
+            added += builders[-1].extend(outputs, added, now_ms)
 
     def _builder_for(self, first: Output) -> Any:
         """A builder whose first record will be `first`: only as such does it take what is larger than a builder."""

@@ -33,6 +33,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from runtime.aiokafka_internals.consumers import FetchPosition
+from runtime.kafka_records.fetched import FetchedRecords
 from streams.engine.buffer_budget import BufferBudget
 from streams.engine.consumer_thread import (
     HELD_BACK_SECONDS,
@@ -40,7 +41,7 @@ from streams.engine.consumer_thread import (
     FetchedPartition,
     RecordBatchConsumerThread,
 )
-from streams.engine.record_batch import RecordBatch, memory_bytes
+from streams.engine.record_batch import RecordBatch
 from streams.engine.step import SkipMark
 
 SCHEME = "kafka-batch"
@@ -199,9 +200,9 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
         for tp, part in fetched.items():
             if epoch != self._epoch:
                 break
-            if part.records[0].offset < self._next[tp]:
+            if part.records.first_offset < self._next[tp]:
                 raise RuntimeError(
-                    f"{tp.topic}[{tp.partition}] went back to {part.records[0].offset} when {self._next[tp]} was due"
+                    f"{tp.topic}[{tp.partition}] went back to {part.records.first_offset} when {self._next[tp]} was due"
                 )
             await self._deliver(tp, part, epoch)
         if fetched and epoch != self._epoch:
@@ -223,7 +224,7 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
             return
         self._skipped, self._skip_at = skipped, now + _SKIP_SECONDS
         for tp, end in moved.items():
-            await self._deliver(tp, FetchedPartition([], end, end), epoch, marks[tp])
+            await self._deliver(tp, FetchedPartition(FetchedRecords([]), end, end), epoch, marks[tp])
 
     def _fetchable(self) -> set[TP]:
         if not self.flow_active or not self._next:
@@ -232,15 +233,16 @@ class RecordBatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is un
         return self._budget.with_room(candidates, len(self._next))
 
     async def _deliver(self, tp: TP, part: FetchedPartition, epoch: int, skipped: SkipMark | None = None) -> None:
-        size = memory_bytes(part.records) if part.records else 0
-        batch = RecordBatch(tp, epoch, self._next[tp], part.next_offset, part.end_offset, part.records, size, skipped)
+        records = part.records
+        size = records.memory_bytes
+        batch = RecordBatch(tp, epoch, self._next[tp], part.next_offset, part.end_offset, records, size, skipped)
         self._next[tp] = part.next_offset
         self._budget.deliver(batch)
         message = ConsumerMessage(
             tp.topic,
             tp.partition,
             part.next_offset - 1,
-            timestamp=part.records[-1].timestamp / 1000 if part.records else time.time(),
+            timestamp=time.time(),
             timestamp_type=0,
             headers=[],
             key=None,

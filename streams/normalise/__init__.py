@@ -22,9 +22,11 @@ __all__ = [
     "Normalised",
     "Options",
     "dead_letter",
+    "handler_of",
     "handlers",
     "normalise",
     "payload_extract",
+    "vendor_of",
 ]
 
 Handler = Callable[[Message], None]
@@ -56,7 +58,8 @@ def handlers() -> Mapping[str, Handler]:
 
 
 @lru_cache(maxsize=1024)
-def _handler(message_type: str) -> Handler | None:
+def handler_of(message_type: str) -> Handler | None:
+    """The handler of a message type, if there is one."""
     known = handlers()
     return known.get(message_type) or known.get(f"{message_type.partition('.')[0]}.*")
 
@@ -65,7 +68,7 @@ def normalise(envelope: Envelope, origin: wire.Origin, options: Options) -> Norm
     """The records of one envelope; `origin` is where it stands in its raw topic."""
     vendor = vendor_of(envelope.device_id)
     message = Message(envelope, vendor or "unknown", options)
-    handler = _handler(envelope.type)
+    handler = handler_of(envelope.type)
     if vendor is None:
         message.problem("", FieldError("bad_device_id", envelope.device_id[:200]))
     elif handler is None:

@@ -13,7 +13,7 @@ from typing import Any
 from schemas.units import ucum_code
 from streams.normalise.message import Field, Message, Stamp, VendorEvent, into
 from streams.normalise.units import convert
-from streams.normalise.values import FieldError, decimal, load_json, mapping, moment, number, shown
+from streams.normalise.values import FieldError, decimal, mapping, number, shown
 
 SENSOR_TYPES: Mapping[str, Field] = {
     "temperature": into("environment.temperature"),
@@ -44,10 +44,9 @@ _POSITION = {
 
 def telemetry(message: Message) -> None:
     """One POST: readings, and a position that has the time of the latest of them (docs/contract.md, «Time»)."""
-    payload = mapping(load_json(message.envelope.data))
+    payload = mapping(message.payload())
     stamps = _readings(message, payload.get("readings"))
-    sound = [stamp for stamp in stamps if stamp.quality == "ok"]
-    latest = max(sound or stamps, default=message.received)
+    latest = message.latest(stamps)
     others = {name: value for name, value in payload.items() if name != "readings"}
     message.read_object(_POSITION, others, "", latest)
 
@@ -76,7 +75,7 @@ def _reading(message: Message, reading: Mapping[str, Any], path: str) -> Stamp:
     if "value" not in reading:
         raise FieldError("missing", "value")
     written = reading.get("timestamp")
-    stamp = message.received if written is None else message.vendor_time(moment(written))
+    stamp = message.received if written is None else message.written_time(written)
     if (field := SENSOR_TYPES.get(sensor_type)) is not None:
         message.read(field, _in_due_unit(reading, field), f"{path}.value", stamp)
     else:
@@ -102,7 +101,7 @@ def _in_due_unit(reading: Mapping[str, Any], field: Field) -> Any:
 
 def command_result(message: Message) -> None:
     """What came of a command. A later result of the same command is a new version of the same event."""
-    payload = mapping(load_json(message.envelope.data))
+    payload = mapping(message.payload())
     kind = message.envelope.attributes.get("commandtype")
     command_id = payload.get("command_id")
     facts = payload | {"command_type": kind} if kind else payload
@@ -113,7 +112,7 @@ def command_result(message: Message) -> None:
 
 def command(message: Message) -> None:
     """A command was queued, handed out to its device, or has expired without a result."""
-    payload = mapping(load_json(message.envelope.data))
+    payload = mapping(message.payload())
     state, kind = payload.get("state"), payload.get("command_type")
     if state not in ("queued", "handed_out", "expired"):
         raise FieldError("missing", "state")
@@ -130,7 +129,7 @@ _PROGRESS = into("ota.progress", _within(0, 100))
 
 def ota_status(message: Message) -> None:
     """A report of an update: an event, and a reading where it contains the progress."""
-    payload = mapping(load_json(message.envelope.data))
+    payload = mapping(message.payload())
     attempt = message.envelope.attributes.get("attempt", "")
     facts = payload | {"attempt": int(attempt)} if attempt.isdecimal() else payload
     title = f"firmware {payload.get('version', '?')}: {_word(payload)}"
@@ -140,7 +139,7 @@ def ota_status(message: Message) -> None:
 
 def sensor_paired(message: Message) -> None:
     """A hub registered a Zigbee sensor; an event of the hub."""
-    payload = mapping(load_json(message.envelope.data))
+    payload = mapping(message.payload())
     title = f"sensor {payload.get('serial_number', '?')} paired"
     message.event(VendorEvent("sensor_paired", None, message.received, payload, title=title))
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 
 from schemas.envelope import GAP
 from streams.normalise.message import Message, VendorEvent
-from streams.normalise.values import load_json, mapping
+from streams.normalise.values import mapping
 
 
 def gap(message: Message) -> None:
     """A connection gap, `{"from", "to", "reason"}`: it happened when it began."""
-    payload = mapping(load_json(message.envelope.data))
+    payload = mapping(message.payload())
     message.event(
         VendorEvent("connection_gap", None, message.stamp(payload.get("from"), "from"), payload, title="Connection gap")
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
@@ -20,6 +21,9 @@ SHORT_WINDOW_SECONDS = 600
 LONG_WINDOW_SECONDS = 24 * 3600
 BYTES_PER_ID = 120
 """Memory that one id takes (measured)."""
+Route = tuple[str, str]
+"""Message type and source."""
+
 _FORGET_EVERY = 64
 _HEAD = struct.Struct("<BII")
 _VERSION = 1
@@ -78,6 +82,31 @@ class SeenIds:
         self._added_at.append(second)
         return True
 
+    def add_all_new(self, digests: Sequence[int], seconds: Sequence[int]) -> Sequence[bool]:
+        """Remember those of the ids, in order, that are not known; which these are. The same as `add_new` for each."""
+        unique = set(digests)
+        if len(unique) < len(digests) or not self._last_seen.keys().isdisjoint(unique):
+            return [self.add_new(digest, second) for digest, second in zip(digests, seconds, strict=True)]
+        at = 0
+        while at < len(digests):
+            last = min(at + _FORGET_EVERY - len(self._latest), len(digests)) - 1  # by it, something may be forgotten
+            self._append(digests[at:last], seconds[at:last])
+            self.restore(digests[last], seconds[last])
+            at = last + 1
+        self._added += digests
+        self._added_at += seconds
+        return [True] * len(digests)
+
+    def _append(self, digests: Sequence[int], seconds: Sequence[int]) -> None:
+        """Remember ids before the time has come to forget some that have expired."""
+        self._last_seen.update(zip(digests, seconds, strict=True))
+        self._order.extend(digests)
+        self._order_at.extend(seconds)
+        self._latest.extend(seconds)
+        while len(self._order) > self._max_ids:
+            self._forget_oldest()
+            self.cut += 1
+
     def take_added(self) -> tuple[list[int], list[int]]:
         """Ids remembered since the last call, and when each was seen."""
         added = self._added, self._added_at
@@ -126,12 +155,23 @@ class DuplicateFilter:
         name = envelope.id
         if envelope.attributes and (attempt := envelope.attributes.get("replay")):
             name = f"{name} {attempt}"
-        digest, second = _message_digest(envelope.device_id, name), second_of(envelope.received_at)
+        digest, second = message_digest(envelope.device_id, name), second_of(envelope.received_at)
         if not _has_long_window(envelope.type, envelope.source):
             return not self.short.add_new(digest, second)
         is_new = self.long.add_new(digest, second)
         # Versions before this one remembered what is delivered again with the short window.
         return not is_new or self.short.is_known(digest, second)
+
+    def are_new(self, route: Route, digests: Sequence[int], seconds: Sequence[int]) -> Sequence[bool]:
+        """Which of some messages of one type and source are no duplicates, by `message_digest`.
+
+        They are remembered, as by `is_duplicate`; they have no attributes.
+        """
+        if not _has_long_window(*route):
+            return self.short.add_all_new(digests, seconds)
+        are_new = self.long.add_all_new(digests, seconds)
+        known = zip(are_new, digests, seconds, strict=True)
+        return [is_new and not self.short.is_known(digest, second) for is_new, digest, second in known]
 
     def is_duplicate_packet(self, envelope: Envelope) -> bool:
         """Whether a payload without a time is an MQTT packet sent once more: DUP is set and the same packet was seen.
@@ -190,18 +230,19 @@ def _has_long_window(message_type: str, source: str) -> bool:
     return dedupe_window_seconds(message_type, source) > SHORT_WINDOW_SECONDS
 
 
-def _message_digest(device: str, name: str) -> int:
+def message_digest(device: str, name: str) -> int:
     """Eight bytes of the message's id, distinct for each device. Ids are mostly hexadecimal digests already."""
     if len(name) == 32:
         try:
-            return int.from_bytes(bytes.fromhex(name[:16]), "little") ^ _device_mark(device)
+            return int.from_bytes(bytes.fromhex(name[:16]), "little") ^ device_mark(device)
         except ValueError:
             pass
     return _digest(device, name)
 
 
 @lru_cache(maxsize=65_536)
-def _device_mark(device: str) -> int:
+def device_mark(device: str) -> int:
+    """What distinguishes the digests of a device's messages from those of others."""
     return crc32(device.encode()) * 0x9E3779B1
 
 

@@ -14,9 +14,9 @@ from typing import Any
 from schemas.severity import severity_of_word
 from streams.normalise.message import Field, Message, Stamp, VendorEvent, into
 from streams.normalise.values import (
+    Divided,
     FieldError,
     degrees,
-    divided,
     iso_time_text,
     load_json,
     mapping,
@@ -148,7 +148,7 @@ _LOCATION_TABLES: dict[int, dict[str, Field]] = {}
 
 def _location_table(millimetres: int) -> dict[str, Field]:
     if (table := _LOCATION_TABLES.get(millimetres)) is None:
-        metres = divided(1000 // millimetres)
+        metres = Divided(1000 // millimetres)
         table = {"coordinateX": into("position.x", metres), "coordinateY": into("position.y", metres), "mapId": _MAP_ID}
         _LOCATION_TABLES[millimetres] = table
     return table
@@ -242,7 +242,7 @@ def datapoints(message: Message) -> None:
 
     Source: Kärcher's API document, «Datapoints response».
     """
-    payload = mapping(load_json(message.envelope.data))
+    payload = mapping(message.payload())
     data = member(payload, "data")
     stamp = message.stamp(payload.get("timestamp"), "timestamp")
     for name, value in data.items():
@@ -254,7 +254,7 @@ def datapoints(message: Message) -> None:
 def status(message: Message) -> None:
     """One machine of the statuses' answer: each state has its own time."""
     message.is_polled_state = True
-    payload = mapping(load_json(message.envelope.data))
+    payload = mapping(message.payload())
     message.contact("connection.last_connected", payload.get("lastConnected"), "lastConnected")
     contact = message.contact("connection.last_contact", payload.get("lastContact"), "lastContact")
     message.polled(*([contact] if contact is not None else ()))
@@ -291,7 +291,7 @@ def _others(message: Message, state: Mapping[str, Any], path: str, stamp: Stamp)
 
 def notification(message: Message) -> None:
     """One notification. It has no id: category, code, type and `recordedAt` make it (docs/contract.md, «Alarms»)."""
-    payload = mapping(load_json(message.envelope.data))
+    payload = mapping(message.payload())
     recorded = payload.get("recordedAt")
     stamp = message.stamp(recorded if recorded is not None else payload.get("receivedAt"), "recordedAt")
     identity = [payload.get(name) for name in ("category", "code", "type", "recordedAt")]
@@ -327,7 +327,7 @@ def _title(payload: Mapping[str, Any]) -> str | None:
 
 def cleaning_report(message: Message) -> None:
     """One cleaning report of REST."""
-    _cleaning_report(message, load_json(message.envelope.data), "", message.received)
+    _cleaning_report(message, message.payload(), "", message.received)
 
 
 _CANCELLED = ("CANCELED", "CANCELLED")
@@ -336,7 +336,7 @@ _FAILED = ("FAILED", "REJECTED", "TIMED_OUT")
 
 def command(message: Message) -> None:
     """A command's execution as events, one for each step it has taken (Kärcher's API document, «execution details»)."""
-    payload = mapping(load_json(message.envelope.data))
+    payload = mapping(message.payload())
     steps = payload.get("executionEvents")
     if steps is not None and not isinstance(steps, list):
         raise FieldError("wrong_type", f"executionEvents: an array is due, found {shown(steps)}")

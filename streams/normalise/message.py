@@ -7,7 +7,7 @@ problem of the one dead letter, and the rest of the message is used (docs/contra
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from schemas.envelope import Envelope
 from schemas.metrics import UNKNOWN_UNIT, Kind, catalogue, vendor_metric
 from schemas.redact import excerpt
 from schemas.timestamps import format_iso
-from streams.normalise.values import FieldError, boolean, dump_json, finite, json_text, moment, number, text
+from streams.normalise.values import FieldError, boolean, dump_json, finite, json_text, load_json, moment, number, text
 
 
 class Datapoint(NamedTuple):
@@ -123,6 +123,10 @@ class Message:
         self.is_polled_state = False
         """Set by the handler of a polled state: each poll says the same again until something changes."""
 
+    def payload(self) -> Any:
+        """The JSON value that the vendor sent. FieldError where it is none."""
+        return load_json(self.envelope.data)
+
     # -- when the device spoke
 
     def polled(self, *contacts: Stamp) -> None:
@@ -154,6 +158,15 @@ class Message:
             self.problem(path, error)
             return self.received
         return self.received if at is None else self.vendor_time(at)
+
+    def written_time(self, value: Any) -> Stamp:
+        """The time a vendor wrote; FieldError where it is none."""
+        return self.vendor_time(moment(value))
+
+    def latest(self, stamps: Sequence[Stamp]) -> Stamp:
+        """The latest of some times, of the sound ones if there are any; the time of receipt where there is none."""
+        sound = [stamp for stamp in stamps if stamp.quality == "ok"]
+        return max(sound or stamps, default=self.received)
 
     def vendor_time(self, at: datetime) -> Stamp:
         """A vendor's time, flagged if it is far off the time of receipt."""

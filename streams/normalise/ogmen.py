@@ -21,7 +21,6 @@ from streams.normalise.values import (
     degrees,
     dump_json,
     iso_time_text,
-    load_json,
     mapping,
     member,
     moment,
@@ -69,7 +68,7 @@ def yaw_of(quaternion: Any) -> float:
 
 def channel(message: Message) -> None:
     """One message of the device channel. What has no topic is other clients' chatter and yields nothing."""
-    payload = mapping(load_json(message.envelope.data))
+    payload = mapping(message.payload())
     topic = payload.get("topic")
     if topic is None:
         command = next((word for key in _COMMANDS if isinstance(word := payload.get(key), str) and word), None)
@@ -213,7 +212,7 @@ _TOPICS: Mapping[str, Callable[[Message, str, dict[str, Any]], None]] = {
 
 def alert(message: Message) -> None:
     """One alert. Its `uuid`, in any case, recognises a redelivery (docs/contract.md, «Alarms»)."""
-    payload = mapping(load_json(message.envelope.data))
+    payload = mapping(message.payload())
     name = payload.get("uuid")
     title = payload.get("header")
     message.event(
@@ -310,7 +309,7 @@ _EVENTS = {
 
 def entry(message: Message) -> None:
     """One entry of a log, or one state, bare or in the envelope `{code, status, message, data}`."""
-    payload = load_json(message.envelope.data)
+    payload = message.payload()
     if isinstance(payload, dict) and "data" in payload and payload.keys() & {"code", "status", "message"}:
         payload = payload["data"]
     if payload is None or payload == "null":  # sic: `"data": "null"`

@@ -8,17 +8,29 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from runtime.metrics import DEAD_LETTERS, DEDUPE_CUT, DUPLICATES, LEFT_OUT, READINGS_OUT, RECORDS_IN, RECORDS_OUT
+from runtime.kafka_records.fetched import RecordRun
+from runtime.kafka_records.packed import OutputColumns
+from runtime.metrics import (
+    DEAD_LETTERS,
+    DEDUPE_CUT,
+    DUPLICATES,
+    LEFT_OUT,
+    NORMALISED,
+    READINGS_OUT,
+    RECORDS_IN,
+    RECORDS_OUT,
+)
 from schemas import wire
 from schemas.consumed import Record
 from schemas.envelope import Envelope, EnvelopeError, read_envelope
 from schemas.topics import EVENTS, NORMALISE_STATE, POLLED_STATE, READINGS, vendor_of_raw_topic
 from schemas.vendors import vendors
 from streams.engine.step import Output, SourceProgress, Step
-from streams.normalise import Normalised, Options, dead_letter, normalise
+from streams.normalise import Normalised, Options, dead_letter, handler_of, normalise, vendor_of
 from streams.normalise.backfill import BackfillFilter
+from streams.normalise.columnar.normaliser import ColumnarNormaliser, ColumnarResults, Subject
 from streams.normalise.duplicates import LONG_WINDOW_SECONDS, DuplicateFilter, SeenIds
 from streams.normalise.outputs import OutputCollector, unreadable
 from streams.normalise.polled_states import PolledStateFilter
@@ -51,6 +63,8 @@ class NormaliseOperator(Step):
         self._backfill = BackfillFilter(self._duplicates.long, spec.backfill if spec is not None else None)
         self._states = PolledStateFilter()
         self._bugs: set[str] = set()
+        compared = () if spec is None or spec.backfill is None else (spec.backfill.live, spec.backfill.stored)
+        self._columnar = ColumnarNormaliser(topic, Subject(self.vendor, handler_of, vendor_of, options, compared))
         self._cut: dict[SeenIds, int] = {self._duplicates.short: 0, self._duplicates.long: 0}
 
     @property
@@ -68,9 +82,20 @@ class NormaliseOperator(Step):
         elif key is not None and key.startswith(self._states_prefix):
             self._states.restore(key[len(self._states_prefix) :].decode(), value)
 
-    def process(self, records: Sequence[Record], now_us: int) -> list[Output]:
+    def process(self, records: Sequence[Record], now_us: int) -> list[Output | OutputColumns]:
         """Normalise the records, in order."""
         collector = OutputCollector(self._options, *self._emitted)
+        columnar = self._columnar.normalise(records) if isinstance(records, RecordRun) else None
+        if columnar is None:
+            duplicates = self._process_singly(records, collector)
+        else:
+            duplicates = self._process_mixed(records, columnar, collector)
+        self._count(len(records), duplicates, collector)
+        self._count_paths(len(records), 0 if columnar is None else len(columnar.index))
+        return [*collector.outputs, *self._changes(collector)]
+
+    def _process_singly(self, records: Iterable[Record], collector: OutputCollector) -> int:
+        """Normalise one record after the other; return the number of duplicates."""
         add, normalised, duplicates = collector.add, self._normalised, 0
         for record in records:
             made = normalised(record)
@@ -78,8 +103,32 @@ class NormaliseOperator(Step):
                 duplicates += 1
             else:
                 add(made[0], made[1], record)
-        self._count(len(records), duplicates, collector)
-        return collector.outputs + self._changes(collector)
+        return duplicates
+
+    def _process_mixed(self, records: Sequence[Record], columnar: ColumnarResults, collector: OutputCollector) -> int:
+        """Put the columnar results and the other records in order; return the number of duplicates."""
+        duplicates = at = 0
+        for first, last in columnar.runs():
+            begin, end = columnar.index[first], columnar.index[last - 1] + 1
+            if at < begin:
+                duplicates += self._process_singly(records[at:begin], collector)
+            duplicates += self._add_columnar(columnar.part(first, last), collector)
+            at = end
+        if at < len(records):
+            duplicates += self._process_singly(records[at:], collector)
+        return duplicates
+
+    def _add_columnar(self, part: ColumnarResults, collector: OutputCollector) -> int:
+        are_new = self._duplicates.are_new(part.routes[0], part.digests, part.seconds)
+        new = part if all(are_new) else part.only(are_new)
+        if new.index:
+            collector.add_observations(new.keys, new.values, new.ids, sum(new.readings), new.offsets[-1])
+        return len(part.index) - len(new.index)
+
+    def _count_paths(self, records: int, columnar: int) -> None:
+        for path, number in (("columnar", columnar), ("general", records - columnar)):
+            if number:
+                NORMALISED.labels(self.vendor, path).inc(number)
 
     def _changes(self, collector: OutputCollector) -> list[Output]:
         """What a batch changed of the state."""
@@ -154,7 +203,7 @@ class NormaliseOperator(Step):
     def _count(self, taken: int, duplicates: int, collector: OutputCollector) -> None:
         for counter, number in (
             (RECORDS_IN, taken),
-            (RECORDS_OUT, len(collector.outputs) - collector.dead_letters),
+            (RECORDS_OUT, collector.written),
             (READINGS_OUT, collector.readings),
             (DUPLICATES, duplicates),
             (DEAD_LETTERS, collector.dead_letters),

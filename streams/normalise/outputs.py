@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from runtime.kafka_records.packed import OutputColumns
 from schemas import wire
 from schemas.consumed import Headers, Record
 from schemas.envelope import JSON, TRACE_HEADER, message_id
@@ -23,10 +24,12 @@ _CONTENT_TYPE = ("content-type", JSON.encode())
 class OutputCollector:
     """Collects the outputs of one batch, counts them, and knows which raw records gave some."""
 
-    __slots__ = ("_options", "dead_letters", "events_to", "outputs", "readings", "readings_to")
+    __slots__ = ("_options", "dead_letters", "events_to", "outputs", "readings", "readings_to", "written")
 
     def __init__(self, options: Options, readings_to: int, events_to: int) -> None:
-        self.outputs: list[Output] = []
+        self.outputs: list[Output | OutputColumns] = []
+        self.written = 0
+        """Number of readings' and events' records."""
         self.readings = 0
         """Number of readings, also of those that no topic takes."""
         self.dead_letters = 0
@@ -45,6 +48,7 @@ class OutputCollector:
             output = _output(READINGS, key, observation.id, observation, trace)
             if _fits(output):
                 self.outputs.append(output)
+                self.written += 1
                 self.readings_to = record.offset
             else:
                 letter = self._too_large(letter, observation, record, output)
@@ -52,12 +56,22 @@ class OutputCollector:
             output = _output(EVENTS, key, events.id, events, trace)
             if _fits(output):
                 self.outputs.append(output)
+                self.written += 1
                 self.events_to = record.offset
             else:
                 letter = self._too_large(letter, events, record, output)
         if letter is not None:
             self.dead_letters += 1
             self.outputs.append(_bounded_letter(key, letter))
+
+    def add_observations(
+        self, keys: list[bytes], values: list[bytes], ids: list[bytes], readings: int, offset: int
+    ) -> None:
+        """Add observations that surely fit; the last of them was made of the raw record with this offset."""
+        self.outputs.append(OutputColumns(READINGS, keys, values, (_CONTENT_TYPE, ("ce_id", ids))))
+        self.written += len(keys)
+        self.readings += readings
+        self.readings_to = offset
 
     def _too_large(
         self, letter: wire.DeadLetter | None, made: wire.Observation | wire.EventSet, record: Record, output: Output

@@ -95,16 +95,18 @@ def scaled(factor: str) -> Callable[[Any], float]:
     return parse
 
 
-def divided(divisor: int) -> Callable[[Any], float]:
+class Divided:
     """A parser of numbers that divides. The quotient of two integers is correctly rounded without `Decimal`."""
-    general = scaled(str(Decimal(1) / divisor))
 
-    def parse(value: Any) -> float:
+    def __init__(self, divisor: int) -> None:
+        self.divisor = divisor
+        self._general = scaled(str(Decimal(1) / divisor))
+
+    def __call__(self, value: Any) -> float:
+        """The quotient; FieldError where the value is no number."""
         if type(value) is int and -(1 << 53) < value < 1 << 53:
-            return value / divisor
-        return general(value)
-
-    return parse
+            return value / self.divisor
+        return self._general(value)
 
 
 percent = scaled("100")

@@ -170,7 +170,7 @@ def stored(message: Message) -> None:
     A row without a readable time is of no use: nobody could know whether it came live. Problems of a row that is there
     for comparison only are reported by the record that emits the row.
     """
-    rows = load_json(message.envelope.data)
+    rows = message.payload()
     if not isinstance(rows, list):
         raise FieldError("wrong_type", "an array is due")
     try:
@@ -221,7 +221,7 @@ _COMPONENTS: Mapping[str, Field] = {
 def device(message: Message) -> None:
     """The values of a device object; they have no time of their own. `last_seen` says when the device spoke."""
     message.is_polled_state = True
-    members = mapping(load_json(message.envelope.data))
+    members = mapping(message.payload())
     seen = message.contact("connection.last_contact", members.pop("last_seen", None), "last_seen")
     message.polled(*([seen] if seen is not None else ()))
     message.read_object(_DEVICE, members, "", message.received)
@@ -230,7 +230,7 @@ def device(message: Message) -> None:
 def health(message: Message) -> None:
     """`GET …/health`: the score and its components. The device has no part in it."""
     message.is_polled_state = True
-    answer = mapping(load_json(message.envelope.data))
+    answer = mapping(message.payload())
     message.polled()
     stamp = message.stamp(answer.get("checked_at"), "checked_at")
     message.read(into("health.score"), answer.get("health_score"), "health_score", stamp)
@@ -251,7 +251,7 @@ def alarm(message: Message) -> None:
     What the timeline leaves out and the alarm contains (the timeline may be cut, or empty) becomes an entry, too; so
     does a count of occurrences that has grown, which the timeline does not contain.
     """
-    payload = mapping(load_json(message.envelope.data))
+    payload = mapping(message.payload())
     current, timeline = mapping(payload.get("alarm")), payload.get("timeline")
     entries = [dict(e) for e in timeline if isinstance(e, dict)] if isinstance(timeline, list) else []
     listed = {e.get("event_type") for e in entries}

@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
-from faust.types import TP
 from prometheus_client import REGISTRY
 
 from connectors.common.publishing.record_sender import observe_ages as observe_acknowledged
-from runtime.aiokafka_internals.fetch_buffers import FetchedRecord
 from schemas import wire
 from schemas.envelope import GAP, Envelope
 from schemas.timestamps import to_micros
@@ -19,7 +17,6 @@ from sinks.delta.rows import to_rows
 from sinks.delta.tables import TABLES
 from sinks.duckdb.sink import PublishSchedule
 from streams.engine.options import BatchStats
-from streams.engine.record_batch import RecordBatch
 from streams.worker import BatchObserver
 from tests.support.records import DEVICE, record_of
 from tests.support.samples import observation
@@ -64,9 +61,7 @@ def test_a_committed_batch_of_raw_records_is_normalised_and_one_of_readings_is_n
     hop = Hop("receipt_readings", "ogmen")
     for topic in ("telemetry.raw.ogmen.v1", EVENTS):
         at = int((time.time() - 2) * 1000)
-        records = [FetchedRecord(topic, 0, n, at, b"k", b"v", ()) for n in range(3)]
-        batch = RecordBatch(TP(topic, 0), 1, 0, 3, 3, records, 100)
-        BatchObserver().batch_committed(BatchStats(topic, 0, 3, 3, 100, 0.1, 0.2, 3, 0, [batch]))
+        BatchObserver().batch_committed(BatchStats(topic, 0, 3, 3, 100, 0.1, 0.2, 3, 0, [at] * 3, []))
     count, total = hop.gained()
     assert count == 3 and 6 <= total < 9
 

@@ -28,7 +28,7 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState, TopicPartitionState
 from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import UnknownTopicOrPartitionError
-from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
+from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator, MessageBatch
 from aiokafka.producer.producer import AIOKafkaProducer
 from aiokafka.producer.sender import AddOffsetsToTxnHandler, BaseHandler, Sender
 from aiokafka.producer.transaction_manager import TransactionManager
@@ -36,6 +36,7 @@ from aiokafka.protocol.admin import DeleteAclsRequest_v0
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.group import JoinGroupRequest_v0
 from aiokafka.protocol.types import Array, Bytes, Schema, String
+from aiokafka.record.memory_records import _MemoryRecordsPy
 from aiokafka.structs import OffsetAndMetadata
 
 from runtime.aiokafka_internals import WRITTEN_AGAINST, consumers, producers, topic_prefix
@@ -75,6 +76,8 @@ CANARIES: dict[str, dict[Any, str]] = {
         FetchResult: "d7db13f06de8",
         FetchError: "10966ad4c795",
         PartitionRecords: "94aa0da0dbec",
+        Fetcher._proc_fetch_request: "59bf948fff47",
+        _MemoryRecordsPy: "795a0314fbca",
     },
     "producers": {
         MessageAccumulator.__init__: "eb57f3c1d5c7",
@@ -98,6 +101,11 @@ CANARIES: dict[str, dict[Any, str]] = {
     },
     "transactions": {
         AIOKafkaProducer.__init__: "fd6f2966fb3d",
+        AIOKafkaProducer.send_batch: "bf42b0f0c5c0",
+        BatchBuilder: "8050802ca751",
+        MessageAccumulator.add_batch: "5ed1c5b1367a",
+        MessageAccumulator._pop_batch: "41cc98a298ef",
+        MessageBatch: "36a7b1dac89d",
         AIOKafkaProducer.begin_transaction: "f5128199fc27",
         AIOKafkaProducer.commit_transaction: "c7f9677c8941",
         AIOKafkaProducer.send_offsets_to_transaction: "4b58002b4496",
@@ -140,6 +148,7 @@ _ALLOWED = (
     "tests/runtime/test_aiokafka_internals.py",
     "tests/support/aiokafka_faults.py",
     "bench/peers/",
+    "bench/.cache/",  # the peers' own packages
 )
 
 

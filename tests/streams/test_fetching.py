@@ -6,7 +6,8 @@ import asyncio
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from runtime.aiokafka_internals.fetch_buffers import FetchedRecord, fetch_idle_partitions_promptly, take
+from runtime.aiokafka_internals.fetch_buffers import fetch_idle_partitions_promptly, take
+from runtime.kafka_records.fetched import FetchedRecord
 from tests.support.kafka import MakeTopics, produce, producer
 from tests.support.waiting import passing
 
@@ -32,7 +33,7 @@ async def test_a_partition_does_not_wait_for_a_fetch_that_leaves_it_out(kafka: s
         async with asyncio.timeout(30):
             while len(taken) < 200:
                 await passing(0.25, "longer than aiokafka's back-off, so that it asks for the other meanwhile")
-                taken += take(consumer, {busy}, 30).get(busy, [])
+                taken += take(consumer, {busy}, 30).get(busy, ())
         assert [record.offset for record in taken] == list(range(200))
     finally:
         await consumer.stop()

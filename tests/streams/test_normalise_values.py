@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from schemas.units import UNITS, ucum_code
 from streams.normalise.units import convert
 from streams.normalise.values import (
+    Divided,
     FieldError,
     boolean,
-    divided,
     load_json,
     moment,
     number,
@@ -44,7 +44,7 @@ def test_a_ratio_is_scaled_in_decimal(digits: int, places: int) -> None:
 
 @given(st.one_of(st.integers(-(10**15), 10**15), FINITE))
 def test_division_is_decimal_for_integers_and_floats(value: float) -> None:
-    assert divided(1000)(value) == float(Decimal(repr(value)) / 1000)
+    assert Divided(1000)(value) == float(Decimal(repr(value)) / 1000)
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-inf", "1e999", math.nan, math.inf, 10**400, "9" * 350])

@@ -12,10 +12,13 @@ from typing import Any, cast
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.record.memory_records import MemoryRecords
 from faust.types import TP
 
 from runtime.aiokafka_internals.consumers import FetchPosition
-from runtime.aiokafka_internals.fetch_buffers import FetchedRecord
+from runtime.aiokafka_internals.transactions import PackedBuilder
+from runtime.kafka_records.fetched import FetchedRecord, FetchedRecords
+from runtime.kafka_records.packed import OutputColumns
 from schemas.consumed import Record
 from streams.engine.batch_queue import BatchQueue
 from streams.engine.buffer_budget import BufferBudget
@@ -25,6 +28,7 @@ from streams.engine.pipeline_supervisor import progress_of
 from streams.engine.record_batch import RecordBatch
 from streams.engine.step import Output, RecordTooLarge, SkipMark, Step
 from streams.engine.transaction import Transaction, TransactionScope
+from tests.support.columns import batch_of
 from tests.support.waiting import eventually, passing
 
 IN = TP("in", 3)
@@ -167,6 +171,13 @@ class Producer:
 
     async def partitions_for(self, topic: str) -> set[int]:
         return {3}
+
+
+class PackingProducer(Producer):
+    """Its packed batches are real ones, of a kilobyte."""
+
+    def create_packed_batch(self) -> PackedBuilder:
+        return PackedBuilder(1000, None)
 
 
 def transaction(producer: Producer) -> Transaction:
@@ -314,6 +325,52 @@ async def test_a_batch_is_committed_with_its_offset_and_released() -> None:
         assert ("app", {("in", 3): 3}) in site.producer.calls
         assert site.budget.wake.is_set()
     assert site.ends == ["start", "commit", "stop"]
+
+
+async def test_kafkas_batches_are_processed_and_let_go_of() -> None:
+    """Times and possible traces of the records are known at the commit, and the records are not kept for it."""
+    site = Site(max_batch_records=500)
+    traced = (("ce_traceparent", b"00-1-1-01"),)
+    records = [
+        FetchedRecord("in", 3, n, 1000 + n, b"key", b"%d" % n, traced if 100 <= n < 300 else ()) for n in range(400)
+    ]
+    fetched = FetchedRecords([batch_of(records[:100]), batch_of(records[100:300]), batch_of(records[300:])])
+    async with running(site):
+        site.give(RecordBatch(IN, 1, 0, 400, 400, fetched, fetched.memory_bytes))
+        await eventually(lambda: site.pipeline.position == 400)
+    (stats,) = site.committed
+    assert (stats.records_in, stats.records_out, stats.bytes_in) == (400, 400, fetched.memory_bytes)
+    assert stats.times_ms == list(range(1000, 1400))
+    assert [tuple(headers) for headers in stats.traced if headers] == [traced[0:1]] * 200
+    assert site.step.sizes == [100, 200, 100]
+
+
+def test_columns_and_single_outputs_of_a_topic_keep_their_order() -> None:
+    producer = PackingProducer()
+    made = Transaction(cast(Any, producer), SCOPE)
+    made.add([Output("a", b"k", b"0")], 5)
+    made.add([OutputColumns("a", [b"k"] * 3, [b"1", b"2", b"3"], (("ce_id", [b"x", b"y", b"z"]),))], 5)
+    made.add([Output("a", b"k", b"4"), OutputColumns("a", [b"k"], [b"5"], ())], 5)
+    assert (made.records, made.topics) == (6, {"a"})
+    plain, packed = made._builders["a"]
+    assert plain.values == [b"0"]
+    (batch,) = [MemoryRecords(bytes(packed.build())).next_batch()]
+    assert [(record.value, record.headers) for record in batch] == [
+        (b"1", [("ce_id", b"x")]),
+        (b"2", [("ce_id", b"y")]),
+        (b"3", [("ce_id", b"z")]),
+        (b"4", []),
+        (b"5", []),
+    ]
+
+
+def test_columns_that_do_not_fit_into_one_batch_are_divided() -> None:
+    producer = PackingProducer()
+    made = Transaction(cast(Any, producer), SCOPE)
+    made.add([OutputColumns("a", [b"k"] * 50, [bytes(100)] * 50, ())], 5)
+    batches = [MemoryRecords(bytes(builder.build())).next_batch() for builder in made._builders["a"]]
+    assert len(batches) > 3
+    assert sum(len(list(batch)) for batch in batches) == made.records == 50
 
 
 async def test_the_step_of_a_full_batch_runs_while_the_one_before_is_committed() -> None:

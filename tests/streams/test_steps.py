@@ -33,7 +33,7 @@ from streams.detect.vendor_alarm_operator import VendorAlarmOperator
 from streams.engine.step import MAX_RECORD_BYTES, Output, record_bytes
 from streams.normalise import Options
 from streams.normalise import operator as steps
-from streams.normalise.duplicates import BYTES_PER_ID, DuplicateFilter, SeenIds, _message_digest, second_of
+from streams.normalise.duplicates import BYTES_PER_ID, DuplicateFilter, SeenIds, message_digest, second_of
 from streams.normalise.operator import NormaliseOperator
 from tests.support.normalising import RAW, normalise_step, of, raw, restarted
 from tests.support.records import ConsumedRecord
@@ -168,7 +168,7 @@ def test_what_was_not_acknowledged_comes_once_more_however_long_the_connector_wa
 
 def test_what_an_older_version_remembered_for_ten_minutes_is_known_for_as_long() -> None:
     ours, older = DuplicateFilter(1 << 20), DuplicateFilter(1 << 20)
-    older.short.add(_message_digest("wayscloud:1", "x"), second_of(T0))
+    older.short.add(message_digest("wayscloud:1", "x"), second_of(T0))
     ours.unpack(older.pack() or b"")
     packet = Envelope("x", "wayscloud.publish", "wayscloud/mqtt", "wayscloud:1", T0 + timedelta(seconds=600), b"1")
     assert ours.is_duplicate(packet)

@@ -29,6 +29,7 @@ from schemas.timestamps import to_micros
 from schemas.topics import raw_topic
 from sinks.delta.location import LakeLocation
 from sinks.delta.tables import ALARM_EVENTS_TABLE, DEAD_LETTERS_TABLE, DEVICES_TABLE, EVENTS_TABLE, READINGS_TABLE
+from streams.engine.step import single_outputs
 from streams.normalise.operator import NormaliseOperator
 from streams.settings import StreamSettings
 
@@ -158,9 +159,9 @@ class Rebuild:
         since_ms = int(self.since.timestamp() * 1000)
         warm_up = next((i for i, record in enumerate(records) if record.timestamp >= since_ms), len(records))
         now_us = int(time.time() * 1e6)
-        before = operator.process(records[:warm_up], now_us)
+        before = single_outputs(operator.process(records[:warm_up], now_us))
         chosen = records[warm_up:]
-        outputs = operator.process(chosen, now_us)
+        outputs = single_outputs(operator.process(chosen, now_us))
         if self.detection and records:
             self.add_alarms(self.detection.process(records[0].partition, [*before, *outputs]))
         if not chosen:
