@@ -252,7 +252,7 @@ def parsed(name: str, *causes: object) -> dict[str, Any]:
     [
         ({"rule": "a"}, "inhibited_by.0", "either device or same"),
         ({"rule": "a", "device": "x", "same": "y"}, "inhibited_by.0", "either device or same"),
-        ({"device": "x"}, "inhibited_by.0.rule", "required"),
+        ({"device": "x"}, "inhibited_by.0.rule", "missing"),
         ({"rule": "a", "device": "x", "other": 1}, "inhibited_by.0.other", "is unknown"),
         ({"rule": "r", "same": "site_id"}, "inhibited_by", "a rule of their own"),
     ],
