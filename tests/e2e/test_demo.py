@@ -37,6 +37,7 @@ from schemas.records import RECORDS
 from schemas.topics import ALARMS, DEAD_LETTER, EVENTS, READINGS, raw_topic
 from schemas.vendors import BUILT_IN
 from streams.normalise import Normalised, Options, normalise
+from tests.support.plain_client import OPEN
 from tests.support.waiting import eventually_blocking, passing_blocking
 
 SECONDS = {"calm": 45, "chaos": 90}
@@ -52,12 +53,14 @@ RECEIVED_ONCE = ("wayscloud", "climasense")
 DEVICES = 40
 READERS = 10
 
-READER = """
-import sys, time, duckdb
+READER = (
+    OPEN
+    + """
+import sys, time
 path, deadline = sys.argv[1], time.monotonic() + 600
 seen, opened = 0, 0
 while time.monotonic() < deadline:
-    with duckdb.connect(path, read_only=True) as c:
+    with open_published(path) as c:
         count = c.execute("SELECT count(*) FROM readings").fetchone()[0]
         recent = c.execute("SELECT count(*) FROM latest").fetchone()[0]
     assert count >= seen, f"count went back from {seen} to {count}"
@@ -65,6 +68,7 @@ while time.monotonic() < deadline:
     print(opened, seen, flush=True)
     time.sleep(0.3)  # the pace of a reader
 """
+)
 
 Origin = tuple[str, int, int]
 

@@ -21,15 +21,18 @@ from sinks.duckdb.sink import DuckDBSink
 from sinks.settings import DeltaSettings, DuckdbSettings
 from tests.support.lake import Writing, ask, number_of
 from tests.support.paths import ROOT
+from tests.support.plain_client import OPEN
 from tests.support.samples import observation
 from tests.support.waiting import eventually
 
-READER = """
-import duckdb, sys, time
+READER = (
+    OPEN
+    + """
+import sys, time
 path, until = sys.argv[1], time.time() + float(sys.argv[2])
 opens, seen = 0, (0, 0, 0)
 while time.time() < until or opens < 11:
-    with duckdb.connect(path, read_only=True) as c:
+    with open_published(path) as c:
         now = c.execute("SELECT (SELECT count(*) FROM readings), (SELECT count(*) FROM latest), "
                         "(SELECT rows FROM published WHERE table_name = 'readings')").fetchone()
         recent = c.execute("SELECT count(*) FROM recent_readings").fetchone()[0]
@@ -39,6 +42,7 @@ while time.time() < until or opens < 11:
     seen, opens = now, opens + 1
 print(opens, seen[0])
 """
+)
 
 
 def _reader(data: Path) -> subprocess.Popen[bytes]:
