@@ -100,11 +100,11 @@ class Client:
     # Simple protocol
 
     async def _simple(self, text: str) -> None:
-        found = statements(text)
-        if not found:
+        queries = statements(text)
+        if not queries:
             self._wire.write(protocol.EMPTY_QUERY)
         try:
-            for statement in found:
+            for statement in queries:
                 asked = command(statement)
                 self._session.require_usable(asked)
                 portal = Portal(Prepared(statement, asked), Run(statement))
@@ -120,12 +120,12 @@ class Client:
 
     async def _parse(self, content: bytes) -> None:
         parse = protocol.read_parse(content)
-        found = statements(parse.query)
-        if len(found) > 1:
+        queries = statements(parse.query)
+        if len(queries) > 1:
             raise SqlError(SYNTAX, "cannot insert multiple commands into a prepared statement")
         if parse.name and parse.name in self._runner.statements.prepared:
             raise SqlError(DUPLICATE_STATEMENT, f'prepared statement "{parse.name}" already exists')
-        query = found[0] if found else ""
+        query = queries[0] if queries else ""
         asked = command(query)
         self._session.require_usable(asked)
         described = await self._runner.described(query, parse.oids) if asked.action is Action.QUERY else None

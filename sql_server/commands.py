@@ -66,8 +66,8 @@ _SETTING_OF = {"timezone": "TimeZone", "names": "client_encoding"}
 
 def command(text: str) -> Command:
     """What the statement asks for. SqlError where it is understood and refused."""
-    found = tokens(text)
-    first = words(found)
+    query_tokens = tokens(text)
+    first = words(query_tokens)
     if not first:
         return Command(Action.NOTHING)
     verb = first[0]
@@ -89,7 +89,7 @@ def command(text: str) -> Command:
             name = next((word for word in first[1:] if word != "prepare"), "all")
             return Command(Action.DEALLOCATE, "DEALLOCATE", "" if name == "all" else name)
         case "declare":
-            return _declare(found)
+            return _declare(query_tokens)
         case "fetch" | "move":
             return _fetch(first)
         case "close":
@@ -140,13 +140,13 @@ def _show(rest: list[str], text: str) -> Command:
     return Command(Action.SHOW, "SHOW", name) if name else Command(Action.QUERY, text=text)
 
 
-def _declare(found: list[Token]) -> Command:
+def _declare(query_tokens: list[Token]) -> Command:
     """`DECLARE name [BINARY] [[NO] SCROLL] CURSOR [WITH HOLD] FOR query`."""
-    names = [token.name for token in found]
+    names = [token.name for token in query_tokens]
     if "cursor" not in names or "for" not in names:
         raise SqlError(SYNTAX, "DECLARE needs a name, CURSOR and FOR")
-    plain = [token for token in found if token.kind is not Kind.SPACE]
-    query = "".join(token.text for token in found[names.index("for") + 1 :])
+    plain = [token for token in query_tokens if token.kind is not Kind.SPACE]
+    query = "".join(token.text for token in query_tokens[names.index("for") + 1 :])
     return Command(Action.DECLARE, "DECLARE CURSOR", plain[1].name, query.strip())
 
 

@@ -95,9 +95,9 @@ def statements(text: str) -> list[str]:
     return ["".join(t.text for t in part).strip() for part in parts if any(t.kind is not Kind.SPACE for t in part)]
 
 
-def words(found: Sequence[Token], most: int = 16) -> list[str]:
+def words(query_tokens: Sequence[Token], most: int = 16) -> list[str]:
     """The first tokens without space: names and keywords folded, others as they are."""
-    plain = [token for token in found if token.kind is not Kind.SPACE]
+    plain = [token for token in query_tokens if token.kind is not Kind.SPACE]
     return [token.name or token.text for token in plain[:most]]
 
 

@@ -201,14 +201,14 @@ def resolved_types(
     `columns` gives the types of columns whose name has one type in all tables.
     """
     plain = [token for token in tokens if token.kind is not Kind.SPACE]
-    found = dict(enumerate((oid for oid in given), start=1))
+    oids = dict(enumerate((oid for oid in given), start=1))
     for at, token in enumerate(plain):
         if token.kind is Kind.PARAMETER:
             number = int(token.text[1:])
-            if found.get(number, 0) in UNKNOWN:
-                found[number] = _guessed(plain, at, columns)
-    most = max(found, default=0)
-    return tuple(found.get(number, 0) or types.TEXT.oid for number in range(1, most + 1))
+            if oids.get(number, 0) in UNKNOWN:
+                oids[number] = _guessed(plain, at, columns)
+    most = max(oids, default=0)
+    return tuple(oids.get(number, 0) or types.TEXT.oid for number in range(1, most + 1))
 
 
 def _guessed(plain: Sequence[Token], at: int, columns: Callable[[], Mapping[str, int]]) -> int:

@@ -170,10 +170,10 @@ class Reader:
 
 def read_startup(content: bytes) -> dict[str, str]:
     """The parameters of a startup message, after its version."""
-    reader, found = Reader(content), {}
+    reader, parameters = Reader(content), {}
     while reader.more and (name := reader.string()):
-        found[name] = reader.string()
-    return found
+        parameters[name] = reader.string()
+    return parameters
 
 
 def read_parse(content: bytes) -> Parse:

@@ -40,8 +40,8 @@ def rewritten(text: str) -> str:
 
 
 class _Rewriting:
-    def __init__(self, found: Sequence[Token]) -> None:
-        self._in = found
+    def __init__(self, query_tokens: Sequence[Token]) -> None:
+        self._in = query_tokens
         self._out: list[Token] = []
         self._at = 0
 
@@ -56,13 +56,13 @@ class _Rewriting:
 
     def _ahead(self, count: int) -> list[Token]:
         """The next tokens without space."""
-        found = []
+        upcoming = []
         for token in self._in[self._at :]:
             if token.kind is not Kind.SPACE:
-                found.append(token)
-                if len(found) == count:
+                upcoming.append(token)
+                if len(upcoming) == count:
                     break
-        return found
+        return upcoming
 
     def _skip(self, count: int) -> None:
         """Leave out the next tokens, and the space between and after them."""
@@ -89,8 +89,8 @@ class _Rewriting:
         """`OPERATOR(pg_catalog.~)`."""
         if self._in[self._at].name != "operator":
             return False
-        found = self._ahead(8)
-        texts = [token.text for token in found]
+        upcoming = self._ahead(8)
+        texts = [token.text for token in upcoming]
         if len(texts) < 3 or texts[1] != "(" or ")" not in texts:
             return False
         end = texts.index(")")
@@ -120,8 +120,8 @@ class _Rewriting:
         cast = token.name == "cast"
         if token.kind is not Kind.STRING and not cast:
             return False
-        found = self._ahead(8)
-        names = [each.name or each.text for each in found]
+        upcoming = self._ahead(8)
+        names = [each.name or each.text for each in upcoming]
         value, *names = names[2:] if cast else names
         if names[1:3] == ["pg_catalog", "."]:
             names[1:3] = []
@@ -130,13 +130,15 @@ class _Rewriting:
             skipped = 0
         if names[:1] != ["as" if cast else "::"] or names[1:2] not in _LOOKED_UP:
             return False
-        if cast and (found[2].kind is not Kind.STRING or names[2:3] != [")"]):
+        if cast and (upcoming[2].kind is not Kind.STRING or names[2:3] != [")"]):
             return False
         self._skip(skipped + (6 if cast else 3))
         self._out.append(Token(Kind.WORD, f"to_{names[1]}({value})"))
         return True
 
 
-def substituted(found: Sequence[Token], values: Sequence[str]) -> str:
+def substituted(query_tokens: Sequence[Token], values: Sequence[str]) -> str:
     """The text with each `$n` replaced by the n-th value."""
-    return "".join(values[int(token.text[1:]) - 1] if token.kind is Kind.PARAMETER else token.text for token in found)
+    return "".join(
+        values[int(token.text[1:]) - 1] if token.kind is Kind.PARAMETER else token.text for token in query_tokens
+    )

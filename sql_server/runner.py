@@ -173,18 +173,18 @@ class StatementRunner:
 
     def prepared(self, name: str) -> Prepared:
         """A prepared statement by its name. SqlError where there is none."""
-        if (found := self.statements.prepared.get(name)) is None:
+        if (prepared := self.statements.prepared.get(name)) is None:
             raise SqlError(NO_SUCH_STATEMENT, f'prepared statement "{name}" does not exist')
-        return found
+        return prepared
 
     def portal(self, name: str) -> Portal:
         """A portal by its name. SqlError where there is none."""
-        found = self.statements.portals.get(name) or self.statements.cursors.get(name)  # a cursor is a portal
-        if found is None:
+        portal = self.statements.portals.get(name) or self.statements.cursors.get(name)  # a cursor is a portal
+        if portal is None:
             raise SqlError(NO_SUCH_CURSOR, f'portal "{name}" does not exist')
-        return found
+        return portal
 
     def _cursor(self, name: str) -> Portal:
-        if (found := self.statements.cursors.get(name)) is None:
+        if (cursor := self.statements.cursors.get(name)) is None:
             raise SqlError(NO_SUCH_CURSOR, f'cursor "{name}" does not exist')
-        return found
+        return cursor

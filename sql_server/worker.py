@@ -76,10 +76,10 @@ class Worker:
 
     def _describe(self, call: Describe) -> Described:
         self._result = None
-        found = tokens(call.query)
+        query_tokens = tokens(call.query)
         self._published.connection(call.query)
-        oids = resolved_types(found, call.oids, self._published.column_types)
-        query, explains = _checked(rewritten(substituted(found, [null_of(oid) for oid in oids])))
+        oids = resolved_types(query_tokens, call.oids, self._published.column_types)
+        query, explains = _checked(rewritten(substituted(query_tokens, [null_of(oid) for oid in oids])))
         if explains:
             return Described(oids, _columns(_EXPLAIN_RESULT))
         described = self._published.connection(query).execute(f"DESCRIBE {query}").fetchall()
@@ -201,24 +201,24 @@ def _plan_lines(result: duckdb.DuckDBPyConnection, _: int) -> list[tuple[Any, ..
 
 
 def _columns(named: Any) -> tuple[Column, ...]:
-    found = []
+    columns = []
     for name, duckdb_type in named:
         of = result_type(duckdb_type)
-        found.append(Column(str(name), of.oid, of.size))
-    return tuple(found)
+        columns.append(Column(str(name), of.oid, of.size))
+    return tuple(columns)
 
 
 def _with_values(call: Run) -> str:
     """The statement with the values in it. SqlError where some are missing."""
-    found = tokens(call.query)
-    needed = max((int(t.text[1:]) for t in found if t.kind is Kind.PARAMETER), default=0)
+    query_tokens = tokens(call.query)
+    needed = max((int(t.text[1:]) for t in query_tokens if t.kind is Kind.PARAMETER), default=0)
     if needed > len(call.values):
         raise SqlError(SYNTAX, f"the statement has {needed} parameters, and {len(call.values)} were given")
     if not call.values:
         return call.query
     oids = (*call.oids, *[0] * (len(call.values) - len(call.oids)))
     forms = [format_of(call.formats, index) for index in range(len(call.values))]
-    return substituted(found, [value_as_sql(*each) for each in zip(oids, forms, call.values, strict=False)])
+    return substituted(query_tokens, [value_as_sql(*each) for each in zip(oids, forms, call.values, strict=False)])
 
 
 def _placed(error: SqlError, as_sent: bool, before: int) -> SqlError:

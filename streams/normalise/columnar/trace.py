@@ -147,11 +147,13 @@ class _TracedMessage(Message):
     def written_time(self, value: Any) -> Any:
         if not is_hole(value):
             raise ValueNeeded(None)
-        return Time(object.__getattribute__(value, "number"))
+        return Time(_number(value))
 
-    def read(self, into: Field, value: Any, path: str, stamp: Stamp) -> None:
+    def read(self, into: Field, value: Any, path: str, stamp: Any) -> None:
         if is_hole(value):
-            self._note(into.metric, into.kind, into.unit, value, into.parse, stamp)
+            self.traced.append(
+                TracedReading(into.metric, into.kind, into.unit, None, _number(value), into.parse, stamp)
+            )
         elif value is not None:
             parsed = into.parse(value)  # FieldError: no message of this shape is sound
             if parsed is not None:
@@ -167,24 +169,28 @@ class _TracedMessage(Message):
             else:
                 self.read(field, value, path, stamp)
 
-    def keep(self, name: str, value: Any, path: str, stamp: Stamp) -> None:
+    def keep(self, name: str, value: Any, path: str, stamp: Any) -> None:
         if not is_hole(value):
             super().keep(name, value, path, stamp)
         elif len(name) > _LONGEST_NAME:
             raise ValueNeeded(None)
-        elif isinstance(value, str):
-            self._note(vendor_metric(self.vendor, name), "text", None, value, text, stamp)
         else:
-            self._note(vendor_metric(self.vendor, name), "number", UNKNOWN_UNIT, value, number, stamp)
+            metric = vendor_metric(self.vendor, name)
+            if isinstance(value, str):
+                unknown = TracedReading(metric, "text", None, None, _number(value), text, stamp)
+            else:
+                unknown = TracedReading(metric, "number", UNKNOWN_UNIT, None, _number(value), number, stamp)
+            self.traced.append(unknown)
 
     def add(self, metric: str, kind: ValueKind, value: Any, unit: str | None, stamp: Any) -> None:
         if is_hole(value):
             raise ValueNeeded(None)
         self.traced.append(TracedReading(metric, kind, unit, value, None, None, stamp))
 
-    def _note(self, metric: str, kind: ValueKind, unit: str | None, hole: Any, parse: Any, stamp: Any) -> None:
-        number = object.__getattribute__(hole, "number")
-        self.traced.append(TracedReading(metric, kind, unit, None, number, parse, stamp))
+
+def _number(hole: Any) -> int:
+    value: int = object.__getattribute__(hole, "number")
+    return value
 
 
 class Trace(NamedTuple):
