@@ -54,8 +54,6 @@ TimeZone = Annotated[str, AfterValidator(_known_zone)]
 class _Body(BaseModel):
     """A body. Unknown members are ignored: a device may be newer than this server."""
 
-    model_config = ConfigDict(extra="ignore")
-
 
 class SensorReading(_Body):
     """One value of one sensor."""

@@ -31,7 +31,7 @@ MetricName = Annotated[
 class Record(BaseModel):
     """Base of all records: strict about the types of known fields, indifferent to unknown fields."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
 
 class Origin(Record):
@@ -319,7 +319,7 @@ class AlarmRule(BaseModel):
     The source is WAYSCloud's API document, «POST /v1/iot/rules». `schemas.rules` describes `config`.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
 
     id: str = Field(min_length=1)
     name: str = Field(min_length=1)

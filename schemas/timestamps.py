@@ -72,7 +72,7 @@ def _zone(text: str | None) -> timezone:
     return timezone(-offset if text[0] == "-" else offset)
 
 
-_MILLIS = re.compile(r"\s*-?\d{1,18}(\.\d+)?\s*", re.ASCII)
+_MILLIS = re.compile(r"\s*+-?\d{1,18}+(\.\d++)?\s*+", re.ASCII)
 
 
 def parse_moment(value: Any) -> datetime:
@@ -84,7 +84,7 @@ def parse_moment(value: Any) -> datetime:
         return from_millis(value)
     if not isinstance(value, str):
         raise ValueError(f"not a time: {type(value).__name__}")
-    return from_millis(float(value)) if "-" not in value[1:] and _MILLIS.fullmatch(value) else parse_iso(value)
+    return from_millis(float(value)) if _MILLIS.fullmatch(value) else parse_iso(value)
 
 
 def format_iso(moment: datetime) -> str:

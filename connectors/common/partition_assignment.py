@@ -13,8 +13,8 @@ def assign_partitions(held: Mapping[str, Set[int]], partitions: Collection[int])
     """
     free = set(partitions)
     order = sorted(held, key=lambda member: (-len(held[member] & free), member))
-    fair, more = divmod(len(free), len(order)) if order else (0, 0)
-    quota = {member: fair + (rank < more) for rank, member in enumerate(order)}
+    # As many as each would get if they were dealt out in turn.
+    quota = {member: len(range(rank, len(free), len(order))) for rank, member in enumerate(order)}
     assigned: dict[str, set[int]] = {}
     for member in order:
         assigned[member] = set(sorted(held[member] & free)[: quota[member]])

@@ -80,6 +80,7 @@ def test_serial_stands_for_numbers_that_are_missing() -> None:
     wrong: list[Any] = [
         {"machineId": "m", "generic": {"serial": "1.2"}},
         {"machineId": "m", "generic": {"serial": ";3"}},
+        {"machineId": "m", "generic": {"serial": "3", "materialNumber": "1.2"}},
         {"generic": {"serial": "1.2;3"}},
         {"machineId": "m", "generic": []},
         [],

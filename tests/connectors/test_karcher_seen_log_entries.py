@@ -21,6 +21,7 @@ def restarted(seen: SeenLogEntries) -> SeenLogEntries:
 def test_the_first_reading_goes_back_all_the_way_and_the_next_a_little() -> None:
     seen = SeenLogEntries.load({}, DEPTH)
     assert seen.since(NOW) == NOW - DEPTH
+    assert timedelta(hours=6) == OVERLAP, "as docs/vendors/karcher.md says"
     seen.finish(NOW)
     later = NOW + timedelta(minutes=5)
     assert restarted(seen).since(later) == NOW - OVERLAP

@@ -60,6 +60,13 @@ def test_documented_bodies_are_valid_and_kept_whole(model: type[BaseModel], body
     assert dumped == body
 
 
+@pytest.mark.parametrize(("model", "body"), DOCUMENTED, ids=lambda value: getattr(value, "__name__", ""))
+def test_what_a_newer_device_adds_is_ignored_but_for_settings(model: type[BaseModel], body: dict[str, Any]) -> None:
+    newer = body | {"new": {"of": "a later version"}}
+    dumped = model.model_validate(newer).model_dump(mode="json", exclude_none=True)
+    assert dumped == (newer if model is SettingsUpdate else body)
+
+
 def test_every_reference_leads_somewhere_and_every_operation_is_guarded() -> None:
     served = document()
     assert served["openapi"] == "3.1.0" and served["security"] == [{"apiKey": []}]

@@ -151,11 +151,18 @@ def test_epoch_milliseconds_as_number_or_text(value: object) -> None:
 
 def test_milliseconds_before_the_epoch_and_their_fractions() -> None:
     before = datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
-    assert parse_moment(-1) == parse_moment("-1") == from_millis(-1) == from_millis(-1.0) == before
+    assert (
+        parse_moment(-1)
+        == parse_moment("-1")
+        == parse_moment(" -1.0 ")
+        == from_millis(-1)
+        == from_millis(-1.0)
+        == before
+    )
     assert from_millis(1_001) == from_millis(1_001.0) == datetime(1970, 1, 1, 0, 0, 1, 1_000, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("value", [True, None, [], "1" * 19])
+@pytest.mark.parametrize("value", [True, None, [], "1" * 19, "1-2", "1.", "-", "--1", "1 2", "١"])
 def test_what_is_no_moment(value: object) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_moment(value)

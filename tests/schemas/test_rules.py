@@ -95,6 +95,20 @@ def test_conditions_nest() -> None:
     assert refused(config=deep).field.startswith("config")
 
 
+@pytest.mark.parametrize("joined", ["all", "any"])
+def test_of_one_to_twenty_conditions_one_is_made(joined: str) -> None:
+    each = {"metric": "t", "operator": "gt", "value": 30}
+    for number in (1, 20):
+        config = config_of(accepted(config={joined: [each] * number}))
+        assert isinstance(config, ThresholdConfig) and len(getattr(config, joined)) == number
+    for number in (0, 21):
+        assert refused(config={joined: [each] * number}).field == f"config.{joined}"
+
+
+def test_a_rule_on_the_topic_may_have_fields_of_a_later_version() -> None:
+    assert AlarmRule.model_validate(item() | {"of_a_later_version": 1}) == AlarmRule.model_validate(item())
+
+
 @pytest.mark.parametrize(
     ("fields", "field", "reason"),
     [

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 
 from schemas import records, wire, words
 
@@ -183,6 +184,21 @@ def test_what_one_codec_writes_the_other_reads(name: str, data: st.DataObject) -
     assert msgspec.json.decode(model.model_dump_json(), type=struct) == made
     assert msgspec.json.decode(encoded, type=struct) == made
     assert msgspec.json.decode(model.model_dump_json(exclude_defaults=True), type=struct) == made
+    newer = encoded.replace(b"{", b'{"of_a_later_version":1,', 1)
+    assert records.RECORDS[name].model_validate_json(newer) == model
+    assert msgspec.json.decode(newer, type=struct) == made
+
+
+MODELS = [value for value in vars(records).values() if isinstance(value, type) and issubclass(value, BaseModel)]
+MADE_ANEW = [model for model in MODELS if model not in (BaseModel, records.Record, records.Silence)]
+
+
+@pytest.mark.parametrize("model", MADE_ANEW)
+def test_a_record_is_never_changed_in_place(model: type[BaseModel]) -> None:
+    made = model.model_construct()
+    for name in model.model_fields:
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(made, name, None)
 
 
 SAID_BY_DEFAULT: dict[str, Any] = {
