@@ -116,8 +116,6 @@ class Joined:
     parts: tuple[Comparison | Joined, ...]
     all: bool
 
-    is_simple = False
-
     def evaluate(self, latest: Mapping[str, Latest], attributes: Mapping[str, Any]) -> bool | None:
         """Whether the condition is true of the device's latest readings and attributes; None where that is unknown."""
         results = [part.evaluate(latest, attributes) for part in self.parts]

@@ -80,8 +80,7 @@ class TrackedDevice:
 
     def wake_at(self, moment: int) -> None:
         """Have the device looked at no later than this moment."""
-        if moment < self.due:
-            self.due = moment
+        self.due = min(self.due, moment)
 
     def listened_for(self, duration: int, since: int) -> int:
         """The first moment by which somebody has listened to the device for so long since a moment."""

@@ -80,6 +80,8 @@ class _What(IntEnum):
 
 
 class _Due(NamedTuple):
+    """Ordered by these fields."""
+
     at: int
     what: _What
     identity: str = ""
@@ -162,7 +164,10 @@ class VendorAlarms:
         return events
 
     def _next(self) -> _Due | None:
-        """What happens next. At one moment, alarms resolve first, then snoozes end, then operators act."""
+        """What happens next. At one moment, alarms resolve first, then snoozes end, then operators act.
+
+        Several alarms do so in order of their identities.
+        """
         state = self.device.state
         due = [
             _Due(max(timer.at, state.processed_until), _What.SNOOZE_ENDED, identity)
@@ -178,7 +183,7 @@ class VendorAlarms:
             ]
         if state.held_actions:
             due.append(_Due(max(state.held_actions[0].due, state.processed_until), _What.ACTION_DUE))
-        return min(due, default=None, key=lambda each: each[:2])
+        return min(due, default=None)
 
     def _fell_quiet(self, identity: str, at: int) -> wire.AlarmEvent:
         assert self._quiet is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from unittest.mock import patch
 
 from hypothesis import example, given, settings
@@ -43,6 +44,10 @@ def live(value: int, received: float) -> Envelope:
     return Envelope(
         name, "wayscloud.publish", "wayscloud/mqtt", "wayscloud:s", at(received), data, attributes=attributes
     )
+
+
+def stored(rows: Sequence[dict[str, Any]], window: BackfillWindow) -> list[Envelope]:
+    return list(objects.stored_telemetry(json.dumps(rows).encode(), "wayscloud:s", window, at(3600)))
 
 
 def back_fill(values: Sequence[int], start: float, end: float, step: float, rows_a_record: int) -> list[Envelope]:
@@ -94,6 +99,18 @@ def test_each_reading_is_emitted_once_wherever_anything_is_cut(
     assert emitted(normaliser, back) == [ROWS[n] for n in sorted(missed)]
     once_more = back_fill(values, start + 1, end + 1, step, rows_a_record)
     assert emitted(normaliser, once_more) == [], "back-filled once more, cut otherwise"
+
+
+@given(came=st.integers(0, 5), lost=st.integers(0, 3))
+def test_of_equal_readings_within_a_tenth_of_a_second_each_live_one_stands_for_one_stored(came: int, lost: int) -> None:
+    normaliser = normalise_step(TOPIC)
+    assert len(emitted(normaliser, [live(1, 20 + number / 100) for number in range(came)])) == came
+    rows = [
+        {"name": "temperature", "value": 1, "measured_at": format_iso(at(20 + n / 100))} for n in range(came + lost)
+    ]
+    back = stored(rows, BackfillWindow(at(15), at(25), REACH))
+    assert len(emitted(normaliser, back)) == lost
+    assert emitted(normaliser, stored(rows, BackfillWindow(at(16), at(25), REACH))) == []
 
 
 @settings(max_examples=8, deadline=None)

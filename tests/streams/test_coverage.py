@@ -91,6 +91,12 @@ def test_an_old_report_once_more_changes_nothing() -> None:
     assert known.due(DEVICE, micros(0), 110_000_000) == micros(210)
 
 
+@pytest.mark.parametrize("device", ["", DEVICE])
+def test_who_ends_at_the_moment_of_its_last_report_says_so(device: str) -> None:
+    known = covered(report((0, None), until=100, device=device), report((0, 100), until=100, device=device))
+    assert known.due(DEVICE, micros(0), 110_000_000) == NEVER
+
+
 # -- rules about silence
 
 
@@ -311,6 +317,16 @@ def test_operators_act_on_it() -> None:
     assert ours.follow(clock(171)) == ["pipeline-not-listening:acknowledged"]
     ours.restart()
     assert ours.follow(report((0, 100), (300, None), until=301), clock(301)) == ["pipeline-not-listening:resolved"]
+
+
+def test_of_several_actions_each_is_carried_out_in_order() -> None:
+    ours = listening(report((0, None), until=100))
+    ours.follow(clock(161))
+    kinds = ["acknowledge", "resolve", "reopen", "acknowledge"]
+    made = [action(n, 170 + n, kind, ours.alarm.alarm_id, "wayscloud:fleetlake") for n, kind in enumerate(kinds)]
+    ours.follow(*made)
+    done = ["acknowledged", "resolved", "reopened", "acknowledged"]
+    assert ours.follow(clock(180)) == [f"pipeline-not-listening:{kind}" for kind in done]
 
 
 def test_its_snooze_ends() -> None:

@@ -29,13 +29,14 @@ from streams.detect.operators import OPERATORS
 from streams.detect.options import DetectOptions
 from streams.detect.registry import Registry
 from streams.detect.rule_book import RuleBook
+from streams.detect.rule_operator import RuleOperator
 from streams.detect.rules_intake import RulesIntake
 from streams.detect.schedules import CompiledWindow
 from streams.detect.state import DeviceState, RuleState
 from streams.detect.unusable_records import UnusableRecords
 from streams.detect.watermarks import VendorWatermark, Watermarks
 from streams.normalise import Options
-from tests.support.detecting import DEVICE, at, device, millis, rule, window
+from tests.support.detecting import DEVICE, at, device, millis, record, rule, window
 from tests.support.records import ConsumedRecord
 
 HOT: dict[str, Any] = {"rule_type": "threshold", "config": {"metric": "t", "operator": "gt", "value": 40}}
@@ -300,7 +301,29 @@ def test_a_bug_is_logged_once_and_a_foreign_record_never(caplog: pytest.LogCaptu
     unusable = UnusableRecords(Options())
     for error in (msgspec.DecodeError("x"), ZeroDivisionError(), ZeroDivisionError()):
         unusable.dead_letter(ConsumedRecord(READINGS, 7, b"k", b"rubbish"), error, "karcher")
-    assert [record.message for record in caplog.records] == [f"a record of {READINGS} could not be applied: a bug"]
+    (logged,) = caplog.records
+    assert logged.message == f"a record of {READINGS} could not be applied: a bug"
+    assert logged.exc_info is not None and logged.exc_info[0] is ZeroDivisionError
+
+
+# -- the operator of rules
+
+
+def test_profiles_are_made_anew_when_a_window_changes_and_only_then() -> None:
+    operator = RuleOperator(0, DetectOptions(), [])
+    operator.process_side_input(rule(0, 0, "hot", **HOT))
+    operator.process([record(0, 1, {"t": 50})], 0)
+    profiles = []
+    for number in range(3):
+        if number == 1:
+            operator.process_side_input(window(0, 0, 0, 9, scope_type="device", scope=DEVICE))
+        operator.process([record(1 + number, 2 + number, {"t": 50})], 0)
+        alarms = operator._alarms.find(DEVICE)
+        assert alarms is not None
+        profiles.append(alarms.device.profile)
+        operator.process([], 0)
+        assert alarms.device.profile is profiles[-1]
+    assert [len(each.maintenance) for each in profiles] == [0, 1, 1]
 
 
 # -- the log of inhibitors

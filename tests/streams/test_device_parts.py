@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas import wire
 from schemas.records import AlarmRule
 from schemas.rules import parse_rule
+from schemas.timestamps import from_micros
 from schemas.topics import INHIBITORS, READINGS
 from streams.detect.agenda import Agenda, Happening
 from streams.detect.device import EvaluationContext, Profile, TrackedDevice
@@ -26,7 +29,7 @@ from streams.detect.rules import CompiledRule, RuleSet
 from streams.detect.schedules import CompiledWindow
 from streams.detect.silence_retries import after_cooldown
 from streams.detect.silences import SilenceRules
-from streams.detect.state import AlarmFacts, DeviceState, HeldReading, RuleState
+from streams.detect.state import AlarmFacts, Deferred, DeferredSilence, DeviceState, HeldReading, RuleState
 from streams.detect.thresholds import ThresholdRules
 from tests.support.detecting import at, reading
 from tests.support.records import ConsumedRecord
@@ -201,6 +204,54 @@ def test_a_removal_follows_what_is_deferred_of_the_rule() -> None:
     assert parts.device.state.rules == {}
 
 
+DEFERRED, SILENT = Deferred(START, "b", True, START), DeferredSilence(2, Deferred(START, "c", True, START))
+
+
+@pytest.mark.parametrize(
+    ("state", "levels"),
+    [
+        (DeviceState(), {"a": 0, "b": 0, "c": 0}),
+        (DeviceState(deferred={1: [DEFERRED]}), {"a": 0, "b": 1, "c": 0}),
+        (DeviceState(deferred_silences={"c": SILENT}), {"a": 0, "b": 0, "c": 2}),
+        (DeviceState(deferred={3: [DEFERRED]}, deferred_silences={"c": SILENT}), {"a": 0, "b": 3, "c": 2}),
+    ],
+)
+def test_a_rule_is_deferred_on_the_level_of_what_is_deferred_of_it_and_not_of_others(
+    state: DeviceState, levels: dict[str, int]
+) -> None:
+    assert {rule_id: state.deferred_level(rule_id) for rule_id in levels} == levels
+
+
+def test_a_silence_that_triggers_when_its_inhibitor_ends_does_so_at_that_moment() -> None:
+    parts = Parts(
+        offline(inhibited_by=BY_SITE), rule("gateway"), rule("far", inhibited_by=[{"rule": "offline", "same": "site"}])
+    )
+    free = START + 30 * SECOND
+    parts.inhibitors.add(wire.InhibitorHistory("gateway", "wayscloud:g", [(START, free)], {"site": "7"}))
+    parts.inhibitors.report(0, [START + 90 * SECOND])
+    parts.evaluate("offline", True, 0)
+    parts.at(60)
+    (event,) = parts.gate.run(START + 60 * SECOND)
+    assert (event.event_type, event.alarm.triggered_at, event.created_at) == (
+        "triggered",
+        from_micros(free),
+        from_micros(free),
+    )
+    assert parts.device.state.deferred_until == free
+    assert parts.log.unreported[-1].spans == [(free, None)]
+
+
+# -- the passing of time
+
+
+def test_a_device_of_which_nothing_was_heard_goes_to_the_moment_and_never_back() -> None:
+    parts = Parts(rule())
+    alarms = DeviceAlarms(parts.device, parts.context)
+    for seconds, reached in ((5, 5), (3, 5), (9, 9)):
+        assert alarms.advance(START + seconds * SECOND) == []
+        assert parts.device.state.processed_until == START + reached * SECOND
+
+
 # -- inhibitors of other devices
 
 
@@ -216,6 +267,35 @@ def test_spans_are_noted_once_and_reported_with_the_devices_attributes() -> None
         [(START, START + SECOND)],
     ]
     assert parts.log.unreported[0].attributes == {"site": "7"}
+
+
+def test_an_alarm_that_was_open_before_it_inhibited_is_noted_when_a_rule_makes_it_an_inhibitor() -> None:
+    parts = Parts(rule("gateway"))
+    alarms = DeviceAlarms(parts.device, parts.context)
+    parts.evaluate("gateway", True, 0)
+    alarms.advance(START + SECOND)
+    assert alarms.inhibitor_log.unreported == []
+    parts.context.book.put("hot", rule("hot", inhibited_by=BY_SITE), START + 5 * SECOND)
+    alarms.advance(START + 9 * SECOND)
+    assert [(each.rule_id, each.spans) for each in alarms.inhibitor_log.unreported] == [
+        ("gateway", [(START + 5 * SECOND, None)])
+    ]
+
+
+@given(st.lists(st.lists(st.integers(-1, 3), max_size=3), max_size=4))
+def test_a_level_is_known_up_to_the_latest_report_of_it_and_else_not_at_all(reports: list[list[int]]) -> None:
+    inhibitors = Inhibitors()
+    for each in reports:
+        inhibitors.report(0, each)
+    for level in range(4):
+        known = max((each[level] for each in reports if len(each) > level), default=-1)
+        assert inhibitors.known_until(level) == known
+
+
+def test_before_any_watermark_there_is_nothing_to_report() -> None:
+    one = exchange()
+    assert not one.is_pending(-1)
+    assert one.reports(-1) == []
 
 
 def exchange() -> InhibitorExchange:
@@ -342,6 +422,20 @@ def test_a_device_reconnects_when_it_turns_connected_or_names_another_time() -> 
     named = [parts.rates.has_reconnected("connection.last_connected", value) for value in ("a", "a", "b", True)]
     assert named == [False, False, True, False]
     assert not parts.rates.has_reconnected("t", True)
+
+
+@pytest.mark.parametrize("seconds", [0, 59, 60, 125, 3 * 60 + 59])
+def test_a_window_begins_at_a_multiple_of_its_length_after_any_number_of_idle_ones(seconds: int) -> None:
+    config = {"value": 3, "window_seconds": 60}
+    parts = Parts(rule("flaky", rule_type="reconnect_rate", config=config))
+    aligned = START - START % (60 * SECOND)
+    parts.device.state.processed_until = aligned + 7 * SECOND
+    parts.rates.count_reconnection(parts.of("flaky"))
+    parts.device.state.processed_until = now = aligned + seconds * SECOND
+    parts.rates.count_reconnection(parts.of("flaky"))
+    state = parts.state("flaky")
+    assert state.window_start == now - now % (60 * SECOND)
+    assert parts.device.due == aligned + 60 * SECOND - 1, "the first of them is due"
 
 
 # -- thresholds

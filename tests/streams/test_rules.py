@@ -10,6 +10,7 @@ import pytest
 
 from schemas.records import AlarmRule
 from schemas.rules import RefusedRule, parse_rule
+from streams.detect import rule_compiler
 from streams.detect.conditions import Comparison
 from streams.detect.rule_compiler import DEFAULT_RULES, compile_rule, load_rules, load_rules_file
 from streams.detect.rules import CompiledRule
@@ -242,3 +243,17 @@ def test_a_unit_that_does_not_fit_is_refused(config: dict[str, Any], reason: str
     assert isinstance(refused, RefusedRule)
     assert refused.field == "config.unit"
     assert reason in refused.reason
+
+
+@pytest.mark.parametrize(
+    ("error", "field", "reason"),
+    [
+        ("unit: not of t", "config.unit", "not of t"),
+        ("unit: a: b", "config.unit", "a: b"),
+        ("no condition", "config", "no condition"),
+    ],
+)
+def test_what_cannot_be_compiled_is_refused_with_the_field_where_one_is_named(
+    error: str, field: str, reason: str
+) -> None:
+    assert rule_compiler.refusal("r", ValueError(error)) == RefusedRule("r", field, reason)

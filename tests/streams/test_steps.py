@@ -256,7 +256,8 @@ def test_an_unreadable_envelope_is_a_dead_letter() -> None:
     )
     for headers in ([], [("ce_id", None)], [("ce_id", b"1"), ("ce_type", b"t")]):
         broken = ConsumedRecord(RAW, 3, None, None, headers=headers)
-        assert len(of(normalise_step().process([broken], 0), DEAD_LETTER)) == 1
+        (made,) = of(normalise_step().process([broken], 0), DEAD_LETTER)
+        assert made.key == b"", "one without a key goes on without"
 
 
 def test_good_fields_go_on_and_bad_ones_become_one_dead_letter() -> None:
@@ -298,6 +299,15 @@ def test_what_no_topic_takes_becomes_a_dead_letter_that_fits() -> None:
     letter = records.DeadLetter.model_validate_json(made.value or b"")
     assert [p.reason for p in letter.problems] == ["too_large"]
     assert letter.payload_bytes == len(text)
+
+
+@given(st.binary(max_size=9), st.binary(max_size=9), st.binary(max_size=9))
+def test_what_is_missing_of_a_record_takes_no_more_bytes_than_what_is_empty(
+    key: bytes, value: bytes, held: bytes
+) -> None:
+    empty = record_bytes(Output("t", b"", b"", [("h", b"")]))
+    assert record_bytes(Output("t", None, None, [("h", None)])) == empty
+    assert record_bytes(Output("t", key, value, [("h", held)])) == empty + len(key) + len(value) + len(held)
 
 
 def test_a_dead_letter_with_endless_problems_fits() -> None:
@@ -406,6 +416,16 @@ def test_what_is_no_observation_is_a_dead_letter(value: bytes | None) -> None:
     (made,) = of(outputs, DEAD_LETTER)
     letter = records.DeadLetter.model_validate_json(made.value or b"")
     assert (letter.stage, letter.origin and letter.origin.topic) == ("detect", READINGS)
+
+
+@pytest.mark.parametrize("kind", ["alert", "status"])
+def test_events_of_what_is_no_device_are_a_dead_letter_whether_they_report_an_alarm_or_not(kind: str) -> None:
+    event = wire.Event("e", kind, T0, '{"source":"nav","header":"Stuck","body":"b"}', severity="major", title="Stuck")
+    made = wire.EventSet("id", "nocolon", "ogmen", T0, wire.Origin(raw_topic("ogmen"), 0, 1), [event])
+    record = ConsumedRecord(EVENTS, 1, b"nocolon", wire.encode(made))
+    outputs = VendorAlarmOperator(0, DetectOptions()).process([record], 0)
+    assert len(of(outputs, DEAD_LETTER)) == 1
+    assert of(outputs, ALARMS) == []
 
 
 def test_vendors_alerts_come_from_the_events() -> None:

@@ -200,3 +200,28 @@ def test_what_is_a_vendors_alarm_and_what_it_reads() -> None:
     assert isinstance(late, Transition)
     assert late.alarm.triggered_at == to_micros(T0 + timedelta(seconds=9)), "without a time of its own, the event's"
     assert late.alarm.rule_id == "wayscloud:x"
+
+
+@pytest.mark.parametrize(
+    ("facts", "title", "expected"),
+    [
+        ({"rule_name": "Rule", "title": "Hot", "message": "42"}, "E", ("Rule", "Hot", "42")),
+        ({"title": "Hot"}, "E", ("Hot", "Hot", "Hot")),
+        ({"rule_name": "Rule"}, "E", ("Rule", "E", "E")),
+        ({}, None, ("x", "x", "x")),
+    ],
+)
+def test_an_alarm_of_wayscloud_shows_what_is_given_in_place_of_what_is_not(
+    facts: dict[str, Any], title: str | None, expected: tuple[str, str, str]
+) -> None:
+    event = wire.Event("e", "vendor_alarm", T0, "", title=title)
+    read = readers()["wayscloud", "vendor_alarm"](event, {"entry": {}, "alarm": {"id": "x", **facts}})
+    assert isinstance(read, Transition)
+    assert (read.alarm.rule_name, read.alarm.title, read.alarm.message) == expected
+
+
+def test_alarms_that_fall_quiet_at_one_moment_resolve_in_order_of_their_identities() -> None:
+    vendor = Vendor()
+    vendor.feed(alert("1", "b"), alert("2", "c"), alert("3", "a"))
+    made = vendor.alarms.advance(to_micros(T0) + QUIET + 1)
+    assert [event.alarm.title for event in made] == ["a", "b", "c"]
