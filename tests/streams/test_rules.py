@@ -103,9 +103,9 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ({"config": {"metric": "m", "operator": "lt", "value": True}}, "config.operator", "needs a number"),
         ({"config": {"metric": "m", "operator": "gt", "value": 1, "tresh": 2}}, "config.tresh", "is unknown"),
         ({"scope_type": "device"}, "", "scope_device_id"),
-        ({"cooldown_seconds": -1}, "cooldown_seconds", "greater than or equal"),
-        ({"name": None}, "name", "required"),
-        ({"id": None}, "id", "required"),
+        ({"cooldown_seconds": -1}, "cooldown_seconds", "at least 0"),
+        ({"name": None}, "name", "is missing"),
+        ({"id": None}, "id", "is missing"),
         ({"actions": ["send_webhook"]}, "actions", "create_alarm"),
     ],
 )
