@@ -284,8 +284,7 @@ def _parse_text(item: RuleText, name: str, *, is_foreign: bool) -> AlarmRule | R
     rule = _parse(item.value, name)
     if isinstance(rule, AlarmRule):
         return _ambiguous_word(rule, item) or rule
-    path = tuple(rule.field.split("."))
-    explanation = item.explanation(path) or item.explanation((*path[:-1], "value"))
+    explanation = item.explanation_of(rule.field, rule.reason)
     return rule._replace(reason=f"{rule.reason}. {explanation}") if explanation else rule
 
 

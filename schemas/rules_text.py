@@ -41,6 +41,17 @@ class RuleText(NamedTuple):
         text = self.written.get(path)
         return "" if text is None else explained(text)
 
+    def explanation_of(self, field: str, reason: str) -> str:
+        """What YAML makes of the field that was refused, or of the value beside it, if that may be why.
+
+        That a plain number is a number explains something only where a text is due.
+        """
+        path = tuple(field.split("."))
+        is_text_due = re.search(r"\btext\b", reason) is not None
+        texts = (self.written.get(each) for each in (path, (*path[:-1], "value")))
+        found = (explained(text) for text in texts if text is not None and (is_text_due or not _is_plain_number(text)))
+        return next(filter(None, found), "")
+
 
 class _JsonLoader(yaml.SafeLoader):
     """Reads `1e3` as the number that it is in JSON."""
@@ -94,6 +105,11 @@ def explained(text: str) -> str:
     if isinstance(value, bool | int | float):
         made = json.dumps(value) if isinstance(value, bool) else f"the number {value:.15g}"
     return f'YAML reads {text} as {made}; if the text is meant, write "{text}" in quotes'
+
+
+def _is_plain_number(text: str) -> bool:
+    value = _value_of(text)
+    return isinstance(value, int | float) and not isinstance(value, bool) and f"{value:.15g}" == text
 
 
 def _is_json(text: str) -> bool:

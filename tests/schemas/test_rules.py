@@ -184,6 +184,7 @@ BATTERY = "config: {metric: battery.level, operator: lt, value: 15}"
         (f"id: on, {BATTERY}", "id", "YAML reads on as true;"),
         (f"id: 2026-01-01, {BATTERY}", "id", "YAML reads 2026-01-01 as a date;"),
         (f"id: r, {BATTERY}, scope_device_id: 12345", "scope_device_id", "YAML reads 12345 as the number 12345;"),
+        ("id: r, config: {metric: device.mode, operator: eq, value: 5}", "config.value", 'write "5" in quotes'),
         (f"id: r, {BATTERY}, active_hours: {{from: 22:00, to: 06:00}}", "active_hours.from", "as the number 1320;"),
         ("id: r, config: {metric: battery.level, operator: lt, value: 010}", "config.value", "010 as the number 8;"),
         ("id: r, config: {metric: device.mode, operator: eq, value: off}", "config.value", "reads off as false;"),
@@ -203,6 +204,22 @@ def test_what_is_misspelt_or_eaten_by_yaml_is_refused_with_the_reason(text: str,
     assert isinstance(refusal, RefusedRule)
     assert refusal.field == field
     assert reason in refusal.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (f"id: r, {BATTERY}, cooldown_seconds: -1", "has to be at least 0"),
+        (f"id: r, {BATTERY}, auto_resolve: 5", "has to be true or false"),
+        (f"id: r, {BATTERY}, flapping: {{count: 1.5}}", "has to be a whole number"),
+        ("id: r, config: {metric: cpu.usage, operator: above, value: 15}",
+         "has to be 'gt', 'gte', 'lt', 'lte', 'eq' or 'neq'"),
+    ],
+)  # fmt: skip
+def test_a_number_that_is_read_as_it_is_written_is_explained_only_where_a_text_is_due(text: str, reason: str) -> None:
+    refusal = of_text(text)
+    assert isinstance(refusal, RefusedRule)
+    assert refusal.reason == reason
 
 
 @pytest.mark.parametrize(

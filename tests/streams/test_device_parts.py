@@ -487,6 +487,15 @@ def test_at_one_moment_rules_go_then_readings_come_then_time_runs_out() -> None:
     assert order == [Happening.RULE_GONE, Happening.READING_RELEASED, Happening.FELL_SILENT]
 
 
+@pytest.mark.parametrize("now", [rule("r"), offline("r"), rule("r", inhibited_by=BY_SITE)])
+def test_a_window_that_is_under_way_never_ends_once_its_rule_counts_nothing_any_more(now: CompiledRule) -> None:
+    parts = Parts(rule("r", rule_type="reconnect_rate", config={"value": 3, "window_seconds": 60}))
+    parts.rates.count_reconnection(parts.of("r"))
+    due = parts.agenda.next(parts.rules)
+    assert due is not None and due.what is Happening.WINDOW_ENDED
+    assert parts.agenda.next(RuleSet([now])) is None
+
+
 def test_nothing_is_due_of_a_device_of_which_nothing_is_known() -> None:
     assert Parts(offline(), rule()).agenda.next(RuleSet([])) is None
 
