@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from schemas import notify_api
@@ -26,7 +26,7 @@ MAX_NOTE_CHARS = 4000
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    """A body. Unknown members are ignored."""
 
 
 class Error(_Body):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from schemas.records import AlarmEventType
 from schemas.words import Severity
@@ -19,7 +19,7 @@ DeliveryStatus = Literal["pending", "delivered", "failed"]
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    """A body. Unknown members are ignored."""
 
 
 class ChannelListed(_Body):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from sinks.delta.maintenance.compaction import LARGE_BYTES, SMALL_BYTES, LiveFile, Merge, plan_expiry, plan_merges
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -30,7 +32,8 @@ def test_few_small_files_of_today_are_left_alone() -> None:
 
 
 def test_many_small_files_of_today_are_merged_in_the_order_they_were_written() -> None:
-    assert plan(list(reversed(files(10 * KIB, 16)))) == [tuple(files(10 * KIB, 16))]
+    for size in (0, 10 * KIB):
+        assert plan(list(reversed(files(size, 16)))) == [tuple(files(size, 16))]
 
 
 def test_files_of_some_megabytes_wait_until_they_are_many() -> None:
@@ -48,6 +51,15 @@ def test_a_file_of_half_a_small_one_belongs_to_the_upper_tier_only() -> None:
     halves = files(SMALL_BYTES // 2, 16)
     assert plan(halves) == [tuple(halves)]
     assert plan([*files(10 * KIB, 15, 100), halves[0]]) == []
+
+
+@pytest.mark.parametrize(("day", "count"), [("2026-11-21", 16), ("2026-11-20", 2)], ids=["today", "a day that is over"])
+def test_a_file_of_half_a_large_one_is_merged_no_more(day: str, count: int) -> None:
+    def written(size: int) -> list[LiveFile]:
+        return [file(size, number, day=day, age_hours=3) for number in range(count)]
+
+    assert plan(written(LARGE_BYTES // 2)) == []
+    assert {len(merge) for merge in plan(written(LARGE_BYTES // 2 - 1))} == {2}
 
 
 def test_a_merged_file_is_no_larger_than_its_tier() -> None:

@@ -38,6 +38,7 @@ def test_a_column_without_statistics_in_one_row_group_has_no_bounds(tmp_path: Pa
     pq.write_table(pa.table({"number": [1, 2], "plain": [1, 2]}), file, write_statistics=["number"])
     stats = statistics(pq.read_metadata(file))
     assert stats["minValues"] == {"number": 1} and stats["maxValues"] == {"number": 2}
+    assert stats["nullCount"] == {"number": 0, "plain": 0}, "a column that is not listed is one that the file lacks"
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=2 * TEXT_PREFIX))

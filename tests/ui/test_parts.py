@@ -78,6 +78,58 @@ def test_a_chart_reads_the_roll_up_that_fits_its_range(span: int, width: int) ->
     assert span / max(width, 1000) <= 6000  # so many points at most, with one reading per second
 
 
+@pytest.mark.parametrize(
+    ("longest", "width", "next_width"), [(90 * MINUTE, 0, MINUTE), (30 * HOUR, MINUTE, HOUR), (60 * DAY, HOUR, DAY)]
+)
+def test_a_range_of_just_so_long_is_still_drawn_finely(longest: int, width: int, next_width: int) -> None:
+    for since in (0, 20_785 * DAY):
+        assert queries.series(since, since + longest).width == width
+        assert queries.series(since, since + longest + 1).width == next_width
+
+
+BUCKETS = "device_id TEXT, metric TEXT, bucket TIMESTAMP, min DOUBLE, max DOUBLE, mean DOUBLE, unit TEXT"
+READINGS = "device_id TEXT, metric TEXT, observed_at TIMESTAMP, value_number DOUBLE, unit TEXT"
+
+
+@pytest.mark.parametrize(
+    ("span", "table", "columns"),
+    [
+        (HOUR, "recent_readings", READINGS),
+        (6 * HOUR, "readings_1m", BUCKETS),
+        (7 * DAY, "readings_1h", BUCKETS),
+        (365 * DAY, "readings", READINGS),
+    ],
+)
+def test_a_chart_has_the_numbers_of_one_device_from_its_beginning_until_before_its_end(
+    span: int, table: str, columns: str
+) -> None:
+    since = 20_785 * DAY
+    times = [since - 1, since, since + span - 1, since + span]
+    at, numbers = ("bucket", ["min", "max", "mean"]) if columns == BUCKETS else ("observed_at", ["value_number"])
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE TABLE {table} ({columns})")
+        for device, metric, unit in (("a", "m", "Cel"), ("a", "n", None), ("a", "other", None), ("b", "m", "Cel")):
+            for place, time in enumerate([*times, times[1]]):  # the last one has no number
+                values = ", ".join(f"{place + k if place < 4 else 'NULL'} AS {name}" for k, name in enumerate(numbers))
+                connection.execute(
+                    f"INSERT INTO {table} BY NAME SELECT ? AS device_id, ? AS metric, ? AS unit, "
+                    f"make_timestamp({time * 1000}) AS {at}, {values}",
+                    [device, metric, unit],
+                )
+        asked = {"device": "a", "metrics": ["n", "m"], "since": since, "until": since + span}
+        chosen = queries.series(since, since + span)
+        rows = connection.execute(chosen.query, asked).fetchall()
+    ends = [times[1], times[2]]
+    if table == "readings":
+        ends[1] = times[2] // DAY * DAY  # by day
+    more = (1, 2) if columns == BUCKETS else (0, 0)
+    assert rows == [
+        (metric, end, place, place + more[0], place + more[1], unit)
+        for metric, unit in (("m", "Cel"), ("n", None))
+        for place, end in enumerate(ends, 1)
+    ]
+
+
 def test_the_questions_are_those_of_the_documents() -> None:
     page = (ROOT / "docs" / "queries.md").read_text()
     assert questions(page) == json.loads(FILE.read_text())

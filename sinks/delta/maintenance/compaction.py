@@ -53,7 +53,7 @@ def plan_merges(files: Iterable[LiveFile], now: datetime, at_least: int, settled
     for _, members in sorted(partitions.items(), key=lambda item: str(item[0])):
         members.sort(key=lambda file: (file.written_at, file.path))
         if _is_over(members, now, settled):
-            merges += _bins([file for file in members if file.bytes < LARGE_BYTES // 2], LARGE_BYTES)
+            merges += _bins([file for file in members if 2 * file.bytes < LARGE_BYTES], LARGE_BYTES)
         else:
             merges += _of_tiers(members, at_least)
     return merges
@@ -71,10 +71,9 @@ def _is_over(members: Sequence[LiveFile], now: datetime, settled: timedelta) -> 
 
 
 def _of_tiers(members: Sequence[LiveFile], at_least: int) -> list[Merge]:
-    tiers = ((0, SMALL_BYTES // 2, SMALL_BYTES), (SMALL_BYTES // 2, LARGE_BYTES // 2, LARGE_BYTES))
     merges: list[Merge] = []
-    for floor, ceiling, target in tiers:
-        tier = [file for file in members if floor <= file.bytes < ceiling]
+    for below, target in ((0, SMALL_BYTES), (SMALL_BYTES, LARGE_BYTES)):
+        tier = [file for file in members if below <= 2 * file.bytes < target]
         if len(tier) >= at_least:
             merges += _bins(tier, target)
     return merges

@@ -14,7 +14,8 @@ TEXT_PREFIX = 64
 def statistics(metadata: pq.FileMetaData) -> dict[str, Any]:
     """Return the number of rows, and the bounds and nulls of each column, from a file's footer.
 
-    A column has no bounds if a row group with values lacks them, or if it is binary.
+    A column has no bounds if a row group with values lacks them, or if it is binary. One without statistics is listed
+    as without nulls, because the log tells by this list which columns a file has.
     """
     nulls: dict[str, int] = {}
     smallest: dict[str, Any] = {}
