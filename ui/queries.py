@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 STATE_METRICS = ("robot.status", "machine.state", "robot.movement", "power.state", "device.mode")
@@ -143,29 +144,48 @@ ORDER BY metric, bucket"""
 
 _RAW = """
 SELECT metric, epoch_ms(observed_at) AS at, value_number AS min, value_number AS max, value_number AS mean, unit
-FROM recent_readings WHERE device_id = $device AND metric IN (SELECT unnest($metrics::VARCHAR[]))
+FROM {table} WHERE device_id = $device AND metric IN (SELECT unnest($metrics::VARCHAR[]))
   AND value_number IS NOT NULL
   AND observed_at >= make_timestamp($since * 1000) AND observed_at < make_timestamp($until * 1000)
 ORDER BY metric, observed_at LIMIT 50000"""
 
 _EVERY = """
-SELECT metric, epoch_ms(time_bucket(INTERVAL 1 DAY, observed_at)) AS at, min(value_number) AS min,
+SELECT metric, epoch_ms(time_bucket(to_milliseconds({width}), observed_at)) AS at, min(value_number) AS min,
   max(value_number) AS max, avg(value_number) AS mean, max(unit) AS unit
 FROM readings WHERE device_id = $device AND metric IN (SELECT unnest($metrics::VARCHAR[])) AND value_number IS NOT NULL
   AND observed_at >= make_timestamp($since * 1000) AND observed_at < make_timestamp($until * 1000)
 GROUP BY ALL ORDER BY metric, "at" """
 
 
-def series(since: int, until: int) -> Series:
-    """The query for a chart from `since` to `until`, in milliseconds: single readings, or the roll-up that fits."""
+BEGINNINGS = f"""
+SELECT width, epoch_ms(beginning) FROM (
+  SELECT 0 AS width, min(received_at) AS beginning FROM recent_readings
+  UNION ALL SELECT {_MINUTE}, min(bucket) FROM readings_1m
+  UNION ALL SELECT {_HOUR}, min(bucket) FROM readings_1h
+) WHERE beginning > (SELECT min(first_seen) FROM devices WHERE device_id = $device)"""
+"""By width, from when on a table has a device's readings; without those that have all of them."""
+
+
+def series(since: int, until: int, beginnings: Mapping[int, int]) -> Series:
+    """The query for a chart from `since` to `until`, in milliseconds: single readings, or the roll-up that fits.
+
+    Where the chart begins before the table does (`BEGINNINGS`), the same is read from the full history.
+    """
     span = until - since
-    if span <= 90 * _MINUTE:
-        return Series(_RAW, 0)
-    if span <= 30 * _HOUR:
-        return Series(_BUCKETS.format(table="readings_1m"), _MINUTE)
-    if span <= 60 * _DAY:
-        return Series(_BUCKETS.format(table="readings_1h"), _HOUR)
-    return Series(_EVERY, _DAY)
+    for longest, width, table in (
+        (90 * _MINUTE, 0, "recent_readings"),
+        (30 * _HOUR, _MINUTE, "readings_1m"),
+        (60 * _DAY, _HOUR, "readings_1h"),
+    ):
+        if span <= longest:
+            return Series(_query(width, table if since >= beginnings.get(width, since) else "readings"), width)
+    return Series(_query(_DAY, "readings"), _DAY)
+
+
+def _query(width: int, table: str) -> str:
+    if width == 0:
+        return _RAW.format(table=table)
+    return _EVERY.format(width=width) if table == "readings" else _BUCKETS.format(table=table)
 
 
 DOWNLOAD = """

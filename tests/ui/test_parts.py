@@ -6,17 +6,26 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
 
+import fleetlake
 from alarm_service.settings import AlarmsSettings
 from runtime.errors import StageError
 from runtime.health import Health
 from runtime.running import write_stages
+from schemas import topics
 from schemas.words import KeyRole
+from sinks.duckdb.published import PublishedDatabase
+from sinks.settings import DuckdbSettings
+from tests.support.lake import Writing
 from tests.support.paths import ROOT
+from tests.support.records import DEVICE
+from tests.support.samples import NOON, observation
 from ui import queries
 from ui.questions import FILE, questions
 from ui.service import UiConfig, run_ui
@@ -73,7 +82,7 @@ async def test_a_revoked_key_ends_its_sessions() -> None:
     ],
 )
 def test_a_chart_reads_the_roll_up_that_fits_its_range(span: int, width: int) -> None:
-    chosen = queries.series(0, span)
+    chosen = queries.series(0, span, {})
     assert chosen.width == width
     assert span / max(width, 1000) <= 6000  # so many points at most, with one reading per second
 
@@ -83,8 +92,8 @@ def test_a_chart_reads_the_roll_up_that_fits_its_range(span: int, width: int) ->
 )
 def test_a_range_of_just_so_long_is_still_drawn_finely(longest: int, width: int, next_width: int) -> None:
     for since in (0, 20_785 * DAY):
-        assert queries.series(since, since + longest).width == width
-        assert queries.series(since, since + longest + 1).width == next_width
+        assert queries.series(since, since + longest, {}).width == width
+        assert queries.series(since, since + longest + 1, {}).width == next_width
 
 
 BUCKETS = "device_id TEXT, metric TEXT, bucket TIMESTAMP, min DOUBLE, max DOUBLE, mean DOUBLE, unit TEXT"
@@ -92,18 +101,23 @@ READINGS = "device_id TEXT, metric TEXT, observed_at TIMESTAMP, value_number DOU
 
 
 @pytest.mark.parametrize(
-    ("span", "table", "columns"),
+    ("span", "table", "columns", "width", "begins"),
     [
-        (HOUR, "recent_readings", READINGS),
-        (6 * HOUR, "readings_1m", BUCKETS),
-        (7 * DAY, "readings_1h", BUCKETS),
-        (365 * DAY, "readings", READINGS),
+        (HOUR, "recent_readings", READINGS, 0, 0),
+        (HOUR, "readings", READINGS, 0, 1),
+        (6 * HOUR, "readings_1m", BUCKETS, MINUTE, 0),
+        (6 * HOUR, "readings", READINGS, MINUTE, 1),
+        (7 * DAY, "readings_1h", BUCKETS, HOUR, 0),
+        (7 * DAY, "readings", READINGS, HOUR, 1),
+        (365 * DAY, "readings", READINGS, DAY, 0),
     ],
 )
 def test_a_chart_has_the_numbers_of_one_device_from_its_beginning_until_before_its_end(
-    span: int, table: str, columns: str
+    span: int, table: str, columns: str, width: int, begins: int
 ) -> None:
+    """From the full history where the table begins later."""
     since = 20_785 * DAY
+    beginnings = {each: since + (begins if each == width else 1) for each in (0, MINUTE, HOUR) if each <= width}
     times = [since - 1, since, since + span - 1, since + span]
     at, numbers = ("bucket", ["min", "max", "mean"]) if columns == BUCKETS else ("observed_at", ["value_number"])
     with duckdb.connect() as connection:
@@ -117,17 +131,57 @@ def test_a_chart_has_the_numbers_of_one_device_from_its_beginning_until_before_i
                     [device, metric, unit],
                 )
         asked = {"device": "a", "metrics": ["n", "m"], "since": since, "until": since + span}
-        chosen = queries.series(since, since + span)
+        chosen = queries.series(since, since + span, beginnings)
         rows = connection.execute(chosen.query, asked).fetchall()
-    ends = [times[1], times[2]]
-    if table == "readings":
-        ends[1] = times[2] // DAY * DAY  # by day
+    assert chosen.width == width
+    ends = [times[1], times[2] // width * width if table == "readings" and width else times[2]]
     more = (1, 2) if columns == BUCKETS else (0, 0)
     assert rows == [
         (metric, end, place, place + more[0], place + more[1], unit)
         for metric, unit in (("m", "Cel"), ("n", None))
         for place, end in enumerate(ends, 1)
     ]
+
+
+@pytest.mark.parametrize(("span", "width"), [(HOUR, 0), (6 * HOUR, MINUTE), (50 * DAY, HOUR)])
+def test_a_chart_of_long_ago_is_not_empty(tmp_path: Path, span: int, width: int) -> None:
+    """Somebody zooms in, or asks why an alarm of last month was raised."""
+    (tmp_path / "work").mkdir()
+    writing, noon = Writing(tmp_path), NOON.replace(microsecond=0)
+    for days in (100, 0):
+        writing.write(topics.READINGS, observation(days, at=noon - timedelta(days=days)))
+    with closing(PublishedDatabase(tmp_path, DuckdbSettings())) as sink:
+        sink.publish()
+    since = int((noon - timedelta(days=100)).timestamp() * 1000)
+    values = {"device": DEVICE, "metrics": ["battery.level"], "since": since, "until": since + span}
+    with fleetlake.connect(tmp_path) as connection:
+        beginnings = dict(connection.execute(queries.BEGINNINGS, {"device": DEVICE}).fetchall())
+        chosen = queries.series(since, since + span, beginnings)
+        rows = connection.execute(chosen.query, values).fetchall()
+    assert chosen.width == width and [row[1] for row in rows] == [since]
+
+
+def test_a_table_that_has_all_of_a_device_has_no_beginning() -> None:
+    """Otherwise each chart of a new installation would read the lake."""
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE devices AS SELECT * FROM (VALUES ('old', 5), ('new', 9)) t(device_id, seen)")
+        connection.execute("ALTER TABLE devices ADD COLUMN first_seen TIMESTAMP")
+        connection.execute("UPDATE devices SET first_seen = make_timestamp(seen * 1000)")
+        for table, column, first in (
+            ("recent_readings", "received_at", 8),
+            ("readings_1m", "bucket", 9),
+            ("readings_1h", "bucket", 5),
+        ):
+            times = f"SELECT make_timestamp((20 - i) * 1000) AS {column} FROM range({21 - first}) t(i)"
+            connection.execute(f"CREATE TABLE {table} AS {times}")
+
+        def beginnings(device: str) -> dict[int, int]:
+            return dict(connection.execute(queries.BEGINNINGS, {"device": device}).fetchall())
+
+        assert beginnings("old") == {0: 8, MINUTE: 9}
+        assert beginnings("new") == beginnings("unheard of") == {}
+        connection.execute("DELETE FROM recent_readings")
+        assert beginnings("old") == {MINUTE: 9}
 
 
 def test_the_questions_are_those_of_the_documents() -> None:

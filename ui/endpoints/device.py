@@ -54,15 +54,14 @@ class DeviceEndpoints:
         """Numbers of up to twelve metrics over a range of time: single readings, or the roll-up that fits."""
         device, (since, until) = needed(request, "id"), _range(request)
         metrics = request.query.getall("metric", [])[:_MOST_METRICS]
-        chosen = queries.series(since, until)
         values = {"device": device, "metrics": metrics, "since": since, "until": until}
-        rows = await self._backend.tables.use(lambda connection: connection.execute(chosen.query, values).fetchall())
+        width, rows = await self._backend.tables.use(partial(_series, values))
         content: dict[str, dict[str, Any]] = {}
         for metric, at, least, most, mean, unit in rows:
             one = content.setdefault(metric, {"unit": unit, "at": [], "min": [], "max": [], "mean": []})
             for name, value in (("at", at), ("min", least), ("max", most), ("mean", mean)):
                 one[name].append(value)
-        return await json_response(request, {"width": chosen.width, "series": content})
+        return await json_response(request, {"width": width, "series": content})
 
     async def timeline(self, request: web.Request) -> web.Response:
         """Events and alarm events of a device, latest first."""
@@ -127,6 +126,14 @@ def _range(request: web.Request) -> tuple[int, int]:
     if not 0 < until - since <= _LONGEST_MS:
         raise RequestRefused(400, "invalid_request", "since: must be before until, by at most five years")
     return since, until
+
+
+def _series(
+    values: dict[str, Any], connection: duckdb.DuckDBPyConnection
+) -> tuple[int, list[tuple[str, int, float, float, float, str | None]]]:
+    beginnings = dict(connection.execute(queries.BEGINNINGS, {"device": values["device"]}).fetchall())
+    chosen = queries.series(values["since"], values["until"], beginnings)
+    return chosen.width, connection.execute(chosen.query, values).fetchall()
 
 
 def _json(text: str | None) -> Any:
