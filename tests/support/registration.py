@@ -20,7 +20,7 @@ def forget() -> None:
         simulator_settings,
         catalogue,
         normalise.handlers,
-        normalise._handler,
+        normalise.handler_of,
         vendor_alerts.readers,
     ):
         function.cache_clear()
