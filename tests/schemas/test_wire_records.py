@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -253,3 +253,33 @@ def test_private_records_keep_their_encoding(record: msgspec.Struct, encoded: by
     """State topics are read by later versions, too."""
     assert wire.encode(record) == encoded
     assert msgspec.json.decode(encoded, type=type(record)) == record
+
+
+WINDOW = {"window_id": "w", "actor": "ops", "created_at": AT, "starts_at": AT, "ends_at": AT + timedelta(hours=1)}
+
+
+def test_a_maintenance_window_of_a_later_version_is_read() -> None:
+    window = records.MaintenanceWindow.model_validate(WINDOW)
+    assert records.MaintenanceWindow.model_validate(WINDOW | {"of_a_later_version": 1}) == window
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ends_at": AT},
+        {"scope_type": "device"},
+        {"scope": "hall"},
+        {"window_id": ""},
+        {"window_id": "w" * 201},
+        {"actor": ""},
+        {"actor": "a" * 201},
+        {"note": "n" * 4001},
+        {"starts_at": AT.replace(tzinfo=None)},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_a_maintenance_window_that_silences_nothing_or_says_too_much_is_refused(wrong: dict[str, Any]) -> None:
+    most = {"window_id": "w" * 200, "actor": "a" * 200, "note": "n" * 4000, "scope_type": "device", "scope": "ogmen:r"}
+    records.MaintenanceWindow.model_validate(WINDOW | most)
+    with pytest.raises(ValidationError):
+        records.MaintenanceWindow.model_validate(WINDOW | wrong)
