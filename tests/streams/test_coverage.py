@@ -304,6 +304,13 @@ def test_a_short_outage_is_no_alarm_and_a_lag_of_ours_neither() -> None:
     assert ours.feed(numbered(7, report((0, 100), (159, None), until=999))) == []
 
 
+def test_an_outage_that_lasts_exactly_as_long_as_the_alarm_waits_is_one_that_begins_and_ends_then() -> None:
+    ours = listening()
+    ours.feed(numbered(0, report((0, 100), (160, None), until=999)))
+    assert ours.follow(clock(999, 0)) == ["pipeline-not-listening:triggered", "pipeline-not-listening:resolved"]
+    assert (ours.alarm.triggered_at, ours.alarm.resolved_at) == (at(160), at(160))
+
+
 def test_a_devices_socket_alone_is_an_alarm_of_the_device() -> None:
     ours = listening(report((0, None), until=500), report((0, 10), until=10, device=DEVICE))
     assert ours.follow(clock(400)) == ["pipeline-not-listening:triggered"]

@@ -297,6 +297,13 @@ def test_an_unusable_record_is_a_dead_letter_with_its_origin(error: Exception, r
     assert (letter.payload, letter.payload_bytes) == ("rubbish", 7)
 
 
+def test_an_unusable_record_without_key_and_value_is_an_empty_dead_letter() -> None:
+    record = ConsumedRecord(READINGS, 7, None, None)
+    output = UnusableRecords(Options()).dead_letter(record, msgspec.DecodeError("x"), "karcher")
+    letter = wire.decode_dead_letter(output.value or b"")
+    assert (output.key, letter.payload, letter.payload_bytes) == (b"", "", 0)
+
+
 def test_a_bug_is_logged_once_and_a_foreign_record_never(caplog: pytest.LogCaptureFixture) -> None:
     unusable = UnusableRecords(Options())
     for error in (msgspec.DecodeError("x"), ZeroDivisionError(), ZeroDivisionError()):

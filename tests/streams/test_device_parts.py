@@ -29,7 +29,7 @@ from streams.detect.rules import CompiledRule, RuleSet
 from streams.detect.schedules import CompiledWindow
 from streams.detect.silence_retries import after_cooldown
 from streams.detect.silences import SilenceRules
-from streams.detect.state import AlarmFacts, Deferred, DeferredSilence, DeviceState, HeldReading, RuleState
+from streams.detect.state import AlarmFacts, Deferred, DeferredSilence, DeviceState, HeldAction, HeldReading, RuleState
 from streams.detect.thresholds import ThresholdRules
 from tests.support.detecting import at, reading
 from tests.support.records import ConsumedRecord
@@ -252,6 +252,16 @@ def test_a_device_of_which_nothing_was_heard_goes_to_the_moment_and_never_back()
         assert parts.device.state.processed_until == START + reached * SECOND
 
 
+def test_of_a_device_without_alarms_only_the_actions_before_the_moment_are_dropped() -> None:
+    parts = Parts(rule())
+    alarms = DeviceAlarms(parts.device, parts.context)
+    action = wire.AlarmAction("a", "no alarm", DEVICE, "resolve", "ops", at(0))
+    parts.device.state.held_actions = [HeldAction(START + n, n, 0, action) for n in range(3)]
+    alarms.advance(START + 1)
+    assert [held.offset for held in parts.device.state.held_actions] == [1, 2]
+    assert parts.device.due == START + 1 and parts.device.changed
+
+
 # -- inhibitors of other devices
 
 
@@ -412,6 +422,14 @@ def test_a_window_counts_to_its_end_and_is_evaluated_there() -> None:
     (event,) = parts.rates.close_window(parts.of("few"))
     assert (event.event_type, event.metadata["count"]) == ("triggered", 0)
     assert parts.rates.ends_at(parts.of("few"), parts.state("few")) is None, "empty windows change nothing now"
+
+
+@pytest.mark.parametrize(("before", "is_counted"), [(61, False), (60, False), (59.999999, True), (0, True)])
+def test_a_message_counts_if_it_was_sent_within_the_last_window(before: float, is_counted: bool) -> None:
+    config = {"value": 3, "operator": "lt", "window_seconds": 60}
+    parts = Parts(rule("few", rule_type="message_rate", config=config))
+    parts.rates.count_message(parts.of("few"), START - round(before * SECOND))
+    assert ("few" in parts.device.state.rules) is is_counted
 
 
 def test_a_device_reconnects_when_it_turns_connected_or_names_another_time() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -69,6 +70,12 @@ def test_a_message_becomes_an_observation_with_key_origin_and_id() -> None:
     assert dict(made.headers) == {"content-type": b"application/json", "ce_id": observation.id.encode()}
     assert (observation.origin.topic, observation.origin.partition, observation.origin.offset) == (RAW, 0, 41)
     assert observation.readings[0].value_number == 1.0
+
+
+@pytest.mark.parametrize(("key", "expected"), [(b"own", b"own"), (None, location(0).key)])
+def test_what_is_made_of_a_record_has_its_key_and_else_that_of_its_device(key: bytes | None, expected: bytes) -> None:
+    (made,) = of(normalise_step().process([replace(raw(location(0), 0), key=key)], 0), READINGS)
+    assert made.key == expected
 
 
 def test_a_duplicate_is_dropped_in_the_batch_later_and_after_a_restart() -> None:

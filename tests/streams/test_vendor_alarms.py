@@ -15,7 +15,7 @@ from streams.detect.device import Profile, TrackedDevice
 from streams.detect.state import DeviceState
 from streams.detect.vendor_alarms import RECENT_EVENTS, RESOLVED_KEPT, VendorAlarms, VendorAlarmSettings
 from streams.detect.vendor_alerts import Transition, VendorAlert, is_vendor_alarm, readers
-from tests.support.detecting import DEVICE, T0, Detecting, at, device, millis, rule
+from tests.support.detecting import DEVICE, T0, Detecting, action, at, device, millis, rule, tick
 from tests.support.records import ConsumedRecord
 
 QUIET = 3600 * 1_000_000
@@ -90,6 +90,15 @@ def test_an_alarm_of_a_rule_that_is_evaluated_here_is_an_event_only() -> None:
     assert detecting.feed(vendors_alarm(24, "b", "triggered", rule_id="other")) == ["wayscloud:other:triggered"]
     detecting.follow(rule(1, 30, "hot"))
     assert detecting.feed(vendors_alarm(31, "c", "triggered")) == ["wayscloud:hot:triggered"], "the rule was deleted"
+
+
+def test_of_several_actions_each_is_carried_out_in_order() -> None:
+    detecting = Detecting(topic=EVENTS)
+    detecting.feed(vendors_alarm(0, "a", "triggered"))
+    kinds = ["acknowledge", "resolve", "reopen", "acknowledge"]
+    detecting.follow(*[action(n, 10 + n, kind, detecting.alarm.alarm_id) for n, kind in enumerate(kinds)])
+    done = ["acknowledged", "resolved", "reopened", "acknowledged"]
+    assert detecting.follow(tick(60, 0)) == [f"wayscloud:hot:{kind}" for kind in done]
 
 
 @pytest.mark.parametrize(
