@@ -114,7 +114,7 @@ async def ready(running: Running, client: Client) -> Client:
                 return answer.status == 200
         return False
 
-    await eventually(is_ready, 30, running.logs)
+    await eventually(is_ready, 150, running.logs)
     return client
 
 

@@ -269,7 +269,7 @@ async def test_the_command_line_reads_what_is_published_and_acts_through_kafka(r
         timeline = await ask("GET", f"/v1/iot/alarms/{alarm}/timeline")
         return [(entry["event_type"], entry["actor"], entry["note"]) for entry in timeline[-2:]] == expected
 
-    await eventually(is_recorded, 30, running.logs)
+    await eventually(is_recorded, 90, running.logs)
 
     asked = time.monotonic()
     output = await asyncio.to_thread(running.run, "acknowledge", alarm, "--wait", "60", status=1)
@@ -280,7 +280,7 @@ async def test_the_command_line_reads_what_is_published_and_acts_through_kafka(r
         published = await asyncio.to_thread(shows, alarm)
         return published is not None and published["status"] != "active"
 
-    await eventually(is_published, 30, running.logs)
+    await eventually(is_published, 90, running.logs)
     assert "no alarm has an id" in running.run("show", "ffffffff-none", status=1)
     assert "too short" in running.run("show", "f", status=1)
     assert f"{alarm} is snoozed until" in await asyncio.to_thread(running.run, "snooze", "--device", "cli", "-y", "90m")

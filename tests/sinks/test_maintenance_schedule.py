@@ -44,7 +44,7 @@ async def run_until(done: Callable[[], bool], owned: Callable[[], set[str]], **s
     running = MaintenanceSchedule(LakeLocation("/nowhere"), DeltaSettings(**settings), owned)  # type: ignore[arg-type]
     task = asyncio.create_task(running.run())
     try:
-        await eventually(done, 30)
+        await eventually(done, 90)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

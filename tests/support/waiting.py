@@ -22,12 +22,12 @@ def _nothing() -> str:
 
 @overload
 async def eventually(
-    condition: Callable[[], Coroutine[Any, Any, T]], seconds: float = 30, what: Callable[[], object] = _nothing
+    condition: Callable[[], Coroutine[Any, Any, T]], seconds: float = 90, what: Callable[[], object] = _nothing
 ) -> T: ...
 @overload
-async def eventually(condition: Callable[[], T], seconds: float = 30, what: Callable[[], object] = _nothing) -> T: ...
+async def eventually(condition: Callable[[], T], seconds: float = 90, what: Callable[[], object] = _nothing) -> T: ...
 async def eventually(
-    condition: Callable[[], Any], seconds: float = 30, what: Callable[[], object] = _nothing
+    condition: Callable[[], Any], seconds: float = 90, what: Callable[[], object] = _nothing
 ) -> object:
     """Wait until `condition` returns something true, and return that. An asynchronous condition is awaited.
 
@@ -62,7 +62,7 @@ def passing_blocking(seconds: float, why: str) -> None:
     time.sleep(seconds)
 
 
-def eventually_blocking(condition: Callable[[], T], seconds: float = 30, what: Callable[[], object] = _nothing) -> T:
+def eventually_blocking(condition: Callable[[], T], seconds: float = 90, what: Callable[[], object] = _nothing) -> T:
     """`eventually` for tests without an event loop."""
     deadline = time.monotonic() + seconds
     while True:
