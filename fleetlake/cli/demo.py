@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from fleetlake.cli.options import SPANS, span_in
+from fleetlake.cli.options import RunTimeOption
 from fleetlake.cli.output import write_table
 from fleetlake.hints import command
 
@@ -40,17 +40,7 @@ _SHOWN_ROWS = 1000
 
 
 def demo(
-    seconds: Annotated[
-        timedelta,
-        typer.Option(
-            "--for",
-            "--seconds",
-            parser=span_in("s"),
-            metavar="SPAN",
-            show_default=False,
-            help=f"Stop after this time: {SPANS}, or seconds; default: runs until Ctrl-C.",
-        ),
-    ] = timedelta(),
+    seconds: RunTimeOption = timedelta(),
     devices: Annotated[int, typer.Option(min=4, help="Number of devices, of all four vendors together.")] = 44,
     data: Annotated[Path, typer.Option("--data", "-d", help="Data folder to write to.")] = Path("data"),
 ) -> None:

@@ -64,6 +64,16 @@ def span_in(unit: str | None = None) -> Callable[[Any], timedelta]:
     return lambda value: value if isinstance(value, timedelta) else parse_span(str(value), unit)
 
 
+def for_option(purpose: str) -> Any:
+    """The option `--for`, also `--seconds`: a span of time, in which a number alone is in seconds."""
+    return typer.Option("--for", "--seconds", parser=span_in("s"), metavar="SPAN", show_default=False, help=purpose)
+
+
+RunTimeOption = Annotated[
+    timedelta, for_option(f"Stop after this time: {SPANS}, or seconds; default: runs until Ctrl-C.")
+]
+
+
 def moment(value: Any) -> datetime:
     """A parser for options that take a time; see `parse_time`."""
     found = value if isinstance(value, datetime) else parse_time(str(value))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fleetlake.cli.options import SPANS, ConfigOption, DataOption, read_settings, span_in
+from fleetlake.cli.options import ConfigOption, DataOption, RunTimeOption, read_settings
 from schemas.vendors import BUILT_IN
 
 
@@ -22,17 +22,7 @@ class SinkName(StrEnum):
 def up(
     config: ConfigOption = None,
     data: DataOption = None,
-    seconds: Annotated[
-        timedelta,
-        typer.Option(
-            "--for",
-            "--seconds",
-            parser=span_in("s"),
-            metavar="SPAN",
-            show_default=False,
-            help=f"Stop after this time: {SPANS}, or seconds; default: runs until Ctrl-C.",
-        ),
-    ] = timedelta(),
+    seconds: RunTimeOption = timedelta(),
 ) -> None:
     """Run all stages that the configuration names.
 

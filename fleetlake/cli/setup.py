@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fleetlake.cli.kafka import run_on_kafka
-from fleetlake.cli.options import SPANS, ConfigOption, DataOption, JsonOption, read_settings, span_in
+from fleetlake.cli.options import SPANS, ConfigOption, DataOption, JsonOption, for_option, read_settings
 from fleetlake.cli.output import print_rows
 from schemas.vendors import BUILT_IN
 
@@ -139,17 +139,9 @@ def _show_acls(settings: Settings, as_commands: bool, as_json: bool) -> None:
 
 def capture(
     vendor: Annotated[str, typer.Argument(help=f"{', '.join(BUILT_IN)}, or another registered vendor.")],
-    seconds: Annotated[
-        timedelta,
-        typer.Option(
-            "--for",
-            "--seconds",
-            parser=span_in("s"),
-            metavar="SPAN",
-            show_default=False,
-            help=f"How long to listen: {SPANS}, or seconds; default 1m.",
-        ),
-    ] = timedelta(minutes=1),
+    seconds: Annotated[timedelta, for_option(f"How long to listen: {SPANS}, or seconds; default 1m.")] = timedelta(
+        minutes=1
+    ),
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder in which the vendor's folder of recordings is made.")
     ] = Path("recordings"),
